@@ -1,0 +1,1 @@
+//! Durable MCP tasks for servers written with the official SDK, `rmcp`.

@@ -1,0 +1,150 @@
+//! The only place that reads time.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+/// Milliseconds since the Unix epoch.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Timestamp(u64);
+
+impl Timestamp {
+    /// The latest moment that every backend can hold: 2^53 - 1, the largest exact double.
+    pub const MAX: Self = Self((1 << 53) - 1);
+
+    /// The moment `millis` milliseconds after the epoch; later than [`Timestamp::MAX`] becomes that.
+    #[must_use]
+    pub fn from_millis(millis: u64) -> Self {
+        Self(millis.min(Self::MAX.0))
+    }
+
+    /// Milliseconds since the epoch.
+    #[must_use]
+    pub fn as_millis(self) -> u64 {
+        self.0
+    }
+
+    /// The moment `millis` milliseconds later, at most [`Timestamp::MAX`].
+    #[must_use]
+    pub fn plus_millis(self, millis: u64) -> Self {
+        Self::from_millis(self.0.saturating_add(millis))
+    }
+
+    /// Milliseconds from `earlier` to this moment; 0 if it is not earlier.
+    #[must_use]
+    pub fn millis_since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}ms", self.0)
+    }
+}
+
+/// Tells the time, and waits for it. Clones share one time.
+#[derive(Clone)]
+pub struct Clock(Source);
+
+#[derive(Clone)]
+enum Source {
+    System,
+    Manual(Arc<watch::Sender<Timestamp>>),
+}
+
+impl Clock {
+    /// The wall clock.
+    #[must_use]
+    pub fn system() -> Self {
+        Self(Source::System)
+    }
+
+    /// A clock that stands still until a test moves it.
+    #[must_use]
+    pub fn manual(now: Timestamp) -> Self {
+        Self(Source::Manual(Arc::new(watch::Sender::new(now))))
+    }
+
+    /// The time now.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        match &self.0 {
+            Source::System => {
+                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+            }
+            Source::Manual(now) => *now.borrow(),
+        }
+    }
+
+    /// Lets time pass on a manual clock; what waits for the new time wakes. On the system clock,
+    /// which nobody can move, it does nothing.
+    pub fn advance_millis(&self, millis: u64) {
+        if let Source::Manual(now) = &self.0 {
+            now.send_modify(|now| *now = now.plus_millis(millis));
+        }
+    }
+
+    /// Waits until `deadline`.
+    pub fn sleep_until(&self, deadline: Timestamp) -> impl Future<Output = ()> + Send + 'static {
+        let clock = self.clone();
+        async move {
+            match &clock.0 {
+                // The wall clock may be set back while we sleep, so look again.
+                Source::System => loop {
+                    let left = deadline.millis_since(clock.now());
+                    if left == 0 {
+                        return;
+                    }
+                    // Tokio's timer is monotonic; an hour at a time keeps it in its range.
+                    tokio::time::sleep(Duration::from_millis(left.min(3_600_000))).await;
+                },
+                Source::Manual(now) => {
+                    // The sender lives in `clock`, so the wait cannot fail.
+                    let _ = now.subscribe().wait_for(|now| *now >= deadline).await;
+                }
+            }
+        }
+    }
+
+    /// Waits for `millis` milliseconds.
+    pub fn sleep_millis(&self, millis: u64) -> impl Future<Output = ()> + Send + 'static {
+        self.sleep_until(self.now().plus_millis(millis))
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let source = match self.0 {
+            Source::System => "system",
+            Source::Manual(_) => "manual",
+        };
+        write!(f, "Clock({source}, {:?})", self.now())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_sleep_on_a_manual_clock_ends_exactly_at_its_deadline() {
+        let clock = Clock::manual(Timestamp::from_millis(0));
+        let mut sleep = Box::pin(clock.sleep_until(Timestamp::from_millis(10)));
+        clock.advance_millis(9);
+        assert!(futures::poll!(&mut sleep).is_pending());
+        clock.advance_millis(1);
+        assert!(futures::poll!(&mut sleep).is_ready());
+    }
+
+    #[test]
+    fn time_saturates_where_doubles_end() {
+        assert_eq!(Timestamp::MAX.plus_millis(u64::MAX), Timestamp::MAX);
+    }
+}

@@ -1,0 +1,6 @@
+//! Durable state for MCP servers: long-running tasks and versioned values that survive restarts,
+//! are visible from every replica, and are finished by another replica when one dies.
+
+pub mod clock;
+pub mod limits;
+pub mod store;

@@ -1,0 +1,22 @@
+//! Every bound in one place. Nothing that a caller can reach is without one.
+
+use crate::store::StoreError;
+
+/// Bytes of an encoded partition. DynamoDB allows 2,048 for a partition key.
+pub const PARTITION_BYTES: usize = 1_024;
+/// Bytes of a record's name. DynamoDB allows 1,024 for a sort key.
+pub const NAME_BYTES: usize = 512;
+/// Bytes of a record's value. DynamoDB caps an item at 400 KB, key and attributes included.
+pub const VALUE_BYTES: usize = 384 * 1_024;
+/// Records of one page.
+pub const PAGE_RECORDS: usize = 1_000;
+/// Changes of a partition that a backend remembers for watchers to resume from.
+pub const WATCH_BACKLOG: usize = 256;
+
+/// Refuses what exceeds its bound.
+pub(crate) fn check(what: &'static str, actual: usize, limit: usize) -> Result<(), StoreError> {
+    if actual > limit {
+        return Err(StoreError::TooLarge { what, limit, actual });
+    }
+    Ok(())
+}

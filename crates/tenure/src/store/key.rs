@@ -1,0 +1,139 @@
+//! Where a record lives: a [`Partition`], and a name inside it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+
+use crate::limits;
+use crate::store::StoreError;
+
+/// What is escaped in a segment: the separator, the escape itself, and the braces, which would
+/// move a Redis hash tag. Everything else stays legible in the tools that people open a store with.
+const ESCAPED: &AsciiSet = &CONTROLS.add(b'/').add(b'%').add(b'{').add(b'}');
+
+/// The unit of isolation and of atomicity: one owner's tasks, one project's resources.
+///
+/// A partition is a path of segments, such as `["tasks", owner]`. Any string is a valid segment,
+/// and different paths never encode to the same partition.
+///
+/// ```
+/// use tenure::store::Partition;
+///
+/// let a = Partition::new(["tasks", "a/b"])?;
+/// let b = Partition::new(["tasks", "a", "b"])?;
+/// assert_ne!(a, b);
+/// assert_eq!(a.as_str(), "tasks/a%2Fb");
+/// # Ok::<(), tenure::store::StoreError>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Partition(Arc<str>);
+
+impl Partition {
+    /// Encodes a path of segments.
+    ///
+    /// # Errors
+    /// [`StoreError::TooLarge`] when the encoded path exceeds [`limits::PARTITION_BYTES`].
+    pub fn new<'a>(segments: impl IntoIterator<Item = &'a str>) -> Result<Self, StoreError> {
+        let mut encoded = String::new();
+        for (index, segment) in segments.into_iter().enumerate() {
+            if index > 0 {
+                encoded.push('/');
+            }
+            encoded.extend(utf8_percent_encode(segment, ESCAPED));
+        }
+        limits::check("partition", encoded.len(), limits::PARTITION_BYTES)?;
+        Ok(Self(encoded.into()))
+    }
+
+    /// The encoded path: no control characters, no braces.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The segments that this partition was made of.
+    pub fn segments(&self) -> impl Iterator<Item = String> + '_ {
+        self.0.split('/').map(|segment| {
+            percent_encoding::percent_decode_str(segment).decode_utf8_lossy().into_owned()
+        })
+    }
+
+    /// Names a record in this partition. Any name is valid, the empty one included.
+    ///
+    /// # Errors
+    /// [`StoreError::TooLarge`] when the name exceeds [`limits::NAME_BYTES`].
+    pub fn key(&self, name: impl Into<Arc<str>>) -> Result<Key, StoreError> {
+        let name = name.into();
+        limits::check("name", name.len(), limits::NAME_BYTES)?;
+        Ok(Key { partition: self.clone(), name })
+    }
+}
+
+impl fmt::Debug for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Partition({})", self.0)
+    }
+}
+
+/// The address of one record. Keys of a partition are ordered by the bytes of their names.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    partition: Partition,
+    name: Arc<str>,
+}
+
+impl Key {
+    /// The partition that the record belongs to.
+    #[must_use]
+    pub fn partition(&self) -> &Partition {
+        &self.partition
+    }
+
+    /// The name of the record inside its partition.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The name, shared instead of copied.
+    #[must_use]
+    pub fn shared_name(&self) -> Arc<str> {
+        Arc::clone(&self.name)
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({}, {:?})", self.partition.0, self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_come_back_whatever_they_contain() {
+        let hostile = ["", ":", "/", "*", "{}", "\0", "%2F", "é世界", "a:b"];
+        for first in hostile {
+            for second in hostile {
+                let partition = Partition::new([first, second]).unwrap();
+                assert_eq!(partition.segments().collect::<Vec<_>>(), [first, second]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_partition_carries_no_brace_that_would_move_a_hash_tag() {
+        assert!(!Partition::new(["{a}", "}{"]).unwrap().as_str().contains(['{', '}']));
+    }
+
+    #[test]
+    fn an_oversized_partition_or_name_is_refused() {
+        let long = "x".repeat(limits::PARTITION_BYTES + 1);
+        assert!(matches!(Partition::new([&*long]), Err(StoreError::TooLarge { .. })));
+        let partition = Partition::new(["p"]).unwrap();
+        assert!(matches!(partition.key(long), Err(StoreError::TooLarge { .. })));
+    }
+}

@@ -1,0 +1,394 @@
+//! [`InMemoryBackend`]: the reference model of the contract.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::hash::BuildHasher;
+use std::ops::Bound;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use futures::StreamExt as _;
+use hashbrown::{DefaultHashBuilder, HashMap};
+use parking_lot::RwLock;
+use tokio::sync::watch;
+
+use crate::clock::{Clock, Timestamp};
+use crate::limits;
+use crate::store::{
+    Change, ChangeKind, Cursor, Entry, Key, Page, PageRequest, Partition, Precondition, Record,
+    Revision, StorageBackend, StoreError, VersionToken, Watch, WatchEvent, WatchFrom, Write,
+};
+
+/// Locks are per shard, and a partition lives in one shard: what is atomic needs one lock.
+const SHARDS: usize = 64;
+
+/// Keeps everything in this process's memory.
+///
+/// Nothing survives the process, by design; everything else is as on any other backend, and the
+/// model-based tests of the contract suite hold the others against this one.
+#[derive(Clone)]
+pub struct InMemoryBackend(Arc<Shared>);
+
+struct Shared {
+    clock: Clock,
+    epoch: u64,
+    /// Of the last change, over all partitions: a partition that is dropped and made anew cannot
+    /// hand out a position twice.
+    sequence: AtomicU64,
+    hasher: DefaultHashBuilder,
+    shards: Box<[RwLock<Shard>]>,
+}
+
+#[derive(Default)]
+struct Shard {
+    partitions: HashMap<Partition, PartitionState>,
+    deadlines: BTreeSet<(Timestamp, Key)>,
+}
+
+struct PartitionState {
+    records: HashMap<Arc<str>, Stored>,
+    order: BTreeSet<Arc<str>>,
+    /// The counted records by deadline, so that the expired ones stop counting at once.
+    counted: BTreeSet<(Timestamp, Arc<str>)>,
+    log: VecDeque<Change>,
+    /// Changes up to here are no longer in the log.
+    forgotten: u64,
+    /// The sequence of the last change; watchers wait on it.
+    position: watch::Sender<u64>,
+}
+
+struct Stored {
+    record: Record,
+    counted: bool,
+}
+
+impl Stored {
+    fn counted_until(&self) -> Timestamp {
+        self.record.expires_at.unwrap_or(Timestamp::MAX)
+    }
+}
+
+impl PartitionState {
+    fn new(sequence: u64) -> Self {
+        Self {
+            records: HashMap::new(),
+            order: BTreeSet::new(),
+            counted: BTreeSet::new(),
+            log: VecDeque::new(),
+            forgotten: sequence,
+            position: watch::Sender::new(sequence),
+        }
+    }
+
+    fn live(&self, name: &str, now: Timestamp) -> Option<&Record> {
+        let record = &self.records.get(name)?.record;
+        (!record.is_expired(now)).then_some(record)
+    }
+
+    fn check_capacity(&mut self, name: &str, limit: u32, now: Timestamp) -> Result<(), StoreError> {
+        while self.counted.first().is_some_and(|(deadline, _)| *deadline <= now) {
+            self.counted.pop_first();
+        }
+        let counts_already =
+            self.records.get(name).is_some_and(|it| it.counted && !it.record.is_expired(now));
+        if !counts_already && self.counted.len() >= limit as usize {
+            return Err(StoreError::PartitionFull { limit });
+        }
+        Ok(())
+    }
+
+    fn announce(&mut self, key: &Key, revision: Revision, kind: ChangeKind) {
+        if self.log.len() == limits::WATCH_BACKLOG
+            && let Some(oldest) = self.log.pop_front()
+        {
+            self.forgotten = oldest.revision.sequence;
+        }
+        self.log.push_back(Change { key: key.clone(), revision, kind });
+        self.position.send_replace(revision.sequence);
+    }
+}
+
+impl Shard {
+    /// Takes a record out of every index. The caller announces what that means.
+    fn remove(&mut self, key: &Key) -> Option<Stored> {
+        let partition = self.partitions.get_mut(key.partition())?;
+        let stored = partition.records.remove(key.name())?;
+        partition.order.remove(key.name());
+        if stored.counted {
+            partition.counted.remove(&(stored.counted_until(), key.shared_name()));
+        }
+        if let Some(deadline) = stored.record.expires_at {
+            self.deadlines.remove(&(deadline, key.clone()));
+        }
+        Some(stored)
+    }
+
+    fn insert(&mut self, key: &Key, stored: Stored) {
+        let Some(partition) = self.partitions.get_mut(key.partition()) else { return };
+        let name = key.shared_name();
+        let deadline = stored.record.expires_at;
+        let counted = stored.counted.then(|| (stored.counted_until(), Arc::clone(&name)));
+        let former = partition.records.insert(Arc::clone(&name), stored);
+        if former.is_none() {
+            partition.order.insert(Arc::clone(&name));
+        }
+        let former_counted =
+            former.as_ref().filter(|it| it.counted).map(|it| (it.counted_until(), name));
+        if former_counted != counted {
+            former_counted.map(|it| partition.counted.remove(&it));
+            counted.map(|it| partition.counted.insert(it));
+        }
+        let former_deadline = former.and_then(|it| it.record.expires_at);
+        if former_deadline != deadline {
+            former_deadline.map(|it| self.deadlines.remove(&(it, key.clone())));
+            deadline.map(|it| self.deadlines.insert((it, key.clone())));
+        }
+    }
+
+    /// Forgets a partition that nobody needs: no record, no watcher.
+    fn drop_if_idle(&mut self, partition: &Partition) {
+        let idle = self
+            .partitions
+            .get(partition)
+            .is_some_and(|it| it.records.is_empty() && it.position.receiver_count() == 0);
+        if idle {
+            self.partitions.remove(partition);
+        }
+    }
+}
+
+impl InMemoryBackend {
+    /// An empty store that lives by `clock`.
+    #[must_use]
+    pub fn new(clock: Clock) -> Self {
+        Self(Arc::new(Shared {
+            clock,
+            epoch: rand::random(),
+            sequence: AtomicU64::new(0),
+            hasher: DefaultHashBuilder::default(),
+            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
+        }))
+    }
+
+    fn shard(&self, partition: &Partition) -> &RwLock<Shard> {
+        // The remainder is below SHARDS, so the narrowing loses nothing.
+        #[allow(clippy::cast_possible_truncation)]
+        let index = (self.0.hasher.hash_one(partition) % SHARDS as u64) as usize;
+        &self.0.shards[index]
+    }
+
+    /// The next position. Called under the lock of the shard, so a partition's own only rise.
+    fn next_revision(&self) -> Revision {
+        let sequence = self.0.sequence.fetch_add(1, Ordering::Relaxed) + 1;
+        Revision { epoch: self.0.epoch, sequence }
+    }
+
+    /// Makes sure that the partition exists, and returns it with the rest of its shard locked.
+    fn partition_mut<'a>(
+        &self,
+        shard: &'a mut Shard,
+        partition: &Partition,
+    ) -> &'a mut PartitionState {
+        shard
+            .partitions
+            .entry_ref(partition)
+            .or_insert_with(|| PartitionState::new(self.0.sequence.load(Ordering::Relaxed)))
+    }
+
+    fn write(
+        &self,
+        key: &Key,
+        write: Write,
+        precondition: Precondition,
+    ) -> Result<VersionToken, StoreError> {
+        write.check()?;
+        let now = self.0.clock.now();
+        let mut shard = self.shard(key.partition()).write();
+        let partition = self.partition_mut(&mut shard, key.partition());
+        let current = partition.live(key.name(), now).map(|record| record.token);
+        let checked = precondition.check(current).and_then(|()| match write.capacity {
+            Some(limit) => partition.check_capacity(key.name(), limit, now),
+            None => Ok(()),
+        });
+        if let Err(refused) = checked {
+            shard.drop_if_idle(key.partition());
+            return Err(refused);
+        }
+        let token = VersionToken::new(current.map_or(1, |token| token.version() + 1));
+        let change = ChangeKind::Put { token, expires_at: write.expires_at };
+        let record = Record { value: write.value, token, expires_at: write.expires_at };
+        shard.insert(key, Stored { record, counted: write.capacity.is_some() });
+        let revision = self.next_revision();
+        self.partition_mut(&mut shard, key.partition()).announce(key, revision, change);
+        Ok(token)
+    }
+
+    /// Removes a record and says so. The caller has checked that there is one.
+    fn remove(&self, shard: &mut Shard, key: &Key) {
+        if shard.remove(key).is_some() {
+            let revision = self.next_revision();
+            self.partition_mut(shard, key.partition()).announce(key, revision, ChangeKind::Gone);
+            shard.drop_if_idle(key.partition());
+        }
+    }
+
+    /// What a watcher at `after` is to be told next, and the position after that.
+    fn changes_after(&self, partition: &Partition, after: u64) -> (Vec<WatchEvent>, u64) {
+        let shard = self.shard(partition).read();
+        let Some(state) = shard.partitions.get(partition) else { return (Vec::new(), after) };
+        let position = *state.position.borrow();
+        if after < state.forgotten || after > position {
+            let revision = Revision { epoch: self.0.epoch, sequence: position };
+            return (vec![WatchEvent::Resync(revision)], position);
+        }
+        let first = state.log.partition_point(|change| change.revision.sequence <= after);
+        (state.log.range(first..).cloned().map(WatchEvent::Change).collect(), position)
+    }
+}
+
+impl std::fmt::Debug for InMemoryBackend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("InMemoryBackend").field("clock", &self.0.clock).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl StorageBackend for InMemoryBackend {
+    async fn get(&self, key: &Key) -> Result<Option<Record>, StoreError> {
+        let now = self.0.clock.now();
+        let shard = self.shard(key.partition()).read();
+        Ok(shard.partitions.get(key.partition()).and_then(|it| it.live(key.name(), now)).cloned())
+    }
+
+    async fn put(&self, key: &Key, write: Write) -> Result<VersionToken, StoreError> {
+        self.write(key, write, Precondition::Any)
+    }
+
+    async fn put_if_version(
+        &self,
+        key: &Key,
+        write: Write,
+        precondition: Precondition,
+    ) -> Result<VersionToken, StoreError> {
+        self.write(key, write, precondition)
+    }
+
+    async fn delete(&self, key: &Key, precondition: Precondition) -> Result<bool, StoreError> {
+        let now = self.0.clock.now();
+        let mut shard = self.shard(key.partition()).write();
+        let current = shard
+            .partitions
+            .get(key.partition())
+            .and_then(|it| it.live(key.name(), now))
+            .map(|record| record.token);
+        precondition.check(current)?;
+        self.remove(&mut shard, key);
+        Ok(current.is_some())
+    }
+
+    async fn list_by_prefix(
+        &self,
+        partition: &Partition,
+        prefix: &str,
+        page: PageRequest,
+    ) -> Result<Page, StoreError> {
+        let now = self.0.clock.now();
+        let start = page.start(partition, prefix)?;
+        let shard = self.shard(partition).read();
+        let Some(state) = shard.partitions.get(partition) else {
+            let sequence = self.0.sequence.load(Ordering::Relaxed);
+            let revision = Revision { epoch: self.0.epoch, sequence };
+            return Ok(Page { entries: Vec::new(), next: None, revision });
+        };
+        let lower = match &start {
+            Some(last) => Bound::Excluded(&**last),
+            None => Bound::Included(prefix),
+        };
+        let mut live = state
+            .order
+            .range::<str, _>((lower, Bound::Unbounded))
+            .take_while(|name| name.starts_with(prefix))
+            .filter_map(|name| Some((name, state.live(name, now)?)));
+        let mut entries = Vec::new();
+        for (name, record) in live.by_ref().take(page.limit()) {
+            let key = partition.key(Arc::clone(name))?;
+            entries.push(Entry { key, record: record.clone() });
+        }
+        let last = entries.last().map(|entry| entry.key.shared_name());
+        let next = match (last, live.next()) {
+            (Some(last), Some(_)) => Some(Cursor::new(partition, prefix, last)),
+            _ => None,
+        };
+        let revision = Revision { epoch: self.0.epoch, sequence: *state.position.borrow() };
+        Ok(Page { entries, next, revision })
+    }
+
+    async fn cleanup_expired(&self, limit: usize) -> Result<usize, StoreError> {
+        let now = self.0.clock.now();
+        let mut removed = 0;
+        for shard in &self.0.shards {
+            let mut shard = shard.write();
+            while removed < limit {
+                let Some((_, key)) = shard.deadlines.first().filter(|(at, _)| *at <= now).cloned()
+                else {
+                    break;
+                };
+                self.remove(&mut shard, &key);
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
+    async fn watch(&self, partition: &Partition, from: WatchFrom) -> Result<Watch, StoreError> {
+        let mut shard = self.shard(partition).write();
+        let position = self.partition_mut(&mut shard, partition).position.subscribe();
+        let after = match from {
+            WatchFrom::Now => *position.borrow(),
+            // A position of another epoch is beyond any of ours, and so a gap.
+            WatchFrom::After(revision) if revision.epoch != self.0.epoch => u64::MAX,
+            WatchFrom::After(revision) => revision.sequence,
+        };
+        let place = Place { store: self.clone(), partition: partition.clone() };
+        let watcher = Watcher { pending: VecDeque::new(), after, position, place };
+        Ok(futures::stream::unfold(watcher, Watcher::next).boxed())
+    }
+}
+
+/// A watcher is a position in its partition's log. It holds no queue that a writer would have to
+/// fill, so a slow one costs nothing; when the log has moved on without it, it is told to resync.
+struct Watcher {
+    pending: VecDeque<WatchEvent>,
+    after: u64,
+    position: watch::Receiver<u64>,
+    // Dropped last, when the receiver no longer keeps the partition.
+    place: Place,
+}
+
+impl Watcher {
+    async fn next(mut self) -> Option<(Result<WatchEvent, StoreError>, Self)> {
+        loop {
+            if let Some(event) = self.pending.pop_front() {
+                return Some((Ok(event), self));
+            }
+            let seen = *self.position.borrow_and_update();
+            let (events, after) = self.place.store.changes_after(&self.place.partition, self.after);
+            self.pending.extend(events);
+            self.after = after;
+            if self.pending.is_empty() && seen <= after {
+                self.position.changed().await.ok()?;
+            }
+        }
+    }
+}
+
+struct Place {
+    store: InMemoryBackend,
+    partition: Partition,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.store.shard(&self.partition).write().drop_if_idle(&self.partition);
+    }
+}

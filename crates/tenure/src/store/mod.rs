@@ -1,0 +1,85 @@
+//! The storage contract, and nothing else: what a backend keeps, and what it promises.
+//!
+//! A backend that passes the suite in [`contract`](crate::store::contract) (feature `contract`)
+//! keeps these promises; the invariants are listed in `ARCHITECTURE.md`.
+
+mod change;
+#[cfg(any(test, feature = "contract"))]
+pub mod contract;
+mod error;
+mod key;
+mod memory;
+mod page;
+mod record;
+
+use std::fmt::Debug;
+
+use async_trait::async_trait;
+
+pub use change::{Change, ChangeKind, Revision, Watch, WatchEvent, WatchFrom};
+pub use error::{Cause, StoreError};
+pub use key::{Key, Partition};
+pub use memory::InMemoryBackend;
+pub use page::{Cursor, Page, PageRequest};
+pub use record::{Entry, Precondition, Record, VersionToken, Write};
+
+/// Keeps versioned records in partitions.
+///
+/// On every backend, for every method:
+///
+/// - **Expired is absent**, to the millisecond, for reads and preconditions alike. Whether the
+///   record was reclaimed makes no difference.
+/// - A version starts at 1 and rises by 1 with each write of its key.
+/// - A write or delete is atomic with all that goes with it: value, version, deadline, count, index
+///   and notification. An acknowledged one is durable on the terms that the backend documents.
+/// - A future that is dropped half-way leaves the call either done or not done.
+#[async_trait]
+pub trait StorageBackend: Debug + Send + Sync + 'static {
+    /// Reads a record; `None` when there is none.
+    async fn get(&self, key: &Key) -> Result<Option<Record>, StoreError>;
+
+    /// Writes a record, whatever was there before.
+    ///
+    /// # Errors
+    /// [`StoreError::PartitionFull`] if the write is counted and there is no room,
+    /// [`StoreError::TooLarge`], or the backend's own trouble.
+    async fn put(&self, key: &Key, write: Write) -> Result<VersionToken, StoreError>;
+
+    /// Writes a record if the precondition holds. It is checked before the capacity is.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put), and [`StoreError::VersionConflict`] with what is really there.
+    async fn put_if_version(
+        &self,
+        key: &Key,
+        write: Write,
+        precondition: Precondition,
+    ) -> Result<VersionToken, StoreError>;
+
+    /// Deletes a record if the precondition holds. Tells whether there was one.
+    ///
+    /// # Errors
+    /// [`StoreError::VersionConflict`] with what is really there.
+    async fn delete(&self, key: &Key, precondition: Precondition) -> Result<bool, StoreError>;
+
+    /// Lists the live records of one partition whose names start with `prefix`, in key order.
+    /// The cost of a page depends on the page, not on what else is stored.
+    ///
+    /// # Errors
+    /// [`StoreError::InvalidCursor`] for a cursor of another listing.
+    async fn list_by_prefix(
+        &self,
+        partition: &Partition,
+        prefix: &str,
+        page: PageRequest,
+    ) -> Result<Page, StoreError>;
+
+    /// Reclaims up to `limit` expired records and tells how many. Correctness never depends on it;
+    /// backends that expire by themselves do nothing and return 0.
+    async fn cleanup_expired(&self, limit: usize) -> Result<usize, StoreError>;
+
+    /// Follows the changes of one partition. The watch is in place when the call returns. It may
+    /// coalesce the changes of a key; it never loses one without a [`WatchEvent::Resync`]; it
+    /// never slows a writer down.
+    async fn watch(&self, partition: &Partition, from: WatchFrom) -> Result<Watch, StoreError>;
+}
