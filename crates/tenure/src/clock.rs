@@ -119,6 +119,21 @@ impl Clock {
     }
 }
 
+impl Clock {
+    /// Waits a moment before round `round + 1` of a contended change: jittered, rising, at most
+    /// some tens of milliseconds. On a manual clock it only lets others run.
+    pub(crate) async fn back_off(&self, round: u32) {
+        match (&self.0, round) {
+            (Source::System, 3..) => {
+                let ceiling_us = 250_u64 << round.min(9);
+                let wait_us = rand::random_range(0..=ceiling_us.min(20_000));
+                tokio::time::sleep(Duration::from_micros(wait_us)).await;
+            }
+            _ => tokio::task::yield_now().await,
+        }
+    }
+}
+
 impl fmt::Debug for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let source = match self.0 {

@@ -3,4 +3,8 @@
 
 pub mod clock;
 pub mod limits;
+mod owner;
 pub mod store;
+pub mod tasks;
+
+pub use owner::Owner;

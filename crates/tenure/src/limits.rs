@@ -13,6 +13,11 @@ pub const PAGE_RECORDS: usize = 1_000;
 /// Changes of a partition that a backend remembers for watchers to resume from.
 pub const WATCH_BACKLOG: usize = 256;
 
+/// Bytes of an owner. Escaped threefold it still fits a partition.
+pub const OWNER_BYTES: usize = 256;
+/// Bytes of a task id, an idempotency key or the name of a tool.
+pub const ID_BYTES: usize = 128;
+
 /// Refuses what exceeds its bound.
 pub(crate) fn check(what: &'static str, actual: usize, limit: usize) -> Result<(), StoreError> {
     if actual > limit {

@@ -1,0 +1,99 @@
+//! Why a task operation did not happen.
+
+use crate::store::StoreError;
+use crate::tasks::{Status, TaskId};
+
+/// Why a task operation did not happen.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TaskError {
+    /// There is no such task for this owner. Unknown, expired and somebody else's are one answer.
+    #[error("task not found")]
+    NotFound,
+    /// The task has ended, and what has ended does not change.
+    #[error("the task is already {status}")]
+    Finished {
+        /// How it ended.
+        status: Status,
+    },
+    /// Another attempt has taken the task over.
+    #[error("the task was taken over by attempt {attempt}")]
+    Superseded {
+        /// The attempt that has it now.
+        attempt: u32,
+    },
+    /// The owner has as many unfinished tasks as allowed.
+    #[error("the limit of {limit} unfinished tasks is reached")]
+    QuotaExceeded {
+        /// The limit.
+        limit: u32,
+    },
+    /// The idempotency key was already used for another call.
+    #[error("the idempotency key belongs to a task with another call")]
+    IdempotencyMismatch,
+    /// What was passed in exceeds a limit.
+    #[error("{what}: {reason}")]
+    Invalid {
+        /// Which part.
+        what: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// What is stored under this id cannot be read. It is left as it is.
+    #[error("task {id} cannot be read: {reason}")]
+    Unreadable {
+        /// Which task.
+        id: TaskId,
+        /// What is wrong with the record.
+        reason: String,
+    },
+    /// So many writers changed the task at the same time that this one gave up.
+    #[error("the task is too contended")]
+    Contended,
+    /// The worker has as many tasks in its queue as it takes.
+    #[error("the queue of {limit} tasks is full")]
+    QueueFull {
+        /// The bound of the queue.
+        limit: usize,
+    },
+    /// The worker is shutting down and takes no more tasks.
+    #[error("the worker is shutting down")]
+    ShuttingDown,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl TaskError {
+    /// True when the caller is at fault, false when the server is.
+    #[must_use]
+    pub fn is_client_fault(&self) -> bool {
+        match self {
+            Self::NotFound
+            | Self::Finished { .. }
+            | Self::QuotaExceeded { .. }
+            | Self::IdempotencyMismatch
+            | Self::Invalid { .. }
+            | Self::Store(StoreError::InvalidCursor | StoreError::TooLarge { .. }) => true,
+            Self::Superseded { .. }
+            | Self::Unreadable { .. }
+            | Self::Contended
+            | Self::QueueFull { .. }
+            | Self::ShuttingDown
+            | Self::Store(_) => false,
+        }
+    }
+
+    /// True when the same call may succeed later.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::QuotaExceeded { .. }
+            | Self::Contended
+            | Self::QueueFull { .. }
+            | Self::ShuttingDown => true,
+            Self::Store(error) => error.is_retryable(),
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! What a task may weigh.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::limits::ID_BYTES;
+use crate::tasks::{Task, TaskError};
+
+/// Bounds of tasks. Together they stay below [`VALUE_BYTES`](crate::limits::VALUE_BYTES).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TaskLimits {
+    /// How long a task is kept if nobody says.
+    pub default_ttl_ms: u64,
+    /// How long a task is kept at most; a longer wish is shortened to it.
+    pub max_ttl_ms: u64,
+    /// Unfinished tasks of one owner.
+    pub unfinished_per_owner: u32,
+    /// Bytes of the arguments and context of a call, as JSON.
+    pub call_bytes: usize,
+    /// Bytes of all variables of a task, as JSON.
+    pub variables_bytes: usize,
+    /// Bytes of all input requests and answers of a task, as JSON.
+    pub inputs_bytes: usize,
+    /// Bytes of a result or an error, as JSON.
+    pub outcome_bytes: usize,
+    /// Bytes of a status message.
+    pub message_bytes: usize,
+    /// Bytes of one string inside variables and inputs.
+    pub string_bytes: usize,
+    /// Nesting of variables, inputs, arguments and outcomes.
+    pub depth: usize,
+}
+
+impl Default for TaskLimits {
+    fn default() -> Self {
+        Self {
+            default_ttl_ms: 24 * 60 * 60 * 1_000,
+            max_ttl_ms: 7 * 24 * 60 * 60 * 1_000,
+            unfinished_per_owner: 1_000,
+            call_bytes: 64 * 1_024,
+            variables_bytes: 64 * 1_024,
+            inputs_bytes: 64 * 1_024,
+            outcome_bytes: 160 * 1_024,
+            message_bytes: 1_024,
+            string_bytes: 16 * 1_024,
+            depth: 32,
+        }
+    }
+}
+
+impl TaskLimits {
+    /// The time to live that a task gets for this wish.
+    #[must_use]
+    pub fn ttl_ms(&self, wish: Option<u64>) -> u64 {
+        wish.unwrap_or(self.default_ttl_ms).min(self.max_ttl_ms)
+    }
+
+    /// Holds a whole task against the bounds.
+    pub(crate) fn check(&self, task: &Task) -> Result<(), TaskError> {
+        at_most("tool", task.call.tool.len(), ID_BYTES)?;
+        if let Some(message) = &task.status_message {
+            at_most("status message", message.len(), self.message_bytes)?;
+        }
+        for value in task.call.arguments.values().chain([&task.call.context]) {
+            self.check_shape("arguments", value, usize::MAX)?;
+        }
+        at_most("call", json_bytes(&task.call), self.call_bytes)?;
+        for value in task.variables.values() {
+            self.check_shape("variables", value, self.string_bytes)?;
+        }
+        at_most("variables", json_bytes(&task.variables), self.variables_bytes)?;
+        for (key, input) in &task.inputs {
+            at_most("input key", key.len(), ID_BYTES)?;
+            for value in [Some(&input.request), input.response.as_ref()].into_iter().flatten() {
+                self.check_shape("inputs", value, self.string_bytes)?;
+            }
+        }
+        at_most("inputs", json_bytes(&task.inputs), self.inputs_bytes)?;
+        if let Some(outcome) = &task.outcome {
+            let (crate::tasks::Outcome::Result(value) | crate::tasks::Outcome::Error(value)) =
+                outcome;
+            self.check_shape("outcome", value, usize::MAX)?;
+            at_most("outcome", json_bytes(value), self.outcome_bytes)?;
+        }
+        Ok(())
+    }
+
+    fn check_shape(
+        &self,
+        what: &'static str,
+        value: &Value,
+        string_bytes: usize,
+    ) -> Result<(), TaskError> {
+        check_shape(what, value, self.depth, string_bytes)
+    }
+}
+
+fn check_shape(
+    what: &'static str,
+    value: &Value,
+    depth: usize,
+    string_bytes: usize,
+) -> Result<(), TaskError> {
+    let Some(depth) = depth.checked_sub(1) else {
+        return Err(TaskError::Invalid { what, reason: "nested too deep".into() });
+    };
+    match value {
+        Value::String(text) => at_most(what, text.len(), string_bytes),
+        Value::Array(items) => {
+            items.iter().try_for_each(|item| check_shape(what, item, depth, string_bytes))
+        }
+        Value::Object(fields) => fields.iter().try_for_each(|(name, item)| {
+            at_most(what, name.len(), string_bytes)?;
+            check_shape(what, item, depth, string_bytes)
+        }),
+        Value::Null | Value::Bool(_) | Value::Number(_) => Ok(()),
+    }
+}
+
+fn at_most(what: &'static str, actual: usize, limit: usize) -> Result<(), TaskError> {
+    if actual > limit {
+        let reason = format!("{actual} bytes exceed the limit of {limit}");
+        return Err(TaskError::Invalid { what, reason });
+    }
+    Ok(())
+}
+
+/// The size of a value as JSON, without building the text.
+fn json_bytes(value: &impl Serialize) -> usize {
+    struct Count(usize);
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    // Neither the sink nor the types of a task can fail to serialise.
+    match serde_json::to_writer(&mut count, value) {
+        Ok(()) => count.0,
+        Err(_) => usize::MAX,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn nesting_is_bounded_without_recursing_into_the_excess() {
+        let mut value = json!(1);
+        for _ in 0..31 {
+            value = json!([value]);
+        }
+        assert!(check_shape("variables", &value, 32, 10).is_ok());
+        assert!(check_shape("variables", &json!([value]), 32, 10).is_err());
+    }
+
+    #[test]
+    fn a_ttl_has_a_default_and_a_maximum() {
+        let limits = TaskLimits { default_ttl_ms: 5, max_ttl_ms: 10, ..TaskLimits::default() };
+        assert_eq!(
+            (limits.ttl_ms(None), limits.ttl_ms(Some(7)), limits.ttl_ms(Some(11))),
+            (5, 7, 10)
+        );
+    }
+}

@@ -1,0 +1,125 @@
+//! The stored form of a task: JSON with a schema version in front.
+
+use serde::{Deserialize, Serialize};
+
+use crate::owner::Owner;
+use crate::store::Record;
+use crate::tasks::{Task, TaskError, TaskId};
+
+/// Rises with every change that an older program could not keep: a new field included, because
+/// a program that does not know a field would drop it.
+pub(crate) const SCHEMA: u32 = 1;
+
+#[derive(Serialize)]
+struct Stored<'a> {
+    schema: u32,
+    task: &'a Task,
+}
+
+#[derive(Deserialize)]
+struct Envelope {
+    schema: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Restored {
+    schema: u32,
+    task: Task,
+}
+
+pub(crate) fn encode(task: &Task) -> Result<Vec<u8>, TaskError> {
+    serde_json::to_vec(&Stored { schema: SCHEMA, task })
+        .map_err(|error| TaskError::Invalid { what: "task", reason: error.to_string() })
+}
+
+/// Reads a task back. A record that is not the task `id` of `owner` is unreadable, never somebody
+/// else's task.
+pub(crate) fn decode(owner: &Owner, id: &TaskId, record: &Record) -> Result<Task, TaskError> {
+    let unreadable = |reason: String| TaskError::Unreadable { id: id.clone(), reason };
+    match serde_json::from_slice::<Restored>(&record.value) {
+        Ok(Restored { schema, .. }) if schema != SCHEMA => Err(unreadable(unknown_schema(schema))),
+        Ok(Restored { task, .. }) if task.id == *id && task.owner == *owner => Ok(task),
+        Ok(_) => Err(unreadable("it belongs to another task or owner".into())),
+        Err(error) => Err(unreadable(match serde_json::from_slice::<Envelope>(&record.value) {
+            Ok(Envelope { schema }) if schema != SCHEMA => unknown_schema(schema),
+            _ => format!("damaged: {error}"),
+        })),
+    }
+}
+
+fn unknown_schema(schema: u32) -> String {
+    format!("it has schema {schema}, this program knows {SCHEMA}")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Map, json};
+
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::store::VersionToken;
+    use crate::tasks::{Call, Phase, Rerun, Status};
+
+    fn owner() -> Owner {
+        Owner::new("alice").unwrap()
+    }
+
+    fn task() -> Task {
+        let mut arguments = Map::new();
+        // Beyond 2^53: a codec that goes through doubles would change it.
+        arguments.insert("n".into(), json!(u64::MAX));
+        Task {
+            id: "t1".into(),
+            owner: owner(),
+            status: Status::Working,
+            status_message: Some("é".into()),
+            created_at: Timestamp::from_millis(1),
+            updated_at: Timestamp::from_millis(2),
+            ttl_ms: Some(3),
+            poll_interval_ms: None,
+            call: Call::new("tool", arguments),
+            rerun: Rerun::Never,
+            phase: Phase::Queued,
+            attempt: 0,
+            variables: Map::new(),
+            inputs: Default::default(),
+            outcome: None,
+        }
+    }
+
+    fn decode_bytes(bytes: impl Into<bytes::Bytes>) -> Result<Task, TaskError> {
+        let record = Record { value: bytes.into(), token: VersionToken::new(1), expires_at: None };
+        decode(&owner(), &"t1".into(), &record)
+    }
+
+    #[test]
+    fn a_task_survives_its_stored_form() {
+        assert_eq!(decode_bytes(encode(&task()).unwrap()).unwrap(), task());
+    }
+
+    #[test]
+    fn a_newer_schema_is_named_and_not_guessed_at() {
+        for newer in [r#"{"schema":2,"task":{"steps":[]}}"#.to_owned(), {
+            let same_shape = String::from_utf8(encode(&task()).unwrap()).unwrap();
+            same_shape.replace(r#""schema":1"#, r#""schema":2"#)
+        }] {
+            let error = decode_bytes(newer).unwrap_err().to_string();
+            assert_eq!(error, "task t1 cannot be read: it has schema 2, this program knows 1");
+        }
+    }
+
+    #[test]
+    fn damaged_bytes_unknown_fields_and_foreign_owners_are_unreadable() {
+        let mut extra: serde_json::Value =
+            serde_json::from_slice(&encode(&task()).unwrap()).unwrap();
+        extra["task"]["added_later"] = json!(1);
+        let mut foreign = task();
+        foreign.owner = Owner::new("bob").unwrap();
+        for bytes in
+            [b"\xff\xfe".to_vec(), extra.to_string().into_bytes(), encode(&foreign).unwrap()]
+        {
+            assert!(matches!(decode_bytes(bytes), Err(TaskError::Unreadable { .. })));
+        }
+    }
+}

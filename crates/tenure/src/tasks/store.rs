@@ -1,0 +1,314 @@
+//! [`TaskStore`]: tasks on any backend.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use crate::clock::Clock;
+use crate::limits::{self, ID_BYTES};
+use crate::owner::Owner;
+use crate::store::{
+    Cursor, Key, PageRequest, Partition, Precondition, Record, StorageBackend, StoreError, Write,
+};
+use crate::tasks::state::{Transition, apply};
+use crate::tasks::{NewTask, Phase, Status, Task, TaskError, TaskId, TaskLimits, TaskRef, record};
+
+/// Rounds of read, apply, write before a change gives up. Each lost round means that somebody
+/// else's change landed, so even 64 writers on one task are all through long before.
+const MAX_ROUNDS: u32 = 256;
+
+/// Keeps tasks on a [`StorageBackend`].
+///
+/// Every method names the owner, and an owner reaches nothing but its own tasks: unknown, expired
+/// and somebody else's are the same [`TaskError::NotFound`]. Every change is one atomic
+/// transition; a task that has ended never changes again. Clones share everything.
+#[derive(Debug, Clone)]
+pub struct TaskStore {
+    backend: Arc<dyn StorageBackend>,
+    clock: Clock,
+    limits: TaskLimits,
+}
+
+/// A page of tasks, oldest first.
+#[derive(Debug)]
+pub struct TaskPage {
+    /// The tasks. One that cannot be read is an error in its place and hides no other.
+    pub tasks: Vec<Result<Task, TaskError>>,
+    /// Where the next page begins.
+    pub next: Option<Cursor>,
+}
+
+impl TaskStore {
+    /// Tasks on `backend`, which must live by the same `clock`.
+    #[must_use]
+    pub fn new(backend: Arc<dyn StorageBackend>, clock: Clock) -> Self {
+        Self { backend, clock, limits: TaskLimits::default() }
+    }
+
+    /// The same tasks under other limits.
+    #[must_use]
+    pub fn with_limits(mut self, limits: TaskLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// The limits that apply.
+    #[must_use]
+    pub fn limits(&self) -> &TaskLimits {
+        &self.limits
+    }
+
+    /// The clock that decides what has expired.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// The backend underneath.
+    #[must_use]
+    pub fn backend(&self) -> &Arc<dyn StorageBackend> {
+        &self.backend
+    }
+
+    /// Creates a task in one write, however many tasks the owner has. When this returns, any
+    /// process on the same store can read it.
+    ///
+    /// # Errors
+    /// [`TaskError::QuotaExceeded`], exactly at the limit; [`TaskError::Invalid`];
+    /// [`TaskError::IdempotencyMismatch`].
+    pub async fn create(&self, owner: &Owner, new: NewTask) -> Result<Task, TaskError> {
+        let id = Self::id_for(owner, &new)?;
+        self.create_as(owner, id, new).await
+    }
+
+    /// The id that `create` would give: random, or the one that the idempotency key stands for.
+    pub(crate) fn id_for(owner: &Owner, new: &NewTask) -> Result<TaskId, TaskError> {
+        let Some(key) = &new.idempotency_key else { return Ok(TaskId::random()) };
+        limits::check("idempotency key", key.len(), ID_BYTES)?;
+        let owner = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, owner.as_str().as_bytes());
+        Ok(uuid::Uuid::new_v5(&owner, key.as_bytes()).to_string().into())
+    }
+
+    pub(crate) async fn create_as(
+        &self,
+        owner: &Owner,
+        id: TaskId,
+        new: NewTask,
+    ) -> Result<Task, TaskError> {
+        let repeatable = new.idempotency_key.is_some();
+        let task = self.initial(owner, id, new);
+        self.limits.check(&task)?;
+        let key = key(owner, &task.id)?;
+        let write = self.write_of(&task)?;
+        match self.backend.put_if_version(&key, write, Precondition::Absent).await {
+            Ok(_) => Ok(task),
+            Err(StoreError::PartitionFull { limit }) => Err(TaskError::QuotaExceeded { limit }),
+            Err(StoreError::VersionConflict { .. }) if repeatable => {
+                let existing = self.get(owner, &task.id).await?;
+                if existing.call == task.call {
+                    Ok(existing)
+                } else {
+                    Err(TaskError::IdempotencyMismatch)
+                }
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn initial(&self, owner: &Owner, id: TaskId, new: NewTask) -> Task {
+        let now = self.clock.now();
+        Task {
+            id,
+            owner: owner.clone(),
+            status: Status::Working,
+            status_message: new.status_message,
+            created_at: now,
+            updated_at: now,
+            ttl_ms: Some(self.limits.ttl_ms(new.ttl_ms)),
+            poll_interval_ms: new.poll_interval_ms,
+            call: new.call,
+            rerun: new.rerun,
+            phase: Phase::Queued,
+            attempt: 0,
+            variables: Map::new(),
+            inputs: std::collections::BTreeMap::new(),
+            outcome: None,
+        }
+    }
+
+    /// Reads a task: one read of the store, no write.
+    ///
+    /// # Errors
+    /// [`TaskError::NotFound`], [`TaskError::Unreadable`].
+    pub async fn get(&self, owner: &Owner, id: &TaskId) -> Result<Task, TaskError> {
+        Ok(self.read(owner, id).await?.0)
+    }
+
+    pub(crate) async fn read(
+        &self,
+        owner: &Owner,
+        id: &TaskId,
+    ) -> Result<(Task, Record), TaskError> {
+        // A name that is too long to be stored is one that nobody has.
+        let key = key(owner, id).map_err(|_| TaskError::NotFound)?;
+        let record = self.backend.get(&key).await?.ok_or(TaskError::NotFound)?;
+        Ok((record::decode(owner, id, &record)?, record))
+    }
+
+    /// Lists the tasks of an owner, oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError::InvalidCursor`] for a cursor that is not from this owner's list.
+    pub async fn list(&self, owner: &Owner, page: PageRequest) -> Result<TaskPage, TaskError> {
+        let page = self.backend.list_by_prefix(&partition(owner)?, "", page).await?;
+        let tasks = page
+            .entries
+            .iter()
+            .map(|entry| {
+                record::decode(owner, &TaskId::from(entry.key.shared_name()), &entry.record)
+            })
+            .collect();
+        Ok(TaskPage { tasks, next: page.next })
+    }
+
+    /// Replaces the status message.
+    ///
+    /// # Errors
+    /// As every change: [`TaskError::NotFound`], [`TaskError::Finished`], and
+    /// [`TaskError::Superseded`] if the reference names an attempt that is over.
+    pub async fn update_status(
+        &self,
+        task: &TaskRef,
+        message: Option<String>,
+    ) -> Result<Task, TaskError> {
+        self.change(task, &Transition::Progress { message }).await
+    }
+
+    /// Merges into the variables, the task's checkpoint. A null deletes.
+    ///
+    /// # Errors
+    /// As every change, and [`TaskError::Invalid`] beyond the limits.
+    pub async fn set_variables(
+        &self,
+        task: &TaskRef,
+        changes: Map<String, Value>,
+    ) -> Result<Task, TaskError> {
+        self.change(task, &Transition::SetVariables { changes }).await
+    }
+
+    /// Asks the owner for input. A key is unique for the life of the task: asking again under the
+    /// same key changes nothing, so a handler that runs again finds the answer it was given.
+    ///
+    /// # Errors
+    /// As every change, and [`TaskError::Invalid`] beyond the limits.
+    pub async fn record_input_requests(
+        &self,
+        task: &TaskRef,
+        requests: Map<String, Value>,
+    ) -> Result<Task, TaskError> {
+        self.change(task, &Transition::RequestInputs { requests }).await
+    }
+
+    /// Answers input requests. Unknown and answered keys are ignored; the task works on once all
+    /// are answered.
+    ///
+    /// # Errors
+    /// As every change, and [`TaskError::Invalid`] beyond the limits.
+    pub async fn deliver_inputs(
+        &self,
+        task: &TaskRef,
+        responses: Map<String, Value>,
+    ) -> Result<Task, TaskError> {
+        self.change(task, &Transition::DeliverInputs { responses }).await
+    }
+
+    /// Ends the task with its result, both in one write.
+    ///
+    /// # Errors
+    /// As every change, and [`TaskError::Invalid`] beyond the limits.
+    pub async fn complete(&self, task: &TaskRef, result: Value) -> Result<Task, TaskError> {
+        self.change(task, &Transition::Complete { result }).await
+    }
+
+    /// Ends the task with an error, both in one write.
+    ///
+    /// # Errors
+    /// As every change, and [`TaskError::Invalid`] beyond the limits.
+    pub async fn fail(
+        &self,
+        task: &TaskRef,
+        error: Value,
+        message: Option<String>,
+    ) -> Result<Task, TaskError> {
+        self.change(task, &Transition::Fail { error, message }).await
+    }
+
+    /// Calls the task off. Whatever its handler writes meanwhile, the cancel wins; only a result
+    /// that is already there stands.
+    ///
+    /// # Errors
+    /// As every change: [`TaskError::Finished`] tells how the task ended instead.
+    pub async fn cancel(&self, task: &TaskRef, message: Option<String>) -> Result<Task, TaskError> {
+        self.change(task, &Transition::Cancel { message }).await
+    }
+
+    /// Reclaims up to `limit` expired records. Nothing depends on it but the space.
+    ///
+    /// # Errors
+    /// The backend's own trouble.
+    pub async fn cleanup(&self, limit: usize) -> Result<usize, TaskError> {
+        Ok(self.backend.cleanup_expired(limit).await?)
+    }
+
+    /// The one place where a task changes: read, apply, write if nobody was faster, else again.
+    pub(crate) async fn change(
+        &self,
+        task: &TaskRef,
+        transition: &Transition,
+    ) -> Result<Task, TaskError> {
+        for round in 0..MAX_ROUNDS {
+            let (mut current, record) = self.read(&task.owner, &task.id).await?;
+            if task.attempt.is_some_and(|attempt| attempt != current.attempt)
+                && !current.status.is_terminal()
+            {
+                return Err(TaskError::Superseded { attempt: current.attempt });
+            }
+            if !apply(&mut current, transition, self.clock.now())? {
+                return Ok(current);
+            }
+            self.limits.check(&current)?;
+            let write = self.write_of(&current)?;
+            let precondition = Precondition::Matches(record.token);
+            let key = key(&task.owner, &task.id)?;
+            match self.backend.put_if_version(&key, write, precondition).await {
+                Ok(_) => return Ok(current),
+                // It expired, or was deleted, between the read and the write.
+                Err(StoreError::VersionConflict { current: None }) => {
+                    return Err(TaskError::NotFound);
+                }
+                Err(StoreError::VersionConflict { .. }) => self.clock.back_off(round).await,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(TaskError::Contended)
+    }
+
+    /// Unfinished tasks count against the owner's quota, finished ones do not.
+    fn write_of(&self, task: &Task) -> Result<Write, TaskError> {
+        let write = Write::new(record::encode(task)?).expires_at(task.expires_at());
+        Ok(if task.status.is_terminal() {
+            write
+        } else {
+            write.counted_within(self.limits.unfinished_per_owner)
+        })
+    }
+}
+
+/// The partition of an owner's tasks.
+pub(crate) fn partition(owner: &Owner) -> Result<Partition, StoreError> {
+    Partition::new(["tasks", owner.as_str()])
+}
+
+pub(crate) fn key(owner: &Owner, id: &TaskId) -> Result<Key, StoreError> {
+    partition(owner)?.key(id.as_str())
+}

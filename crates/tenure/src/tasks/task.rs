@@ -1,0 +1,275 @@
+//! What a task is.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::clock::Timestamp;
+use crate::owner::Owner;
+
+/// Names a task within its owner's partition.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TaskId(Arc<str>);
+
+impl TaskId {
+    /// A fresh id: a version 7 UUID, so ids of one owner sort by creation; 74 of its bits are random.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(uuid::Uuid::now_v7().to_string().into())
+    }
+
+    /// The text form.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<T: Into<Arc<str>>> From<T> for TaskId {
+    /// Any text may be asked for; what no task has is simply not found.
+    fn from(text: T) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Display for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TaskId({:?})", self.0)
+    }
+}
+
+/// Where a task stands, as MCP names it (SEP-2663).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// It is queued or runs.
+    Working,
+    /// It waits for answers to its input requests.
+    InputRequired,
+    /// It has a result.
+    Completed,
+    /// It has an error.
+    Failed,
+    /// Its owner called it off.
+    Cancelled,
+}
+
+impl Status {
+    /// True for the states that a task never leaves.
+    #[must_use]
+    pub fn is_terminal(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
+    }
+
+    /// The name on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Working => "working",
+            Self::InputRequired => "input_required",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// What to run, kept so that it can be run again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Call {
+    /// The tool.
+    pub tool: String,
+    /// What it is called with.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub arguments: Map<String, Value>,
+    /// What else the protocol layer needs to make the call again. Tenure does not look inside.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub context: Value,
+}
+
+impl Call {
+    /// A call of `tool` with `arguments`.
+    #[must_use]
+    pub fn new(tool: impl Into<String>, arguments: Map<String, Value>) -> Self {
+        Self { tool: tool.into(), arguments, context: Value::Null }
+    }
+}
+
+/// Whether a handler that may have had effects may be started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rerun {
+    /// Once started it is never started again; a crash while it runs fails the task.
+    #[default]
+    Never,
+    /// It may run again after a crash: it is idempotent, read-only, or resumes from its variables.
+    AfterCrash,
+}
+
+/// What the execution of a task is up to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Not started, or about to be started again: no handler has it in hands.
+    Queued,
+    /// A handler runs it.
+    Running,
+    /// Its handler returned to wait for input, and is called again when all is answered.
+    Parked,
+}
+
+/// A request for input, and its answer once there is one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Input {
+    /// What is asked, in the protocol's form.
+    pub request: Value,
+    /// What was answered. The first answer stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response: Option<Value>,
+}
+
+/// How a task ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The result of a completed task, in the protocol's form.
+    Result(Value),
+    /// The error of a failed task, in the protocol's form.
+    Error(Value),
+}
+
+/// A snapshot of a task.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Task {
+    /// Its name.
+    pub id: TaskId,
+    /// Who it belongs to.
+    pub owner: Owner,
+    /// Where it stands.
+    pub status: Status,
+    /// The latest word on its progress.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status_message: Option<String>,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+    /// How long it is kept, counted from its creation; `None` for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_ms: Option<u64>,
+    /// How long a client is asked to wait between two polls.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub poll_interval_ms: Option<u64>,
+    /// What it runs.
+    pub call: Call,
+    /// Whether it may be run again.
+    pub rerun: Rerun,
+    /// What its execution is up to.
+    pub phase: Phase,
+    /// How often a handler was started for it. It is also the fence: a write that names another
+    /// attempt is refused.
+    pub attempt: u32,
+    /// The handler's checkpoint.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub variables: Map<String, Value>,
+    /// Every input it ever asked for, by key.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub inputs: BTreeMap<String, Input>,
+    /// How it ended: a result if completed, an error if failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+}
+
+impl Task {
+    /// When the task is gone, finished or not.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        self.ttl_ms.map(|ttl_ms| self.created_at.plus_millis(ttl_ms))
+    }
+
+    /// The input requests that nobody has answered yet.
+    pub fn pending_inputs(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.inputs
+            .iter()
+            .filter(|(_, input)| input.response.is_none())
+            .map(|(key, input)| (key.as_str(), &input.request))
+    }
+}
+
+/// What a task is created from.
+#[derive(Debug, Clone)]
+pub struct NewTask {
+    /// What to run.
+    pub call: Call,
+    /// How long to keep it; the store applies its default and its maximum.
+    pub ttl_ms: Option<u64>,
+    /// How long a client is asked to wait between two polls.
+    pub poll_interval_ms: Option<u64>,
+    /// Whether it may be run again.
+    pub rerun: Rerun,
+    /// Makes the create safe to repeat: the same owner with the same key gets the same task.
+    pub idempotency_key: Option<String>,
+    /// The first status message.
+    pub status_message: Option<String>,
+}
+
+impl NewTask {
+    /// A task that runs `call` once and is kept as long as the store's default says.
+    #[must_use]
+    pub fn new(call: Call) -> Self {
+        Self {
+            call,
+            ttl_ms: None,
+            poll_interval_ms: None,
+            rerun: Rerun::Never,
+            idempotency_key: None,
+            status_message: None,
+        }
+    }
+}
+
+/// Which task a write is for, and on behalf of which attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct TaskRef {
+    /// Whose task.
+    pub owner: Owner,
+    /// Which one.
+    pub id: TaskId,
+    /// `Some` when a handler writes: if the task is no longer in this attempt, somebody else has
+    /// taken it over, and the write is refused.
+    pub attempt: Option<u32>,
+}
+
+impl TaskRef {
+    /// The task `id` of `owner`, whatever its attempt.
+    #[must_use]
+    pub fn new(owner: Owner, id: impl Into<TaskId>) -> Self {
+        Self { owner, id: id.into(), attempt: None }
+    }
+
+    /// The same task, but only while it is in this attempt.
+    #[must_use]
+    pub fn in_attempt(mut self, attempt: u32) -> Self {
+        self.attempt = Some(attempt);
+        self
+    }
+}
