@@ -134,6 +134,21 @@ impl Clock {
     }
 }
 
+impl Clock {
+    /// Waits before round `round + 1` of a call that a troubled store did not answer: jittered,
+    /// rising to about a second.
+    pub(crate) async fn back_off_long(&self, round: u32) {
+        let ceiling_ms = (25_u64 << round.min(6)).min(1_000);
+        match &self.0 {
+            Source::System => {
+                let wait_ms = rand::random_range(ceiling_ms / 2..=ceiling_ms);
+                tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+            }
+            Source::Manual(_) => tokio::task::yield_now().await,
+        }
+    }
+}
+
 impl fmt::Debug for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let source = match self.0 {

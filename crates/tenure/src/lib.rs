@@ -3,8 +3,11 @@
 
 pub mod clock;
 pub mod limits;
+mod open;
 mod owner;
+pub mod runtime;
 pub mod store;
 pub mod tasks;
 
+pub use open::open;
 pub use owner::Owner;

@@ -28,6 +28,7 @@
 //! ```
 
 mod error;
+mod follow;
 mod limits;
 mod record;
 mod state;
@@ -36,5 +37,9 @@ mod task;
 
 pub use error::TaskError;
 pub use limits::TaskLimits;
+pub(crate) use state::Transition;
+pub(crate) use store::Custody;
 pub use store::{TaskPage, TaskStore};
-pub use task::{Call, Input, NewTask, Outcome, Phase, Rerun, Status, Task, TaskId, TaskRef};
+pub use task::{
+    Call, Fence, Input, NewTask, Outcome, Phase, Rerun, Status, Task, TaskId, TaskRef, WorkerId,
+};

@@ -39,7 +39,10 @@ pub(crate) fn decode(owner: &Owner, id: &TaskId, record: &Record) -> Result<Task
     let unreadable = |reason: String| TaskError::Unreadable { id: id.clone(), reason };
     match serde_json::from_slice::<Restored>(&record.value) {
         Ok(Restored { schema, .. }) if schema != SCHEMA => Err(unreadable(unknown_schema(schema))),
-        Ok(Restored { task, .. }) if task.id == *id && task.owner == *owner => Ok(task),
+        Ok(Restored { mut task, .. }) if task.id == *id && task.owner == *owner => {
+            task.version = record.token.version();
+            Ok(task)
+        }
         Ok(_) => Err(unreadable("it belongs to another task or owner".into())),
         Err(error) => Err(unreadable(match serde_json::from_slice::<Envelope>(&record.value) {
             Ok(Envelope { schema }) if schema != SCHEMA => unknown_schema(schema),
@@ -71,6 +74,7 @@ mod tests {
         arguments.insert("n".into(), json!(u64::MAX));
         Task {
             id: "t1".into(),
+            version: 1,
             owner: owner(),
             status: Status::Working,
             status_message: Some("é".into()),
@@ -82,6 +86,7 @@ mod tests {
             rerun: Rerun::Never,
             phase: Phase::Queued,
             attempt: 0,
+            worker: None,
             variables: Map::new(),
             inputs: Default::default(),
             outcome: None,

@@ -3,12 +3,13 @@
 use serde_json::{Map, Value};
 
 use crate::clock::Timestamp;
-use crate::tasks::{Input, Outcome, Phase, Status, Task, TaskError};
+use crate::tasks::{Fence, Input, Outcome, Phase, Status, Task, TaskError, WorkerId};
 
 /// Something that happens to a task.
 ///
 /// | | working | `input_required` | completed, failed, cancelled |
 /// |---|---|---|---|
+/// | adopt | the same, another worker | the same, another worker | refused |
 /// | start | working, next attempt | the same, next attempt | refused |
 /// | progress, variables | the same | the same | refused |
 /// | request inputs, park | `input_required` | the same | refused |
@@ -17,8 +18,10 @@ use crate::tasks::{Input, Outcome, Phase, Status, Task, TaskError};
 /// | complete, fail, cancel | that | that | refused |
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Transition {
+    /// A worker takes the task over from one that died in this attempt.
+    Adopt { worker: WorkerId, from: Fence },
     /// A handler starts; `from` is the attempt that it follows.
-    Start { from: u32 },
+    Start { from: Fence },
     /// A word on the progress.
     Progress { message: Option<String> },
     /// Merges into the checkpoint; null deletes.
@@ -51,10 +54,15 @@ pub(crate) fn apply(
     }
     let before = task.clone();
     match transition {
-        Transition::Start { from } => {
-            if task.attempt != *from {
-                return Err(TaskError::Superseded { attempt: task.attempt });
+        Transition::Adopt { worker, from } => {
+            check_fence(task, from)?;
+            task.worker = Some(worker.clone());
+            if task.phase == Phase::Running {
+                task.phase = Phase::Queued;
             }
+        }
+        Transition::Start { from } => {
+            check_fence(task, from)?;
             task.attempt = task.attempt.saturating_add(1);
             task.phase = Phase::Running;
         }
@@ -105,6 +113,10 @@ pub(crate) fn apply(
         task.updated_at = now.max(before.updated_at);
     }
     Ok(changed)
+}
+
+fn check_fence(task: &Task, fence: &Fence) -> Result<(), TaskError> {
+    if fence.admits(task) { Ok(()) } else { Err(TaskError::Superseded { attempt: task.attempt }) }
 }
 
 fn finish(task: &mut Task, status: Status, outcome: Option<Outcome>) {

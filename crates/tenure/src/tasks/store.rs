@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures::Stream;
 use serde_json::{Map, Value};
 
 use crate::clock::Clock;
@@ -10,8 +11,11 @@ use crate::owner::Owner;
 use crate::store::{
     Cursor, Key, PageRequest, Partition, Precondition, Record, StorageBackend, StoreError, Write,
 };
+use crate::tasks::follow::{Feeds, follow};
 use crate::tasks::state::{Transition, apply};
-use crate::tasks::{NewTask, Phase, Status, Task, TaskError, TaskId, TaskLimits, TaskRef, record};
+use crate::tasks::{
+    NewTask, Phase, Status, Task, TaskError, TaskId, TaskLimits, TaskRef, WorkerId, record,
+};
 
 /// Rounds of read, apply, write before a change gives up. Each lost round means that somebody
 /// else's change landed, so even 64 writers on one task are all through long before.
@@ -27,6 +31,14 @@ pub struct TaskStore {
     backend: Arc<dyn StorageBackend>,
     clock: Clock,
     limits: TaskLimits,
+    feeds: Feeds,
+}
+
+/// Who takes care of a new task, and whether its handler starts at once.
+#[derive(Default)]
+pub(crate) struct Custody {
+    pub(crate) worker: Option<WorkerId>,
+    pub(crate) started: bool,
 }
 
 /// A page of tasks, oldest first.
@@ -42,7 +54,12 @@ impl TaskStore {
     /// Tasks on `backend`, which must live by the same `clock`.
     #[must_use]
     pub fn new(backend: Arc<dyn StorageBackend>, clock: Clock) -> Self {
-        Self { backend, clock, limits: TaskLimits::default() }
+        Self {
+            feeds: Feeds::new(Arc::clone(&backend)),
+            backend,
+            clock,
+            limits: TaskLimits::default(),
+        }
     }
 
     /// The same tasks under other limits.
@@ -78,7 +95,7 @@ impl TaskStore {
     /// [`TaskError::IdempotencyMismatch`].
     pub async fn create(&self, owner: &Owner, new: NewTask) -> Result<Task, TaskError> {
         let id = Self::id_for(owner, &new)?;
-        self.create_as(owner, id, new).await
+        Ok(self.create_for(owner, id, new, Custody::default()).await?.0)
     }
 
     /// The id that `create` would give: random, or the one that the idempotency key stands for.
@@ -89,24 +106,27 @@ impl TaskStore {
         Ok(uuid::Uuid::new_v5(&owner, key.as_bytes()).to_string().into())
     }
 
-    pub(crate) async fn create_as(
+    /// Creates a task in somebody's care. Tells whether it is new; if not, it is what an earlier
+    /// create with the same idempotency key made.
+    pub(crate) async fn create_for(
         &self,
         owner: &Owner,
         id: TaskId,
         new: NewTask,
-    ) -> Result<Task, TaskError> {
+        custody: Custody,
+    ) -> Result<(Task, bool), TaskError> {
         let repeatable = new.idempotency_key.is_some();
-        let task = self.initial(owner, id, new);
+        let task = self.initial(owner, id, new, custody);
         self.limits.check(&task)?;
         let key = key(owner, &task.id)?;
         let write = self.write_of(&task)?;
         match self.backend.put_if_version(&key, write, Precondition::Absent).await {
-            Ok(_) => Ok(task),
+            Ok(_) => Ok((task, true)),
             Err(StoreError::PartitionFull { limit }) => Err(TaskError::QuotaExceeded { limit }),
             Err(StoreError::VersionConflict { .. }) if repeatable => {
                 let existing = self.get(owner, &task.id).await?;
                 if existing.call == task.call {
-                    Ok(existing)
+                    Ok((existing, false))
                 } else {
                     Err(TaskError::IdempotencyMismatch)
                 }
@@ -115,10 +135,11 @@ impl TaskStore {
         }
     }
 
-    fn initial(&self, owner: &Owner, id: TaskId, new: NewTask) -> Task {
+    fn initial(&self, owner: &Owner, id: TaskId, new: NewTask, custody: Custody) -> Task {
         let now = self.clock.now();
         Task {
             id,
+            version: 1,
             owner: owner.clone(),
             status: Status::Working,
             status_message: new.status_message,
@@ -128,8 +149,9 @@ impl TaskStore {
             poll_interval_ms: new.poll_interval_ms,
             call: new.call,
             rerun: new.rerun,
-            phase: Phase::Queued,
-            attempt: 0,
+            phase: if custody.started { Phase::Running } else { Phase::Queued },
+            attempt: u32::from(custody.started),
+            worker: custody.worker,
             variables: Map::new(),
             inputs: std::collections::BTreeMap::new(),
             outcome: None,
@@ -169,6 +191,20 @@ impl TaskStore {
             })
             .collect();
         Ok(TaskPage { tasks, next: page.next })
+    }
+
+    /// Follows a task: its state now, then every later one, though not every one in between. Ends
+    /// after a terminal state, or with [`TaskError::NotFound`] when the task expires. While the
+    /// store is unavailable it waits.
+    ///
+    /// # Errors
+    /// The store's own trouble in setting up the watch.
+    pub async fn follow(
+        &self,
+        owner: &Owner,
+        id: &TaskId,
+    ) -> Result<impl Stream<Item = Result<Task, TaskError>> + Send + use<>, TaskError> {
+        follow(self.clone(), &self.feeds, owner, id).await
     }
 
     /// Replaces the status message.
@@ -268,9 +304,8 @@ impl TaskStore {
     ) -> Result<Task, TaskError> {
         for round in 0..MAX_ROUNDS {
             let (mut current, record) = self.read(&task.owner, &task.id).await?;
-            if task.attempt.is_some_and(|attempt| attempt != current.attempt)
-                && !current.status.is_terminal()
-            {
+            let fenced_off = task.fence.as_ref().is_some_and(|fence| !fence.admits(&current));
+            if fenced_off && !current.status.is_terminal() {
                 return Err(TaskError::Superseded { attempt: current.attempt });
             }
             if !apply(&mut current, transition, self.clock.now())? {
@@ -281,7 +316,10 @@ impl TaskStore {
             let precondition = Precondition::Matches(record.token);
             let key = key(&task.owner, &task.id)?;
             match self.backend.put_if_version(&key, write, precondition).await {
-                Ok(_) => return Ok(current),
+                Ok(token) => {
+                    current.version = token.version();
+                    return Ok(current);
+                }
                 // It expired, or was deleted, between the read and the write.
                 Err(StoreError::VersionConflict { current: None }) => {
                     return Err(TaskError::NotFound);

@@ -48,6 +48,31 @@ impl fmt::Debug for TaskId {
     }
 }
 
+/// Names a worker process; drawn at random when it starts.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct WorkerId(Arc<str>);
+
+impl WorkerId {
+    /// A fresh id.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(uuid::Uuid::now_v7().to_string().into())
+    }
+
+    /// The text form.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for WorkerId {
+    fn from(text: &str) -> Self {
+        Self(text.into())
+    }
+}
+
 /// Where a task stands, as MCP names it (SEP-2663).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -162,6 +187,9 @@ pub enum Outcome {
 pub struct Task {
     /// Its name.
     pub id: TaskId,
+    /// How often it was written; of two snapshots the one with the higher version is the later.
+    #[serde(skip)]
+    pub version: u64,
     /// Who it belongs to.
     pub owner: Owner,
     /// Where it stands.
@@ -185,9 +213,12 @@ pub struct Task {
     pub rerun: Rerun,
     /// What its execution is up to.
     pub phase: Phase,
-    /// How often a handler was started for it. It is also the fence: a write that names another
-    /// attempt is refused.
+    /// How often a handler was started for it.
     pub attempt: u32,
+    /// The worker that has it in its care. Together with the attempt it is the fence: a handler's
+    /// write that names another worker or attempt is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<WorkerId>,
     /// The handler's checkpoint.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub variables: Map<String, Value>,
@@ -247,29 +278,43 @@ impl NewTask {
     }
 }
 
-/// Which task a write is for, and on behalf of which attempt.
+/// Which task a write is for, and on behalf of whom.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TaskRef {
     /// Whose task.
     pub owner: Owner,
     /// Which one.
     pub id: TaskId,
-    /// `Some` when a handler writes: if the task is no longer in this attempt, somebody else has
-    /// taken it over, and the write is refused.
-    pub attempt: Option<u32>,
+    /// Set when a handler writes: if another worker or attempt has taken over, it is refused.
+    pub fence: Option<Fence>,
+}
+
+/// One worker's one attempt at a task.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Fence {
+    /// The worker.
+    pub worker: WorkerId,
+    /// Its attempt.
+    pub attempt: u32,
+}
+
+impl Fence {
+    pub(crate) fn admits(&self, task: &Task) -> bool {
+        task.attempt == self.attempt && task.worker.as_ref() == Some(&self.worker)
+    }
 }
 
 impl TaskRef {
-    /// The task `id` of `owner`, whatever its attempt.
+    /// The task `id` of `owner`, whoever works on it.
     #[must_use]
     pub fn new(owner: Owner, id: impl Into<TaskId>) -> Self {
-        Self { owner, id: id.into(), attempt: None }
+        Self { owner, id: id.into(), fence: None }
     }
 
-    /// The same task, but only while it is in this attempt.
+    /// The same task, but only while `worker` is in this attempt at it.
     #[must_use]
-    pub fn in_attempt(mut self, attempt: u32) -> Self {
-        self.attempt = Some(attempt);
+    pub fn fenced(mut self, worker: WorkerId, attempt: u32) -> Self {
+        self.fence = Some(Fence { worker, attempt });
         self
     }
 }

@@ -1,0 +1,200 @@
+//! What a running handler holds of its task.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use serde_json::{Map, Value};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::owner::Owner;
+use crate::tasks::{Call, Task, TaskError, TaskId, TaskRef, TaskStore, WorkerId};
+
+/// A handler's hold on its task. Clones are the same hold.
+///
+/// Every write is fenced: once the task has ended or another worker has taken it over, writes are
+/// refused, and the handler should return.
+#[derive(Clone)]
+pub struct TaskContext(Arc<Hold>);
+
+struct Hold {
+    tasks: TaskStore,
+    this: TaskRef,
+    call: Call,
+    attempt: u32,
+    latest: watch::Sender<Task>,
+    cancellation: CancellationToken,
+    slot: Slot,
+}
+
+/// The right to run, given back while a handler waits for a person.
+pub(super) struct Slot {
+    slots: Arc<Semaphore>,
+    permit: Mutex<Option<OwnedSemaphorePermit>>,
+}
+
+impl Slot {
+    pub(super) fn new(slots: Arc<Semaphore>, permit: OwnedSemaphorePermit) -> Self {
+        Self { slots, permit: Mutex::new(Some(permit)) }
+    }
+
+    fn release(&self) {
+        self.permit.lock().take();
+    }
+
+    async fn regain(&self) {
+        // The semaphore is never closed; were it, the handler would run on unbounded but right.
+        if let Ok(permit) = Arc::clone(&self.slots).acquire_owned().await {
+            *self.permit.lock() = Some(permit);
+        }
+    }
+}
+
+impl TaskContext {
+    pub(super) fn new(tasks: TaskStore, worker: WorkerId, task: Task, slot: Slot) -> Self {
+        Self(Arc::new(Hold {
+            tasks,
+            this: TaskRef::new(task.owner.clone(), task.id.clone()).fenced(worker, task.attempt),
+            call: task.call.clone(),
+            attempt: task.attempt,
+            latest: watch::Sender::new(task),
+            cancellation: CancellationToken::new(),
+            slot,
+        }))
+    }
+
+    /// The task's name.
+    #[must_use]
+    pub fn id(&self) -> &TaskId {
+        &self.0.this.id
+    }
+
+    /// Whose task it is.
+    #[must_use]
+    pub fn owner(&self) -> &Owner {
+        &self.0.this.owner
+    }
+
+    /// What to run.
+    #[must_use]
+    pub fn call(&self) -> &Call {
+        &self.0.call
+    }
+
+    /// Which attempt this is, from 1.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.0.attempt
+    }
+
+    /// The task as last seen, without reading it.
+    #[must_use]
+    pub fn task(&self) -> Task {
+        self.0.latest.borrow().clone()
+    }
+
+    /// The variables as last seen: in a further attempt, what the ones before left.
+    #[must_use]
+    pub fn variables(&self) -> Map<String, Value> {
+        self.0.latest.borrow().variables.clone()
+    }
+
+    /// Fires when the task is cancelled, has expired, was taken over, or the worker shuts down.
+    #[must_use]
+    pub fn cancellation(&self) -> &CancellationToken {
+        &self.0.cancellation
+    }
+
+    /// Replaces the status message. A longer one than the limit is cut.
+    ///
+    /// # Errors
+    /// [`TaskError::Finished`], [`TaskError::Superseded`], [`TaskError::NotFound`], or the store's.
+    pub async fn set_status(&self, message: impl Into<String>) -> Result<(), TaskError> {
+        let mut message = message.into();
+        let limit = self.0.tasks.limits().message_bytes;
+        message.truncate(message.floor_char_boundary(limit));
+        self.keep(self.0.tasks.update_status(&self.0.this, Some(message)).await)
+    }
+
+    /// Merges into the variables, durably: what a further attempt starts from. A null deletes.
+    ///
+    /// # Errors
+    /// As [`set_status`](Self::set_status), and [`TaskError::Invalid`] beyond the limits.
+    pub async fn set_variables(&self, changes: Map<String, Value>) -> Result<(), TaskError> {
+        self.keep(self.0.tasks.set_variables(&self.0.this, changes).await)
+    }
+
+    /// Sets one variable.
+    ///
+    /// # Errors
+    /// As [`set_variables`](Self::set_variables).
+    pub async fn checkpoint(
+        &self,
+        name: impl Into<String>,
+        value: impl Into<Value>,
+    ) -> Result<(), TaskError> {
+        self.set_variables(Map::from_iter([(name.into(), value.into())])).await
+    }
+
+    /// Asks for input and waits for all of the answers; meanwhile the task occupies no slot. What
+    /// was asked under the same key before is not asked again, so a handler that runs again gets
+    /// the answers that were given.
+    ///
+    /// # Errors
+    /// As [`set_variables`](Self::set_variables); [`TaskError::Finished`] when the task is
+    /// cancelled while it waits.
+    pub async fn request_inputs(
+        &self,
+        requests: Map<String, Value>,
+    ) -> Result<Map<String, Value>, TaskError> {
+        let keys: Vec<String> = requests.keys().cloned().collect();
+        self.keep(self.0.tasks.record_input_requests(&self.0.this, requests).await)?;
+        let answered = |task: &Task| {
+            keys.iter().all(|key| task.inputs.get(key).is_some_and(|it| it.response.is_some()))
+        };
+        let mut latest = self.0.latest.subscribe();
+        let waits = !answered(&latest.borrow());
+        if waits {
+            self.0.slot.release();
+        }
+        let task = tokio::select! {
+            // The sender is ours.
+            Ok(task) = latest.wait_for(|task| task.status.is_terminal() || answered(task)) => task.clone(),
+            () = self.0.cancellation.cancelled() => self.task(),
+        };
+        if task.status.is_terminal() {
+            return Err(TaskError::Finished { status: task.status });
+        }
+        if !answered(&task) {
+            return Err(TaskError::Superseded { attempt: task.attempt });
+        }
+        if waits {
+            self.0.slot.regain().await;
+        }
+        let response = |key: String| Some((key.clone(), task.inputs.get(&key)?.response.clone()?));
+        Ok(keys.into_iter().filter_map(response).collect())
+    }
+
+    /// Takes note of a newer state.
+    pub(super) fn observe(&self, task: &Task) {
+        self.0.latest.send_if_modified(|latest| {
+            // What was read and what was written may arrive crosswise.
+            let newer = task.version > latest.version;
+            if newer {
+                latest.clone_from(task);
+            }
+            newer
+        });
+    }
+
+    fn keep(&self, written: Result<Task, TaskError>) -> Result<(), TaskError> {
+        self.observe(&written?);
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for TaskContext {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TaskContext").field("task", &self.0.this).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,116 @@
+//! The keeper of a worker: beats its heart, and inherits from those whose heart has stopped.
+
+use std::sync::Arc;
+
+use crate::runtime::liveness::{Heartbeat, Observer, Pulse};
+use crate::runtime::takeover::{reclaim, take_over};
+use crate::runtime::worker::{Generation, Shared};
+use crate::store::StoreError;
+
+/// Beats per timeout. Three may be late or lost before anybody notices.
+const BEATS_PER_TIMEOUT: u64 = 4;
+
+/// Keeps the worker alive in the eyes of others until it is released.
+pub(super) async fn keep(shared: Arc<Shared>, mut heartbeat: Heartbeat) {
+    let mut former = None;
+    loop {
+        let generation = shared.generation();
+        tokio::select! {
+            () = beat(&shared, &generation, &mut heartbeat) => {}
+            () = inherit(&shared, &generation, former.as_deref()) => {}
+            () = shared.released.cancelled() => {
+                let released = heartbeat.release(&**shared.tasks.backend()).await;
+                if let Err(error) = released {
+                    tracing::warn!(%error, "the heartbeat was not released; others will wait it out");
+                }
+                return;
+            }
+        }
+        tracing::warn!(worker = generation.worker.as_str(), "taken for dead; starting anew");
+        generation.lost.cancel();
+        heartbeat = start_anew(&shared).await;
+        former = Some(generation);
+    }
+}
+
+/// Beats until others have taken this worker for dead.
+async fn beat(shared: &Shared, generation: &Generation, heartbeat: &mut Heartbeat) {
+    let clock = shared.tasks.clock();
+    let interval_ms = (shared.options.heartbeat_timeout_ms / BEATS_PER_TIMEOUT).max(1);
+    loop {
+        clock.sleep_millis(interval_ms).await;
+        let mut round = 0;
+        loop {
+            let sent = clock.now();
+            match heartbeat.beat(&**shared.tasks.backend()).await {
+                Ok(Pulse::Alive) => {
+                    generation.last_beat.send_replace(sent);
+                    break;
+                }
+                Ok(Pulse::Lost) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "a heartbeat failed");
+                    clock.back_off_long(round).await;
+                    round += 1;
+                }
+            }
+        }
+    }
+}
+
+/// Adopts what this process still held under its former identity, if any, and then what every
+/// worker that dies leaves behind. Never returns.
+async fn inherit(shared: &Arc<Shared>, generation: &Arc<Generation>, former: Option<&Generation>) {
+    let mut round = 0;
+    loop {
+        let error = match observe(shared, generation, former).await {
+            Ok(never) => match never {},
+            Err(error) => error,
+        };
+        tracing::warn!(%error, "watching the other workers failed");
+        shared.tasks.clock().back_off_long(round).await;
+        round += 1;
+    }
+}
+
+async fn observe(
+    shared: &Arc<Shared>,
+    generation: &Arc<Generation>,
+    former: Option<&Generation>,
+) -> Result<std::convert::Infallible, StoreError> {
+    let backend = &**shared.tasks.backend();
+    if let Some(former) = former {
+        reclaim(shared, generation, &former.worker).await?;
+    }
+    let mut observer = Observer::start(
+        backend,
+        generation.worker.clone(),
+        shared.tasks.clock().clone(),
+        shared.options.heartbeat_timeout_ms,
+    )
+    .await?;
+    loop {
+        let dead = observer.next_dead(backend).await?;
+        take_over(shared, generation, dead).await?;
+    }
+}
+
+/// Registers under a new identity.
+async fn start_anew(shared: &Arc<Shared>) -> Heartbeat {
+    let clock = shared.tasks.clock();
+    let mut round = 0;
+    loop {
+        let generation = Generation::new(clock.now());
+        match Heartbeat::start(&**shared.tasks.backend(), &generation.worker).await {
+            Ok(heartbeat) => {
+                *shared.generation.lock() = generation;
+                return heartbeat;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "registering anew failed");
+                clock.back_off_long(round).await;
+                round += 1;
+            }
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! Heartbeats: how a worker shows that it is alive, and how others notice that it is not.
+//!
+//! Nobody compares clocks. A heartbeat is a write, so its version token changes; a worker whose
+//! token has not changed for the timeout, by the observer's own clock since the observer first saw
+//! it, is dead. Clocks that differ by hours therefore bury nobody.
+
+use std::collections::HashMap;
+
+use futures::StreamExt as _;
+use serde::{Deserialize, Serialize};
+
+use crate::clock::{Clock, Timestamp};
+use crate::store::{
+    ChangeKind, Key, PageRequest, Partition, Precondition, StorageBackend, StoreError,
+    VersionToken, Watch, WatchEvent, WatchFrom, Write,
+};
+use crate::tasks::WorkerId;
+
+/// What a heartbeat record says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Beat {
+    /// The worker lives.
+    Alive,
+    /// It has shut down and left what it had to others: no need to wait.
+    Released,
+    /// Another worker is taking its tasks over.
+    Inherited,
+}
+
+/// A worker's own heartbeat. Every beat is conditional on the one before: when somebody else has
+/// written the record, this worker was declared dead.
+#[derive(Debug)]
+pub(super) struct Heartbeat {
+    key: Key,
+    token: VersionToken,
+}
+
+/// What became of a beat.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Pulse {
+    /// The worker is alive in the eyes of others.
+    Alive,
+    /// It was declared dead; its tasks are somebody else's.
+    Lost,
+}
+
+fn partition() -> Result<Partition, StoreError> {
+    Partition::new(["workers"])
+}
+
+fn write(beat: Beat) -> Write {
+    let text: &'static [u8] = match beat {
+        Beat::Alive => br#"{"beat":"alive"}"#,
+        Beat::Released => br#"{"beat":"released"}"#,
+        Beat::Inherited => br#"{"beat":"inherited"}"#,
+    };
+    Write::new(text)
+}
+
+impl Heartbeat {
+    /// The first beat.
+    pub(super) async fn start(
+        backend: &dyn StorageBackend,
+        worker: &WorkerId,
+    ) -> Result<Self, StoreError> {
+        let key = partition()?.key(worker.as_str())?;
+        let token = backend.put_if_version(&key, write(Beat::Alive), Precondition::Absent).await?;
+        Ok(Self { key, token })
+    }
+
+    /// Another beat.
+    pub(super) async fn beat(&mut self, backend: &dyn StorageBackend) -> Result<Pulse, StoreError> {
+        self.write(backend, Beat::Alive).await
+    }
+
+    /// The last beat: what this worker had is free to take.
+    pub(super) async fn release(
+        mut self,
+        backend: &dyn StorageBackend,
+    ) -> Result<Pulse, StoreError> {
+        self.write(backend, Beat::Released).await
+    }
+
+    async fn write(
+        &mut self,
+        backend: &dyn StorageBackend,
+        beat: Beat,
+    ) -> Result<Pulse, StoreError> {
+        let precondition = Precondition::Matches(self.token);
+        match backend.put_if_version(&self.key, write(beat), precondition).await {
+            Ok(token) => {
+                self.token = token;
+                Ok(Pulse::Alive)
+            }
+            Err(StoreError::VersionConflict { .. }) => Ok(Pulse::Lost),
+            // Maybe it landed, and then the token is no longer ours to know: ask.
+            Err(StoreError::OutcomeUnknown(_)) => self.recover(backend).await,
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn recover(&mut self, backend: &dyn StorageBackend) -> Result<Pulse, StoreError> {
+        match backend.get(&self.key).await? {
+            Some(record) if read(&record.value) == Beat::Alive => {
+                self.token = record.token;
+                Ok(Pulse::Alive)
+            }
+            _ => Ok(Pulse::Lost),
+        }
+    }
+}
+
+/// An unknown beat is a live one: whoever wrote it knows more than we do.
+fn read(value: &[u8]) -> Beat {
+    #[derive(Deserialize)]
+    struct Stored {
+        beat: Beat,
+    }
+    serde_json::from_slice(value).map_or(Beat::Alive, |stored: Stored| stored.beat)
+}
+
+/// A worker that is dead, and the last write that is known of it.
+#[derive(Debug, Clone)]
+pub(super) struct Dead {
+    pub(super) worker: WorkerId,
+    key: Key,
+    token: VersionToken,
+}
+
+impl Dead {
+    /// Takes the inheritance. False if the worker lives after all, or another heir was faster;
+    /// from then on the dead can no longer beat, and an heir that dies in turn is replaced.
+    pub(super) async fn inherit(
+        &mut self,
+        backend: &dyn StorageBackend,
+    ) -> Result<bool, StoreError> {
+        let precondition = Precondition::Matches(self.token);
+        match backend.put_if_version(&self.key, write(Beat::Inherited), precondition).await {
+            Ok(token) => {
+                self.token = token;
+                Ok(true)
+            }
+            Err(StoreError::VersionConflict { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Forgets the worker, once nothing is left of it.
+    pub(super) async fn bury(&self, backend: &dyn StorageBackend) -> Result<(), StoreError> {
+        match backend.delete(&self.key, Precondition::Matches(self.token)).await {
+            Ok(_) | Err(StoreError::VersionConflict { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Watches the heartbeats of the others.
+pub(super) struct Observer {
+    myself: WorkerId,
+    clock: Clock,
+    timeout_ms: u64,
+    seen: HashMap<Key, Seen>,
+    watch: Watch,
+}
+
+struct Seen {
+    token: VersionToken,
+    deadline: Timestamp,
+}
+
+impl Observer {
+    pub(super) async fn start(
+        backend: &dyn StorageBackend,
+        myself: WorkerId,
+        clock: Clock,
+        timeout_ms: u64,
+    ) -> Result<Self, StoreError> {
+        let watch = backend.watch(&partition()?, WatchFrom::Now).await?;
+        let mut observer = Self { myself, clock, timeout_ms, seen: HashMap::new(), watch };
+        observer.list(backend).await?;
+        Ok(observer)
+    }
+
+    /// Waits until a worker is dead, and returns it. It stays under observation, so that it is
+    /// returned again should its heir fail.
+    pub(super) async fn next_dead(
+        &mut self,
+        backend: &dyn StorageBackend,
+    ) -> Result<Dead, StoreError> {
+        loop {
+            let now = self.clock.now();
+            if let Some(dead) = self.first_dead(now) {
+                return Ok(dead);
+            }
+            let next = self.seen.values().map(|seen| seen.deadline).min();
+            let clock = self.clock.clone();
+            let timer = async move {
+                match next {
+                    Some(deadline) => clock.sleep_until(deadline).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                event = self.watch.next() => self.note(event, backend).await?,
+                () = timer => {}
+            }
+        }
+    }
+
+    fn first_dead(&mut self, now: Timestamp) -> Option<Dead> {
+        let (key, seen) = self.seen.iter_mut().find(|(_, seen)| seen.deadline <= now)?;
+        seen.deadline = now.plus_millis(self.timeout_ms);
+        Some(Dead { worker: WorkerId::from(key.name()), key: key.clone(), token: seen.token })
+    }
+
+    async fn note(
+        &mut self,
+        event: Option<Result<WatchEvent, StoreError>>,
+        backend: &dyn StorageBackend,
+    ) -> Result<(), StoreError> {
+        match event {
+            Some(Ok(WatchEvent::Change(change))) => match change.kind {
+                ChangeKind::Gone => {
+                    self.seen.remove(&change.key);
+                }
+                ChangeKind::Put { token, .. } => {
+                    // A release is worth reading: it need not be waited out. So is a first beat.
+                    let record = backend.get(&change.key).await?;
+                    let beat = record.map_or(Beat::Alive, |record| read(&record.value));
+                    self.see(change.key, token, beat);
+                }
+            },
+            Some(Ok(WatchEvent::Resync(_))) => self.list(backend).await?,
+            Some(Err(error)) => return Err(error),
+            None => {
+                self.watch = backend.watch(&partition()?, WatchFrom::Now).await?;
+                self.list(backend).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn list(&mut self, backend: &dyn StorageBackend) -> Result<(), StoreError> {
+        let mut present = HashMap::new();
+        let mut request = PageRequest::default();
+        loop {
+            let page = backend.list_by_prefix(&partition()?, "", request).await?;
+            for entry in page.entries {
+                present.insert(entry.key, (entry.record.token, read(&entry.record.value)));
+            }
+            match page.next {
+                Some(next) => request = PageRequest { limit: None, after: Some(next) },
+                None => break,
+            }
+        }
+        self.seen.retain(|key, _| present.contains_key(key));
+        for (key, (token, beat)) in present {
+            self.see(key, token, beat);
+        }
+        Ok(())
+    }
+
+    fn see(&mut self, key: Key, token: VersionToken, beat: Beat) {
+        if key.name() == self.myself.as_str() {
+            return;
+        }
+        let now = self.clock.now();
+        let deadline = match beat {
+            Beat::Released => now,
+            Beat::Alive | Beat::Inherited => now.plus_millis(self.timeout_ms),
+        };
+        match self.seen.get_mut(&key) {
+            Some(seen) if seen.token == token => {}
+            Some(seen) => *seen = Seen { token, deadline },
+            None => {
+                self.seen.insert(key, Seen { token, deadline });
+            }
+        }
+    }
+}

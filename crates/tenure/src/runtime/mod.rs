@@ -1,0 +1,28 @@
+//! Execution that survives: workers run tasks, and finish those of workers that died.
+//!
+//! A [`Worker`] is one process's share of the work. It keeps one heartbeat record, and one claim
+//! per task in its care; each is an ordinary record of the storage contract, so all of this works
+//! the same on every backend. When a heartbeat stops, any other worker adopts the claims: what may
+//! run again continues from its variables with the next attempt, what may not becomes an honest
+//! `failed`. A late write of a worker that was only slow is refused by the fence.
+//!
+//! | crash between | what is there | what happens |
+//! |---|---|---|
+//! | claim and create | a claim without a task | the claim is dropped |
+//! | create and reply | a task that nobody knows of | it runs; a repeated create with an idempotency key finds it |
+//! | start and finish | a running task | it runs again if it may, or fails and says why |
+//! | finish and unclaim | a claim of a finished task | the claim is dropped |
+//! | adopting claim and adoption | two claims, the task still its former worker's | the second claim is dropped, the first adopted |
+
+mod claims;
+mod context;
+mod handler;
+mod keeper;
+mod liveness;
+mod run;
+mod takeover;
+mod worker;
+
+pub use context::TaskContext;
+pub use handler::{Exit, Failure, Handler, Policy};
+pub use worker::{Worker, WorkerOptions};

@@ -1,0 +1,296 @@
+//! One task in a worker's care, from its first attempt here to its end.
+
+use std::sync::Arc;
+
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use serde_json::{Map, Value};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::JoinError;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::runtime::context::Slot;
+use crate::runtime::worker::{Generation, Shared};
+use crate::runtime::{Exit, Failure, Policy, TaskContext, claims};
+use crate::tasks::{Fence, Phase, Rerun, Task, TaskError, TaskRef, Transition};
+
+type States = BoxStream<'static, Result<Task, TaskError>>;
+type Ended = Result<Result<Exit, Failure>, JoinError>;
+
+pub(super) struct Run {
+    pub(super) shared: Arc<Shared>,
+    pub(super) generation: Arc<Generation>,
+    pub(super) policy: Policy,
+    pub(super) task: Task,
+    /// Its share of the worker's capacity, held to the end.
+    pub(super) place: OwnedSemaphorePermit,
+}
+
+/// What follows an attempt, or a wait.
+enum Next {
+    /// Another attempt, after a wait.
+    Attempt { after_ms: u64 },
+    /// Nothing: the task has ended.
+    Ended,
+    /// Nothing here: it is, or will be, in another worker's care.
+    Left,
+}
+
+impl Run {
+    /// Runs the task to its end. `slot` is given when its first attempt is already on record.
+    pub(super) async fn drive(mut self, mut slot: Option<OwnedSemaphorePermit>) {
+        let mut wait_ms = 0;
+        let next = match self.states().await {
+            Err(error) => {
+                tracing::error!(task = %self.task.id, %error, "the task cannot be followed");
+                Next::Left
+            }
+            Ok(mut states) => loop {
+                let next = match slot.take() {
+                    Some(slot) => self.attempt(&mut states, slot).await,
+                    None => self.start(&mut states, wait_ms).await,
+                };
+                match next {
+                    Next::Attempt { after_ms } => wait_ms = after_ms,
+                    last => break last,
+                }
+            },
+        };
+        if matches!(next, Next::Ended) {
+            self.unclaim().await;
+        }
+        drop(self.place);
+    }
+
+    async fn states(&self) -> Result<States, TaskError> {
+        let mut round = 0;
+        loop {
+            match self.shared.tasks.follow(&self.task.owner, &self.task.id).await {
+                Ok(states) => return Ok(states.boxed()),
+                Err(error) if error.is_retryable() && !self.generation.lost.is_cancelled() => {
+                    self.shared.tasks.clock().back_off_long(round).await;
+                    round += 1;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Waits until the task may start, starts it on record, and runs the attempt.
+    async fn start(&mut self, states: &mut States, wait_ms: u64) -> Next {
+        let slot = {
+            let (shared, generation) = (Arc::clone(&self.shared), Arc::clone(&self.generation));
+            let timer = shared.tasks.clock().sleep_millis(wait_ms);
+            let turn = async {
+                timer.await;
+                Arc::clone(&shared.slots).acquire_owned().await
+            };
+            tokio::pin!(turn);
+            loop {
+                let answered = self.task.pending_inputs().next().is_none();
+                tokio::select! {
+                    state = states.next() => if let Some(over) = self.note(state) { return over },
+                    () = generation.lost.cancelled() => return Next::Left,
+                    () = shared.closing.cancelled() => return Next::Left,
+                    Ok(slot) = &mut turn, if answered => break slot,
+                }
+            }
+        };
+        match self.write(Transition::Start { from: self.fence() }).await {
+            Ok(()) => self.attempt(states, slot).await,
+            Err(over) => over,
+        }
+    }
+
+    /// Runs one attempt. The task is on record as running.
+    async fn attempt(&mut self, states: &mut States, slot: OwnedSemaphorePermit) -> Next {
+        let slot = Slot::new(Arc::clone(&self.shared.slots), slot);
+        let worker = self.generation.worker.clone();
+        let context = TaskContext::new(self.shared.tasks.clone(), worker, self.task.clone(), slot);
+        let handler = Arc::clone(&self.shared.handler);
+        let running = {
+            let context = context.clone();
+            async move { handler.run(context).await }
+        };
+        let mut running = AbortOnDropHandle::new(tokio::spawn(running));
+        loop {
+            tokio::select! {
+                ended = &mut running => return self.conclude(ended).await,
+                state = states.next() => {
+                    let over = self.note(state);
+                    context.observe(&self.task);
+                    if let Some(over) = over {
+                        self.stop(&context, running).await;
+                        return over;
+                    }
+                }
+                () = self.generation.lost.cancelled() => {
+                    self.stop(&context, running).await;
+                    return Next::Left;
+                }
+                () = self.shared.stopping.cancelled() => {
+                    let ended = self.stop(&context, running).await;
+                    return self.interrupt(ended).await;
+                }
+            }
+        }
+    }
+
+    /// Asks the handler to return; past the grace period it is dropped at its next await.
+    async fn stop(
+        &self,
+        context: &TaskContext,
+        running: AbortOnDropHandle<Result<Exit, Failure>>,
+    ) -> Option<Ended> {
+        context.cancellation().cancel();
+        let grace_ms = self.shared.options.cancel_grace_ms;
+        tokio::select! {
+            ended = running => Some(ended),
+            () = self.shared.tasks.clock().sleep_millis(grace_ms) => None,
+        }
+    }
+
+    /// Takes note of a newer state of the task; tells what follows if there is nothing to run.
+    fn note(&mut self, state: Option<Result<Task, TaskError>>) -> Option<Next> {
+        match state {
+            Some(Ok(task)) => {
+                let ours = self.fence().worker == self.generation.worker
+                    && task.worker.as_ref() == Some(&self.generation.worker)
+                    && task.attempt >= self.task.attempt;
+                let ended = task.status.is_terminal();
+                if task.version > self.task.version {
+                    self.task = task;
+                }
+                if ended {
+                    Some(Next::Ended)
+                } else if ours {
+                    None
+                } else {
+                    Some(Next::Left)
+                }
+            }
+            // Expired or deleted; or damaged, and then nothing can be written to it either.
+            Some(Err(_)) | None => Some(Next::Ended),
+        }
+    }
+
+    /// Puts on record how the attempt ended.
+    async fn conclude(&mut self, ended: Ended) -> Next {
+        let failure = match ended {
+            Ok(Ok(Exit::Complete(result))) => {
+                return self.finish(Transition::Complete { result }).await;
+            }
+            Ok(Ok(Exit::Park { requests, variables })) => {
+                return self.park(requests, variables).await;
+            }
+            Ok(Err(failure)) => failure,
+            Err(panic) => {
+                tracing::error!(task = %self.task.id, tool = %self.task.call.tool, %panic, "the tool panicked");
+                Failure::of_worker("the tool panicked")
+            }
+        };
+        if failure.retryable && self.task.attempt < self.policy.max_attempts {
+            let after_ms = self.policy.backoff_ms(self.task.attempt);
+            let message = failure.message;
+            return match self.write(Transition::Requeue { message }).await {
+                Ok(()) => Next::Attempt { after_ms },
+                Err(over) => over,
+            };
+        }
+        self.finish(Transition::Fail { error: failure.error, message: failure.message }).await
+    }
+
+    async fn park(&mut self, requests: Map<String, Value>, variables: Map<String, Value>) -> Next {
+        match self.write(Transition::Park { requests, variables }).await {
+            Ok(()) => Next::Attempt { after_ms: 0 },
+            Err(over) => over,
+        }
+    }
+
+    /// The worker shuts down and the attempt did not get through.
+    async fn interrupt(&mut self, ended: Option<Ended>) -> Next {
+        if let Some(Ok(Ok(exit))) = ended {
+            return match self.conclude(Ok(Ok(exit))).await {
+                Next::Attempt { .. } => Next::Left,
+                over => over,
+            };
+        }
+        if self.task.rerun == Rerun::Never {
+            let failure = Failure::of_worker("the server shut down while the tool was running");
+            let Failure { error, message, .. } = failure;
+            return self.finish(Transition::Fail { error, message }).await;
+        }
+        match self.write(Transition::Requeue { message: None }).await {
+            Ok(()) => Next::Left,
+            Err(over) => over,
+        }
+    }
+
+    async fn finish(&mut self, transition: Transition) -> Next {
+        match self.write(transition).await {
+            Ok(()) => Next::Ended,
+            Err(over) => over,
+        }
+    }
+
+    /// Writes a transition on behalf of this attempt, through the store's bad moments. `Err` is
+    /// what follows when the task is no longer ours to write.
+    async fn write(&mut self, transition: Transition) -> Result<(), Next> {
+        let mut transition = transition;
+        let mut round = 0;
+        loop {
+            match self.shared.tasks.change(&self.reference(), &transition).await {
+                Ok(task) => {
+                    self.task = task;
+                    return Ok(());
+                }
+                Err(
+                    TaskError::Finished { .. } | TaskError::NotFound | TaskError::Unreadable { .. },
+                ) => {
+                    return Err(Next::Ended);
+                }
+                Err(TaskError::Superseded { .. }) => return Err(Next::Left),
+                Err(
+                    error @ (TaskError::Invalid { .. }
+                    | TaskError::Store(crate::store::StoreError::TooLarge { .. })),
+                ) if !matches!(transition, Transition::Fail { .. }) => {
+                    let Failure { error, message, .. } =
+                        Failure::of_worker(format!("the tool's output was refused: {error}"));
+                    transition = Transition::Fail { error, message };
+                }
+                Err(error) if self.generation.lost.is_cancelled() || round > 1_000 => {
+                    tracing::error!(task = %self.task.id, %error, "gave up writing to the task");
+                    return Err(Next::Left);
+                }
+                Err(error) => {
+                    tracing::warn!(task = %self.task.id, %error, round, "writing to the task again");
+                    self.shared.tasks.clock().back_off_long(round).await;
+                    round += 1;
+                }
+            }
+        }
+    }
+
+    fn fence(&self) -> Fence {
+        Fence { worker: self.generation.worker.clone(), attempt: self.task.attempt }
+    }
+
+    fn reference(&self) -> TaskRef {
+        let Fence { worker, attempt } = self.fence();
+        TaskRef::new(self.task.owner.clone(), self.task.id.clone()).fenced(worker, attempt)
+    }
+
+    /// Forgets the claim. If that fails, whoever finds it sees that the task has ended.
+    async fn unclaim(&self) {
+        let backend = self.shared.tasks.backend();
+        if let Err(error) = claims::remove(&**backend, &self.generation.worker, &self.task.id).await
+        {
+            tracing::debug!(task = %self.task.id, %error, "a claim was left behind");
+        }
+    }
+}
+
+/// True for a task that a handler had in hands and that must not be started again.
+pub(super) fn is_lost_for_good(task: &Task) -> bool {
+    task.phase == Phase::Running && task.rerun == Rerun::Never
+}

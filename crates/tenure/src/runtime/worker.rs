@@ -1,0 +1,244 @@
+//! [`Worker`]: one process's share of the work.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+
+use crate::clock::Timestamp;
+use crate::owner::Owner;
+use crate::runtime::claims::{self, Claim};
+use crate::runtime::keeper::keep;
+use crate::runtime::liveness::Heartbeat;
+use crate::runtime::run::Run;
+use crate::runtime::takeover::settle;
+use crate::runtime::{Handler, Policy};
+use crate::tasks::{Custody, NewTask, Task, TaskError, TaskStore, WorkerId};
+
+/// The bounds and times of a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WorkerOptions {
+    /// Handlers that run at the same time.
+    pub concurrency: usize,
+    /// Tasks in the worker's care: running, queued, and waiting for input.
+    pub capacity: usize,
+    /// After this long without a heartbeat a worker counts as dead. It beats four times as often.
+    pub heartbeat_timeout_ms: u64,
+    /// How long a cancelled handler may take to return before it is dropped.
+    pub cancel_grace_ms: u64,
+}
+
+impl Default for WorkerOptions {
+    fn default() -> Self {
+        Self {
+            concurrency: 64,
+            capacity: 10_000,
+            heartbeat_timeout_ms: 5_000,
+            cancel_grace_ms: 5_000,
+        }
+    }
+}
+
+/// Runs tasks, and takes over those of dead workers on the same store. Clones are the same worker.
+///
+/// Dropping the last clone stops the handlers as a crash would; [`Worker::shutdown`] is the polite
+/// way.
+#[derive(Clone)]
+pub struct Worker(Arc<Inner>);
+
+struct Inner {
+    shared: Arc<Shared>,
+    /// Beats, observes and takes over; gives the last heartbeat back when asked to close.
+    keeper: Mutex<Option<AbortOnDropHandle<()>>>,
+}
+
+pub(super) struct Shared {
+    pub(super) tasks: TaskStore,
+    pub(super) handler: Arc<dyn Handler>,
+    pub(super) options: WorkerOptions,
+    pub(super) capacity: Arc<Semaphore>,
+    pub(super) slots: Arc<Semaphore>,
+    pub(super) runs: TaskTracker,
+    /// No further attempt starts.
+    pub(super) closing: CancellationToken,
+    /// Running handlers are to return.
+    pub(super) stopping: CancellationToken,
+    /// All runs have ended; what is left is for others.
+    pub(super) released: CancellationToken,
+    pub(super) generation: Mutex<Arc<Generation>>,
+}
+
+/// A worker's identity, for as long as others take it for alive.
+pub(super) struct Generation {
+    pub(super) worker: WorkerId,
+    /// Others took it for dead: nothing under this identity may go on.
+    pub(super) lost: CancellationToken,
+    /// When the last beat that landed was sent. Until the timeout after it nobody can have
+    /// inherited.
+    pub(super) last_beat: watch::Sender<Timestamp>,
+}
+
+impl Generation {
+    pub(super) fn new(now: Timestamp) -> Arc<Self> {
+        Arc::new(Self {
+            worker: WorkerId::random(),
+            lost: CancellationToken::new(),
+            last_beat: watch::Sender::new(now),
+        })
+    }
+
+    /// Waits for a beat sent from now on to land. False if the identity is lost instead.
+    async fn outlives(&self, now: Timestamp) -> bool {
+        let mut beats = self.last_beat.subscribe();
+        tokio::select! {
+            () = self.lost.cancelled() => false,
+            _ = beats.wait_for(|sent| *sent >= now) => true,
+        }
+    }
+}
+
+impl Worker {
+    /// Registers with the store and begins to beat, to run and to take over.
+    ///
+    /// # Errors
+    /// The store's, if it cannot even be told that this worker is here.
+    pub async fn start(
+        tasks: TaskStore,
+        handler: Arc<dyn Handler>,
+        options: WorkerOptions,
+    ) -> Result<Self, TaskError> {
+        let generation = Generation::new(tasks.clock().now());
+        let heartbeat = Heartbeat::start(&**tasks.backend(), &generation.worker).await?;
+        let shared = Arc::new(Shared {
+            tasks,
+            handler,
+            options,
+            capacity: Arc::new(Semaphore::new(options.capacity)),
+            slots: Arc::new(Semaphore::new(options.concurrency)),
+            runs: TaskTracker::new(),
+            closing: CancellationToken::new(),
+            stopping: CancellationToken::new(),
+            released: CancellationToken::new(),
+            generation: Mutex::new(generation),
+        });
+        let keeper = tokio::spawn(keep(Arc::clone(&shared), heartbeat));
+        let keeper = Mutex::new(Some(AbortOnDropHandle::new(keeper)));
+        Ok(Self(Arc::new(Inner { shared, keeper })))
+    }
+
+    /// Creates a task and runs it. When this returns, the task is durable, any process can read
+    /// it, and should this one die it is finished by another. The tool's [`Policy`] decides
+    /// whether it may run again, whatever `new` says.
+    ///
+    /// # Errors
+    /// As [`TaskStore::create`]; [`TaskError::QueueFull`], [`TaskError::ShuttingDown`];
+    /// [`TaskError::Invalid`] for a tool that the handler has not got.
+    pub async fn submit(&self, owner: &Owner, mut new: NewTask) -> Result<Task, TaskError> {
+        let shared = &self.0.shared;
+        if shared.closing.is_cancelled() {
+            return Err(TaskError::ShuttingDown);
+        }
+        let policy = self.policy(&new)?;
+        new.rerun = policy.rerun;
+        let place = Arc::clone(&shared.capacity)
+            .try_acquire_owned()
+            .map_err(|_| TaskError::QueueFull { limit: shared.options.capacity })?;
+        let generation = shared.generation();
+        let id = TaskStore::id_for(owner, &new)?;
+        // The claim comes first: a task without one would be lost with this process, a claim
+        // without a task harms nobody.
+        let claim = Claim { owner: owner.clone(), id: id.clone() };
+        let ttl_ms = shared.tasks.limits().ttl_ms(new.ttl_ms);
+        let expires_at = shared.tasks.clock().now().plus_millis(ttl_ms);
+        let backend = &**shared.tasks.backend();
+        claims::put(backend, &generation.worker, &claim, Some(expires_at)).await?;
+        let slot = Arc::clone(&shared.slots).try_acquire_owned().ok();
+        let custody = Custody { worker: Some(generation.worker.clone()), started: slot.is_some() };
+        let (task, is_new) = shared.tasks.create_for(owner, id, new, custody).await?;
+        if is_new && self.still_ours(&generation, &claim).await? {
+            let run =
+                Run { shared: Arc::clone(shared), generation, policy, task: task.clone(), place };
+            shared.runs.spawn(run.drive(slot));
+        }
+        Ok(task)
+    }
+
+    /// Whether a task that was just created is in this worker's care. If the process stood still
+    /// for so long that others may have taken it for dead, an heir may have looked for the task
+    /// before it was there: then it is adopted here under the new identity.
+    async fn still_ours(&self, generation: &Generation, claim: &Claim) -> Result<bool, TaskError> {
+        let shared = &self.0.shared;
+        let now = shared.tasks.clock().now();
+        let silence_ms = now.millis_since(*generation.last_beat.borrow());
+        if silence_ms < shared.options.heartbeat_timeout_ms || generation.outlives(now).await {
+            return Ok(true);
+        }
+        let mut successor = shared.generation();
+        while successor.worker == generation.worker {
+            shared.tasks.clock().back_off_long(0).await;
+            successor = shared.generation();
+        }
+        settle(shared, &successor, &generation.worker, claim.clone()).await?;
+        Ok(false)
+    }
+
+    fn policy(&self, new: &NewTask) -> Result<Policy, TaskError> {
+        self.0.shared.handler.policy(&new.call.tool).ok_or_else(|| TaskError::Invalid {
+            what: "tool",
+            reason: "this server does not have it".into(),
+        })
+    }
+
+    /// The tasks that this worker works on.
+    #[must_use]
+    pub fn tasks(&self) -> &TaskStore {
+        &self.0.shared.tasks
+    }
+
+    /// This worker's identity. It changes if others take the worker for dead while it is alive.
+    #[must_use]
+    pub fn id(&self) -> WorkerId {
+        self.0.shared.generation().worker.clone()
+    }
+
+    /// Shuts down: takes no more tasks, gives running handlers `drain_ms` to finish, then asks them
+    /// to return and, past the grace period, drops them. What is left is another worker's at once.
+    pub async fn shutdown(&self, drain_ms: u64) {
+        let shared = &self.0.shared;
+        shared.closing.cancel();
+        shared.runs.close();
+        tokio::select! {
+            () = shared.runs.wait() => {}
+            () = shared.tasks.clock().sleep_millis(drain_ms) => {
+                shared.stopping.cancel();
+                shared.runs.wait().await;
+            }
+        }
+        let keeper = self.0.keeper.lock().take();
+        if let Some(keeper) = keeper {
+            shared.released.cancel();
+            let _ = keeper.await;
+        }
+    }
+}
+
+impl Shared {
+    pub(super) fn generation(&self) -> Arc<Generation> {
+        Arc::clone(&self.generation.lock())
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.shared.closing.cancel();
+        self.shared.generation().lost.cancel();
+    }
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Worker").field("id", &self.id()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,244 @@
+//! Following tasks: one watch per owner, however many of its tasks are followed.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+use futures::{Stream, StreamExt as _};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::owner::Owner;
+use crate::store::{
+    ChangeKind, StorageBackend, StoreError, VersionToken, Watch, WatchEvent, WatchFrom,
+};
+use crate::tasks::store::{TaskStore, partition};
+use crate::tasks::{Task, TaskError, TaskId};
+
+/// What is known of a followed task without reading it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sign {
+    /// It is at this write.
+    At(VersionToken),
+    /// Anything may have happened: read it.
+    Unknown,
+    /// The feed has ended, and tells nothing any more: make another.
+    Ended,
+}
+
+#[derive(Default)]
+struct Signs {
+    by_task: HashMap<TaskId, watch::Sender<Sign>>,
+    /// The watch is over; who comes now is told so at once.
+    ended: bool,
+}
+
+impl Signs {
+    fn tell(&self, id: &TaskId, sign: Sign) {
+        if let Some(sender) = self.by_task.get(id) {
+            sender.send_replace(sign);
+        }
+    }
+
+    fn tell_all(&self, sign: Sign) {
+        for sender in self.by_task.values() {
+            sender.send_replace(sign);
+        }
+    }
+
+    fn subscribe(&mut self, id: &TaskId) -> watch::Receiver<Sign> {
+        let first = if self.ended { Sign::Ended } else { Sign::Unknown };
+        self.by_task.entry(id.clone()).or_insert_with(|| watch::Sender::new(first)).subscribe()
+    }
+}
+
+/// The live feeds, one per followed owner.
+#[derive(Clone)]
+pub(super) struct Feeds {
+    backend: Arc<dyn StorageBackend>,
+    live: Arc<Mutex<HashMap<Owner, Weak<Feed>>>>,
+}
+
+/// The watch of one owner's partition, passed on by task. It ends when its last follower leaves.
+struct Feed {
+    owner: Owner,
+    signs: Arc<Mutex<Signs>>,
+    live: Arc<Mutex<HashMap<Owner, Weak<Self>>>>,
+    pump: AbortOnDropHandle<()>,
+}
+
+impl Feeds {
+    pub(super) fn new(backend: Arc<dyn StorageBackend>) -> Self {
+        Self { backend, live: Arc::default() }
+    }
+
+    async fn of(&self, owner: &Owner) -> Result<Arc<Feed>, StoreError> {
+        if let Some(feed) = self.existing(owner) {
+            return Ok(feed);
+        }
+        let watch = self.backend.watch(&partition(owner)?, WatchFrom::Now).await?;
+        let signs = Arc::<Mutex<Signs>>::default();
+        let pump = AbortOnDropHandle::new(tokio::spawn(pump(watch, Arc::clone(&signs))));
+        let live = Arc::clone(&self.live);
+        let feed = Arc::new(Feed { owner: owner.clone(), signs, live, pump });
+        // Somebody may have been faster; two feeds of one owner would still both be right.
+        self.live.lock().insert(owner.clone(), Arc::downgrade(&feed));
+        Ok(feed)
+    }
+
+    fn existing(&self, owner: &Owner) -> Option<Arc<Feed>> {
+        let feed = self.live.lock().get(owner)?.upgrade()?;
+        (!feed.pump.is_finished()).then_some(feed)
+    }
+}
+
+impl std::fmt::Debug for Feeds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Feeds").field("owners", &self.live.lock().len()).finish()
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        let mut live = self.live.lock();
+        if live.get(&self.owner).is_some_and(|feed| feed.strong_count() == 0) {
+            live.remove(&self.owner);
+        }
+    }
+}
+
+/// Passes the events of a watch on, until it ends.
+async fn pump(mut watch: Watch, signs: Arc<Mutex<Signs>>) {
+    while let Some(Ok(event)) = watch.next().await {
+        match event {
+            WatchEvent::Change(change) => {
+                let sign = match change.kind {
+                    ChangeKind::Put { token, .. } => Sign::At(token),
+                    ChangeKind::Gone => Sign::Unknown,
+                };
+                signs.lock().tell(&TaskId::from(change.key.shared_name()), sign);
+            }
+            WatchEvent::Resync(_) => signs.lock().tell_all(Sign::Unknown),
+        }
+    }
+    let mut signs = signs.lock();
+    signs.ended = true;
+    signs.tell_all(Sign::Ended);
+}
+
+/// One follower of one task.
+struct Follower {
+    tasks: TaskStore,
+    feeds: Feeds,
+    feed: Arc<Feed>,
+    owner: Owner,
+    id: TaskId,
+    sign: watch::Receiver<Sign>,
+    last: Option<(VersionToken, Task)>,
+    over: bool,
+}
+
+pub(super) async fn follow(
+    tasks: TaskStore,
+    feeds: &Feeds,
+    owner: &Owner,
+    id: &TaskId,
+) -> Result<impl Stream<Item = Result<Task, TaskError>> + Send + use<>, TaskError> {
+    let (feed, sign) = subscribe(feeds, owner, id).await?;
+    let follower = Follower {
+        tasks,
+        feeds: feeds.clone(),
+        feed,
+        owner: owner.clone(),
+        id: id.clone(),
+        sign,
+        last: None,
+        over: false,
+    };
+    Ok(futures::stream::unfold(follower, Follower::next).boxed())
+}
+
+async fn subscribe(
+    feeds: &Feeds,
+    owner: &Owner,
+    id: &TaskId,
+) -> Result<(Arc<Feed>, watch::Receiver<Sign>), StoreError> {
+    let feed = feeds.of(owner).await?;
+    let sign = feed.signs.lock().subscribe(id);
+    Ok((feed, sign))
+}
+
+impl Follower {
+    async fn next(mut self) -> Option<(Result<Task, TaskError>, Self)> {
+        if self.over {
+            return None;
+        }
+        if self.last.is_some() {
+            self.wait().await;
+        }
+        let mut round = 0;
+        loop {
+            // What changes from here on counts as news, so nothing between the read and the wait
+            // is missed.
+            let sign = *self.sign.borrow_and_update();
+            if sign == Sign::Ended && self.resubscribe().await.is_err() {
+                self.tasks.clock().back_off_long(round).await;
+                round += 1;
+                continue;
+            }
+            match self.tasks.read(&self.owner, &self.id).await {
+                Ok((task, record)) => {
+                    let seen = self.last.as_ref().is_some_and(|(token, _)| *token == record.token);
+                    if seen {
+                        self.wait().await;
+                        continue;
+                    }
+                    self.over = task.status.is_terminal();
+                    self.last = Some((record.token, task.clone()));
+                    return Some((Ok(task), self));
+                }
+                Err(error) if error.is_retryable() => {
+                    self.tasks.clock().back_off_long(round).await;
+                    round += 1;
+                }
+                Err(error) => {
+                    self.over = true;
+                    return Some((Err(error), self));
+                }
+            }
+        }
+    }
+
+    /// Waits for news since the last look at the sign, or for the task to expire.
+    async fn wait(&mut self) {
+        let Some((token, task)) = &self.last else { return };
+        let news = async {
+            // Our own latest read is no news. The sender outlives us: the feed is ours.
+            while self.sign.changed().await.is_ok()
+                && *self.sign.borrow_and_update() == Sign::At(*token)
+            {}
+        };
+        match task.expires_at() {
+            None => news.await,
+            Some(deadline) => tokio::select! {
+                () = news => {}
+                () = self.tasks.clock().sleep_until(deadline) => {}
+            },
+        }
+    }
+
+    async fn resubscribe(&mut self) -> Result<(), StoreError> {
+        (self.feed, self.sign) = subscribe(&self.feeds, &self.owner, &self.id).await?;
+        Ok(())
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        let mut signs = self.feed.signs.lock();
+        // This receiver is still counted.
+        if signs.by_task.get(&self.id).is_some_and(|sender| sender.receiver_count() <= 1) {
+            signs.by_task.remove(&self.id);
+        }
+    }
+}
