@@ -1,0 +1,6 @@
+//! Every case of the contract, on every backend: one line each.
+#![cfg(feature = "contract")]
+
+use tenure::store::contract::MemoryHarness;
+
+tenure::contract_suite!(memory, MemoryHarness::default());
