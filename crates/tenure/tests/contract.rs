@@ -1,5 +1,4 @@
 //! Every case of the contract, on every backend: one line each.
-#![cfg(feature = "contract")]
 
 use tenure::store::contract::MemoryHarness;
 
