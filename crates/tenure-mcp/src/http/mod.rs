@@ -1,0 +1,173 @@
+//! Streamable HTTP: `/mcp`, and `/healthz`.
+
+mod auth;
+mod body;
+mod error;
+mod session;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use axum::{Json, Router, middleware};
+use rmcp::ServerHandler;
+use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
+use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService};
+use serde_json::json;
+use tenure::Owner;
+use tenure::tasks::{TaskError, TaskId};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::http::session::Sessions;
+use crate::{Callers, DurableServer};
+
+/// Who may call, from where, and how much.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct HttpOptions {
+    /// Who may call. Without callers that prove themselves, only loopback addresses are served.
+    pub callers: Callers,
+    /// Accepted `Host` headers, against DNS rebinding: a page in a browser on this machine must
+    /// not reach a local server under its own name. `None` is the loopback names if the callers
+    /// are local, and any otherwise, because such a page has no token.
+    pub allowed_hosts: Option<Vec<String>>,
+    /// Accepted `Origin` headers, the loopback ones by default. A request without the header, as
+    /// every client but a browser sends it, passes.
+    pub allowed_origins: Vec<String>,
+    /// Bytes of a request's body.
+    pub body_bytes: usize,
+    /// Open sessions of clients of the revision 2025-11-25 and before. Later ones have none.
+    pub sessions: usize,
+    /// How long requests may take to finish once the server shuts down.
+    pub drain_ms: u64,
+}
+
+impl Default for HttpOptions {
+    fn default() -> Self {
+        let loopback = ["http://localhost:*", "http://127.0.0.1:*", "http://[::1]:*"];
+        Self {
+            callers: Callers::local(),
+            allowed_hosts: None,
+            allowed_origins: loopback.map(Into::into).into(),
+            body_bytes: 4 * 1_024 * 1_024,
+            sessions: 10_000,
+            drain_ms: 5_000,
+        }
+    }
+}
+
+impl HttpOptions {
+    /// The defaults for these callers.
+    #[must_use]
+    pub fn new(callers: Callers) -> Self {
+        Self { callers, ..Self::default() }
+    }
+}
+
+/// Why a server did not start, or stopped by itself.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// Callers prove nothing, and others than this machine could reach the address.
+    #[error("{address} can be reached from outside: name the callers, or listen on 127.0.0.1")]
+    Exposed {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The listener failed.
+    #[error("the listener failed")]
+    Listener(#[from] io::Error),
+}
+
+/// Serves until `shutdown` is cancelled; then open requests get `drain_ms` to finish. The tasks
+/// go on: end them with [`DurableServer::shutdown`].
+///
+/// # Errors
+/// [`ServeError::Exposed`], before the first request is taken.
+pub async fn serve<H: ServerHandler>(
+    server: &DurableServer<H>,
+    listener: TcpListener,
+    options: &HttpOptions,
+    shutdown: CancellationToken,
+) -> Result<(), ServeError> {
+    let address = listener.local_addr()?;
+    if options.callers.is_local() && !address.ip().to_canonical().is_loopback() {
+        return Err(ServeError::Exposed { address });
+    }
+    let streams = CancellationToken::new();
+    let router = routes(server, options, streams.clone());
+    let clock = server.tasks().clock().clone();
+    let (closing, drain_ms) = (server.clone(), options.drain_ms);
+    let requested = shutdown.clone();
+    let serving = axum::serve(listener, router).with_graceful_shutdown(async move {
+        requested.cancelled().await;
+        closing.close_listeners();
+    });
+    let deadline = async {
+        shutdown.cancelled().await;
+        clock.sleep_millis(drain_ms).await;
+        // What is still open now is an idle stream, or a call that takes too long.
+        streams.cancel();
+        clock.sleep_millis(drain_ms).await;
+    };
+    tokio::select! {
+        served = serving => Ok(served?),
+        () = deadline => Ok(()),
+    }
+}
+
+/// The routes, for a server that has a listener of its own. It has to keep what [`serve`] checks:
+/// local callers only on a loopback address.
+pub fn router<H: ServerHandler>(server: &DurableServer<H>, options: &HttpOptions) -> Router {
+    routes(server, options, CancellationToken::new())
+}
+
+fn routes<H: ServerHandler>(
+    server: &DurableServer<H>,
+    options: &HttpOptions,
+    streams: CancellationToken,
+) -> Router {
+    let local = Arc::new(LocalSessionManager::default());
+    let sessions = Arc::new(Sessions::new(Arc::clone(&local), options.sessions));
+    let handler = server.clone();
+    let service =
+        StreamableHttpService::new(move || Ok(handler.clone()), local, config(options, streams));
+    let mcp = Router::new()
+        .fallback_service(service)
+        .layer(middleware::from_fn_with_state(options.body_bytes, body::reroute))
+        .layer(middleware::from_fn_with_state(sessions, session::bind))
+        .layer(middleware::from_fn_with_state(options.callers.clone(), auth::authenticate))
+        .layer(middleware::from_fn(error::explain));
+    let health = get(health::<H>).with_state(server.clone());
+    Router::new().route("/healthz", health).nest("/mcp", mcp)
+}
+
+fn config(options: &HttpOptions, streams: CancellationToken) -> StreamableHttpServerConfig {
+    let config = StreamableHttpServerConfig::default()
+        .with_max_request_body_bytes(options.body_bytes)
+        .with_allowed_origins(&options.allowed_origins)
+        .enforce_origin_validation()
+        .with_cancellation_token(streams);
+    match &options.allowed_hosts {
+        Some(hosts) => config.with_allowed_hosts(hosts),
+        None if options.callers.is_local() => config,
+        None => config.disable_allowed_hosts(),
+    }
+}
+
+/// Healthy is a server whose store answers.
+async fn health<H: ServerHandler>(State(server): State<DurableServer<H>>) -> impl IntoResponse {
+    match server.tasks().get(&Owner::local(), &TaskId::from("healthz")).await {
+        Ok(_) | Err(TaskError::NotFound) => (StatusCode::OK, Json(json!({ "status": "ok" }))),
+        Err(error) => {
+            tracing::error!(%error, "the task store does not answer");
+            let status = json!({ "status": "the task store does not answer" });
+            (StatusCode::SERVICE_UNAVAILABLE, Json(status))
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Binds sessions to the owner that opened them.
+//!
+//! Clients before 2026-07-28 have sessions, and the SDK takes whoever knows a session's id for its
+//! client. Here the id that a client sees is sealed with its owner, so under another owner it is
+//! the id of no session. Nothing has to be remembered for that.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::{Request, State};
+use axum::http::header::{HeaderValue, RETRY_AFTER};
+use axum::http::{HeaderMap, Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::Response;
+use hmac::{Hmac, KeyInit, Mac};
+use rmcp::model::{ErrorCode, ProtocolVersion};
+use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
+use sha2::Sha256;
+use tenure::Owner;
+
+use crate::Caller;
+use crate::http::error::refusal;
+
+const SESSION: &str = "mcp-session-id";
+const VERSION: &str = "mcp-protocol-version";
+const SEAL_DIGITS: usize = 64;
+
+/// The sessions of this process.
+pub(super) struct Sessions {
+    local: Arc<LocalSessionManager>,
+    limit: usize,
+    /// Drawn at the start: sessions end with the process.
+    key: [u8; 32],
+}
+
+impl Sessions {
+    pub(super) fn new(local: Arc<LocalSessionManager>, limit: usize) -> Self {
+        Self { local, limit, key: rand::random() }
+    }
+
+    /// The id as the client sees it.
+    fn seal(&self, owner: &Owner, id: &str) -> Option<String> {
+        let seal = self.mac(owner, id)?.finalize().into_bytes();
+        Some(seal.iter().fold(id.to_owned(), |id, byte| format!("{id}{byte:02x}")))
+    }
+
+    /// The id as the SDK sees it; `None` if it is not one of this owner.
+    fn open(&self, owner: &Owner, sealed: &str) -> Option<String> {
+        let (id, seal) = sealed.split_at_checked(sealed.len().checked_sub(SEAL_DIGITS)?)?;
+        let bytes: Option<Vec<u8>> = (0..SEAL_DIGITS)
+            .step_by(2)
+            .map(|at| u8::from_str_radix(seal.get(at..at + 2)?, 16).ok())
+            .collect();
+        self.mac(owner, id)?.verify_slice(&bytes?).ok()?;
+        Some(id.to_owned())
+    }
+
+    fn mac(&self, owner: &Owner, id: &str) -> Option<Hmac<Sha256>> {
+        // Any length of key is accepted, so there is always one.
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).ok()?;
+        mac.update(&u64::try_from(id.len()).ok()?.to_be_bytes());
+        mac.update(id.as_bytes());
+        mac.update(owner.as_str().as_bytes());
+        Some(mac)
+    }
+
+    async fn are_full(&self) -> bool {
+        self.local.sessions.read().await.len() >= self.limit
+    }
+}
+
+/// Opens the seal on the way in, and sets it on the way out.
+pub(super) async fn bind(
+    State(sessions): State<Arc<Sessions>>,
+    Extension(caller): Extension<Caller>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let owner = caller.owner();
+    if let Some(sealed) = request.headers().get(SESSION) {
+        let id = sealed.to_str().ok().and_then(|sealed| sessions.open(owner, sealed));
+        let Some(id) = id.and_then(|id| HeaderValue::try_from(id).ok()) else {
+            let message = "Not Found: Session not found";
+            return refusal(StatusCode::NOT_FOUND, ErrorCode::INVALID_REQUEST, message);
+        };
+        request.headers_mut().insert(SESSION, id);
+    } else if may_open(&request) && sessions.are_full().await {
+        let message = "too many sessions are open";
+        let mut response =
+            refusal(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::INTERNAL_ERROR, message);
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("30"));
+        return response;
+    }
+    let mut response = next.run(request).await;
+    seal_header(&sessions, owner, response.headers_mut());
+    response
+}
+
+/// Whether a request without a session may be the `initialize` that opens one.
+fn may_open(request: &Request) -> bool {
+    let version = request.headers().get(VERSION).and_then(|version| version.to_str().ok());
+    let stateless =
+        version.is_some_and(|version| version >= ProtocolVersion::V_2026_07_28.as_str());
+    request.method() == Method::POST && !stateless
+}
+
+fn seal_header(sessions: &Sessions, owner: &Owner, headers: &mut HeaderMap) {
+    let Some(id) = headers.remove(SESSION) else { return };
+    let sealed = id.to_str().ok().and_then(|id| sessions.seal(owner, id));
+    if let Some(sealed) = sealed.and_then(|sealed| HeaderValue::try_from(sealed).ok()) {
+        headers.insert(SESSION, sealed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sealed_id_opens_for_its_owner_only() {
+        let sessions = Sessions::new(Arc::default(), 1);
+        let (alice, bob) = (Owner::new("alice").unwrap(), Owner::new("bob").unwrap());
+        let sealed = sessions.seal(&alice, "id-1").unwrap();
+        assert_eq!(sessions.open(&alice, &sealed).as_deref(), Some("id-1"));
+        assert_eq!(sessions.open(&bob, &sealed), None);
+        for forged in ["", "id-1", &sealed[1..], &sealed.replace("id-1", "id-2"), &"é".repeat(40)]
+        {
+            assert_eq!(sessions.open(&alice, forged), None, "{forged}");
+        }
+    }
+}

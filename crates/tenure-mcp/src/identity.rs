@@ -1,0 +1,286 @@
+//! Who is calling: a verified credential stands for an owner.
+
+mod jwt;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use axum::http::HeaderMap;
+use axum::http::header::AUTHORIZATION;
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use tenure::Owner;
+
+pub use jwt::{JwtAlgorithm, JwtVerifier};
+
+/// The verified party behind a request.
+///
+/// [`http::router`](crate::http::router) puts it into the extensions of each request. A server
+/// that authenticates by itself does the same, and may then mount
+/// [`DurableServer`](crate::DurableServer) on the SDK's own HTTP service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller(Owner);
+
+impl Caller {
+    /// The party that owns what `owner` owns.
+    #[must_use]
+    pub fn new(owner: Owner) -> Self {
+        Self(owner)
+    }
+
+    /// Whose tasks it reaches.
+    #[must_use]
+    pub fn owner(&self) -> &Owner {
+        &self.0
+    }
+}
+
+/// Everybody who may call, and how they prove it.
+#[derive(Debug, Clone)]
+pub struct Callers(Arc<Proof>);
+
+enum Proof {
+    /// Nothing to prove: only this machine can reach the server.
+    Local,
+    /// A token that the file names. Kept as digests: looking one up tells nothing about how much of
+    /// a wrong token was right, and a memory dump does not hold the tokens.
+    Tokens(HashMap<[u8; 32], Owner>),
+    /// A token that somebody else signed.
+    Jwt(Box<JwtVerifier>),
+}
+
+impl fmt::Debug for Proof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local => f.write_str("Local"),
+            Self::Tokens(tokens) => write!(f, "Tokens({})", tokens.len()),
+            Self::Jwt(_) => f.write_str("Jwt"),
+        }
+    }
+}
+
+/// Why a description of callers is refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallersError {
+    /// It cannot be read.
+    #[error("callers cannot be read from {place}")]
+    Unreadable {
+        /// The file or the environment variable.
+        place: String,
+        /// Why not.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// It is not TOML of the expected form.
+    #[error("callers: {0}")]
+    Malformed(#[from] Box<toml::de::Error>),
+    /// What it says cannot work.
+    #[error("callers: {0}")]
+    Invalid(String),
+    /// A key for signed tokens is not one.
+    #[error("callers: the key is not usable")]
+    Key(#[from] jsonwebtoken::errors::Error),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Description {
+    #[serde(default)]
+    caller: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    token: String,
+    owner: String,
+}
+
+/// Why a request is not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rejection {
+    /// It brought no token.
+    Missing,
+    /// It brought one that is not good.
+    Invalid,
+}
+
+impl Callers {
+    /// One local owner, and no credentials. Such a server listens on loopback addresses only.
+    #[must_use]
+    pub fn local() -> Self {
+        Self(Arc::new(Proof::Local))
+    }
+
+    /// Callers with fixed tokens, as TOML:
+    ///
+    /// ```
+    /// # use tenure_mcp::Callers;
+    /// let callers = Callers::from_toml(r#"
+    ///     [[caller]]
+    ///     token = "a-long-random-text"
+    ///     owner = "alice"
+    /// "#)?;
+    /// # Ok::<_, tenure_mcp::identity::CallersError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Unknown fields, no caller at all, a token twice, or one that no header can carry.
+    pub fn from_toml(text: &str) -> Result<Self, CallersError> {
+        let description: Description = toml::from_str(text).map_err(|mut error| {
+            // The error quotes its place in the text, and the text is full of tokens.
+            error.set_input(None);
+            Box::new(error)
+        })?;
+        let mut tokens = HashMap::new();
+        for Entry { token, owner } in description.caller {
+            if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+                return Err(CallersError::Invalid(format!(
+                    "the token of owner {owner:?} must be visible ASCII without spaces"
+                )));
+            }
+            let owner =
+                Owner::new(owner).map_err(|error| CallersError::Invalid(error.to_string()))?;
+            if let Some(other) = tokens.insert(digest(&token), owner.clone()) {
+                return Err(CallersError::Invalid(format!(
+                    "owners {:?} and {:?} have the same token",
+                    other.as_str(),
+                    owner.as_str(),
+                )));
+            }
+        }
+        if tokens.is_empty() {
+            return Err(CallersError::Invalid("there is no [[caller]]".into()));
+        }
+        Ok(Self(Arc::new(Proof::Tokens(tokens))))
+    }
+
+    /// Callers from a file, see [`from_toml`](Self::from_toml).
+    ///
+    /// # Errors
+    /// Also when the file cannot be read.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self, CallersError> {
+        let path = path.as_ref();
+        let text = std::fs::read_to_string(path).map_err(|source| CallersError::Unreadable {
+            place: path.display().to_string(),
+            source: source.into(),
+        })?;
+        Self::from_toml(&text)
+    }
+
+    /// Callers from an environment variable, see [`from_toml`](Self::from_toml). On one line:
+    /// `caller = [{ token = "…", owner = "…" }]`.
+    ///
+    /// # Errors
+    /// Also when the variable is not set.
+    pub fn from_env(variable: &str) -> Result<Self, CallersError> {
+        let text = std::env::var(variable).map_err(|source| CallersError::Unreadable {
+            place: format!("the environment variable {variable}"),
+            source: source.into(),
+        })?;
+        Self::from_toml(&text)
+    }
+
+    /// Callers with tokens that somebody else signs; the subject is the owner.
+    #[must_use]
+    pub fn jwt(verifier: JwtVerifier) -> Self {
+        Self(Arc::new(Proof::Jwt(Box::new(verifier))))
+    }
+
+    /// True if nobody has to prove anything.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        matches!(*self.0, Proof::Local)
+    }
+
+    pub(crate) fn verify(&self, headers: &HeaderMap) -> Result<Caller, Rejection> {
+        let owner = match &*self.0 {
+            Proof::Local => Owner::local(),
+            Proof::Tokens(tokens) => {
+                let token = bearer(headers)?;
+                tokens.get(&digest(token)).cloned().ok_or(Rejection::Invalid)?
+            }
+            Proof::Jwt(verifier) => verifier.owner(bearer(headers)?).ok_or(Rejection::Invalid)?,
+        };
+        Ok(Caller(owner))
+    }
+}
+
+fn digest(token: &str) -> [u8; 32] {
+    Sha256::digest(token.as_bytes()).into()
+}
+
+fn bearer(headers: &HeaderMap) -> Result<&str, Rejection> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return Err(if headers.contains_key(AUTHORIZATION) {
+            Rejection::Invalid
+        } else {
+            Rejection::Missing
+        });
+    };
+    let text = value.to_str().map_err(|_| Rejection::Invalid)?;
+    let (scheme, token) = text.split_once(' ').ok_or(Rejection::Invalid)?;
+    if scheme.eq_ignore_ascii_case("bearer") { Ok(token.trim()) } else { Err(Rejection::Invalid) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(authorization: &[&str]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for value in authorization {
+            headers.append(AUTHORIZATION, value.parse().unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn a_token_stands_for_its_owner_and_nothing_else_does() {
+        let callers = Callers::from_toml(
+            r#"caller = [{ token = "t1", owner = "alice" }, { token = "t2", owner = "a:b" }]"#,
+        )
+        .unwrap();
+        let owner = |headers: &[&str]| {
+            callers.verify(&with(headers)).map(|caller| caller.owner().to_string())
+        };
+        assert_eq!(owner(&["Bearer t1"]), Ok("alice".into()));
+        assert_eq!(owner(&["bearer t2"]), Ok("a:b".into()));
+        assert_eq!(owner(&[]), Err(Rejection::Missing));
+        for refused in
+            [&["Bearer t3"][..], &["Bearer "], &["Basic t1"], &["t1"], &["Bearer t1", "Bearer t1"]]
+        {
+            assert_eq!(owner(refused), Err(Rejection::Invalid), "{refused:?}");
+        }
+    }
+
+    #[test]
+    fn a_description_that_cannot_be_meant_is_refused() {
+        for text in [
+            "",
+            "caller = []",
+            r#"caller = [{ token = "", owner = "a" }]"#,
+            r#"caller = [{ token = "a b", owner = "a" }]"#,
+            r#"caller = [{ token = "é", owner = "a" }]"#,
+            r#"caller = [{ token = "t", owner = "a" }, { token = "t", owner = "b" }]"#,
+            r#"caller = [{ token = "t", owner = "a", admin = true }]"#,
+            r#"caller = [{ token = "t" }]"#,
+            r#"callers = [{ token = "t", owner = "a" }]"#,
+        ] {
+            assert!(Callers::from_toml(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn neither_errors_nor_debug_output_show_a_token() {
+        let text = "[[caller]]\ntoken = \"s3cret\"\nowner = 7\n";
+        let error = Callers::from_toml(text).unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("s3cret"), "{error} {error:?}");
+        let callers = Callers::from_toml(r#"caller = [{ token = "s3cret", owner = "a" }]"#);
+        assert_eq!(format!("{:?}", callers.unwrap()), "Callers(Tokens(1))");
+    }
+}

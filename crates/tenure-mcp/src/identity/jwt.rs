@@ -1,0 +1,182 @@
+//! Tokens that somebody else signed (RFC 7519).
+
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use serde::Deserialize;
+use tenure::Owner;
+use tenure::clock::Clock;
+
+use crate::identity::CallersError;
+
+/// The clocks of the signer and of this machine may differ by this much.
+const LEEWAY_MS: u64 = 30_000;
+/// A shorter secret can be guessed; the algorithm's own output is this long.
+const SECRET_BYTES: usize = 32;
+
+/// How tokens are signed with a key pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JwtAlgorithm {
+    /// RSA with SHA-256.
+    Rs256,
+    /// ECDSA on P-256 with SHA-256.
+    Es256,
+    /// Ed25519.
+    EdDsa,
+}
+
+/// Verifies signed tokens. They must carry `sub`, which is the owner, and `exp`.
+#[derive(Clone)]
+pub struct JwtVerifier {
+    key: DecodingKey,
+    validation: Validation,
+    clock: Clock,
+}
+
+#[derive(Deserialize)]
+struct Claims {
+    sub: String,
+    exp: f64,
+    nbf: Option<f64>,
+}
+
+impl JwtVerifier {
+    /// Tokens signed with a shared secret (HS256).
+    ///
+    /// # Errors
+    /// A secret of less than 32 bytes.
+    pub fn hs256(secret: &[u8], clock: Clock) -> Result<Self, CallersError> {
+        if secret.len() < SECRET_BYTES {
+            return Err(CallersError::Invalid(format!(
+                "a secret must have at least {SECRET_BYTES} bytes"
+            )));
+        }
+        Ok(Self::new(DecodingKey::from_secret(secret), Algorithm::HS256, clock))
+    }
+
+    /// Tokens signed with the private part of this public key.
+    ///
+    /// # Errors
+    /// When the text is not a public key for the algorithm.
+    pub fn public_key(
+        algorithm: JwtAlgorithm,
+        pem: &[u8],
+        clock: Clock,
+    ) -> Result<Self, CallersError> {
+        let (key, algorithm) = match algorithm {
+            JwtAlgorithm::Rs256 => (DecodingKey::from_rsa_pem(pem)?, Algorithm::RS256),
+            JwtAlgorithm::Es256 => (DecodingKey::from_ec_pem(pem)?, Algorithm::ES256),
+            JwtAlgorithm::EdDsa => (DecodingKey::from_ed_pem(pem)?, Algorithm::EdDSA),
+        };
+        Ok(Self::new(key, algorithm, clock))
+    }
+
+    fn new(key: DecodingKey, algorithm: Algorithm, clock: Clock) -> Self {
+        // One algorithm, fixed here: what the token says about itself is not trusted.
+        let mut validation = Validation::new(algorithm);
+        validation.set_required_spec_claims(&["exp", "sub"]);
+        // Our clock decides, not the library's.
+        validation.validate_exp = false;
+        validation.validate_aud = false;
+        Self { key, validation, clock }
+    }
+
+    /// Only tokens for this audience.
+    #[must_use]
+    pub fn audience(mut self, audience: &str) -> Self {
+        self.validation.set_audience(&[audience]);
+        self.validation.validate_aud = true;
+        self.validation.required_spec_claims.insert("aud".into());
+        self
+    }
+
+    /// Only tokens of this issuer.
+    #[must_use]
+    pub fn issuer(mut self, issuer: &str) -> Self {
+        self.validation.set_issuer(&[issuer]);
+        self.validation.required_spec_claims.insert("iss".into());
+        self
+    }
+
+    /// Whom the token stands for; `None` if it is not good.
+    pub(crate) fn owner(&self, token: &str) -> Option<Owner> {
+        let claims = jsonwebtoken::decode::<Claims>(token, &self.key, &self.validation);
+        let claims = claims.inspect_err(|error| tracing::debug!(%error, "a token is refused"));
+        let Claims { sub, exp, nbf } = claims.ok()?.claims;
+        let now = self.clock.now().as_millis();
+        let expired = millis(exp).saturating_add(LEEWAY_MS) <= now;
+        let early = nbf.is_some_and(|nbf| millis(nbf) > now.saturating_add(LEEWAY_MS));
+        if expired || early || sub.is_empty() { None } else { Owner::new(sub).ok() }
+    }
+}
+
+/// A NumericDate in milliseconds. The cast saturates, and takes NaN for 0.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn millis(numeric_date: f64) -> u64 {
+    (numeric_date * 1_000.0) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use jsonwebtoken::{EncodingKey, Header, encode};
+    use serde_json::{Value, json};
+    use tenure::clock::Timestamp;
+
+    use super::*;
+
+    const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
+
+    fn signed(claims: &Value) -> String {
+        encode(&Header::default(), claims, &EncodingKey::from_secret(SECRET)).unwrap()
+    }
+
+    fn verifier() -> JwtVerifier {
+        let clock = Clock::manual(Timestamp::from_millis(1_000_000));
+        JwtVerifier::hs256(SECRET, clock).unwrap()
+    }
+
+    #[test]
+    fn the_subject_of_a_good_token_is_the_owner() {
+        let token = signed(&json!({ "sub": "alice", "exp": 1_001 }));
+        assert_eq!(verifier().owner(&token), Owner::new("alice").ok());
+    }
+
+    #[test]
+    fn a_token_that_is_not_good_stands_for_nobody() {
+        for claims in [
+            json!({ "sub": "alice" }),
+            json!({ "exp": 1_001 }),
+            json!({ "sub": "", "exp": 1_001 }),
+            json!({ "sub": "alice", "exp": 970 }),
+            json!({ "sub": "alice", "exp": 2_000, "nbf": 1_031 }),
+            json!({ "sub": "x".repeat(10_000), "exp": 1_001 }),
+        ] {
+            assert_eq!(verifier().owner(&signed(&claims)), None, "{claims}");
+        }
+        let good = signed(&json!({ "sub": "alice", "exp": 1_001 }));
+        let other = EncodingKey::from_secret(b"another secret of 32 bytes or so");
+        let claims = json!({ "sub": "alice", "exp": 1_001 });
+        let forged = encode(&Header::default(), &claims, &other).unwrap();
+        let unsigned = format!("eyJhbGciOiJub25lIn0.{}.", good.split('.').nth(1).unwrap());
+        for token in [forged.as_str(), &unsigned, "", "a.b.c", &good[..good.len() - 1]] {
+            assert_eq!(verifier().owner(token), None, "{token}");
+        }
+    }
+
+    #[test]
+    fn audience_and_issuer_are_required_once_they_are_named() {
+        let bare = signed(&json!({ "sub": "alice", "exp": 1_001 }));
+        let claims = json!({ "sub": "alice", "exp": 1_001, "aud": "tenure", "iss": "idp" });
+        let full = signed(&claims);
+        let strict = verifier().audience("tenure").issuer("idp");
+        assert!(strict.owner(&full).is_some());
+        assert!(strict.owner(&bare).is_none());
+        assert!(verifier().audience("other").owner(&full).is_none());
+        assert!(verifier().issuer("other").owner(&full).is_none());
+    }
+
+    #[test]
+    fn a_short_secret_and_a_foreign_key_are_refused() {
+        let clock = Clock::system();
+        assert!(JwtVerifier::hs256(&SECRET[1..], clock.clone()).is_err());
+        assert!(JwtVerifier::public_key(JwtAlgorithm::Es256, b"no key", clock).is_err());
+    }
+}

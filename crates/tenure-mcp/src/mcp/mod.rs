@@ -1,0 +1,15 @@
+//! Tasks on the protocol: a wrapper around any handler of the SDK.
+
+mod background;
+mod convert;
+mod error;
+mod handler;
+mod listen;
+mod peer;
+mod policy;
+mod rounds;
+mod wrapper;
+
+pub(crate) use listen::{LISTEN, LISTEN_TASKS, reroute};
+pub use policy::{TaskPolicy, TaskSupport};
+pub use wrapper::{Builder, DurableServer, IDEMPOTENCY_KEY, OpenError, owner, task};
