@@ -43,7 +43,7 @@ impl Hub {
         // Those whose partition is quiet move on with the rest before their position is forgotten.
         if sequence.saturating_sub(state.all_woken_at) >= HISTORY / 2 {
             state.all_woken_at = sequence;
-            state.partitions.values().for_each(|sender| drop(sender.send_replace(())));
+            state.partitions.values().for_each(|sender| sender.send_replace(()));
             return;
         }
         let mut last = None;
@@ -58,7 +58,7 @@ impl Hub {
 
     /// Wakes everybody: another process has changed who knows what.
     pub(super) fn wake_all(&self) {
-        self.0.lock().partitions.values().for_each(|sender| drop(sender.send_replace(())));
+        self.0.lock().partitions.values().for_each(|sender| sender.send_replace(()));
     }
 
     /// Ends all watches.
