@@ -227,7 +227,9 @@ async fn a_full_file_refuses_what_does_not_fit_and_nothing_else() {
 #[tokio::test]
 async fn a_locked_file_is_unavailable_after_a_bounded_wait() {
     let folder = Folder::new();
-    let store = folder.open().await;
+    let mut options = FileOptions::default();
+    options.lock_wait_ms = 20;
+    let store = FileBackend::open_with(folder.file(), clock(), options).await.unwrap();
     let lock = rusqlite::Connection::open(folder.file()).unwrap();
     lock.execute_batch("BEGIN IMMEDIATE").unwrap();
     let error = store.put(&key("a"), Write::new("1")).await.unwrap_err();

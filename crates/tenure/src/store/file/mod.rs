@@ -2,6 +2,7 @@
 
 mod cache;
 mod error;
+mod idle;
 mod open;
 mod operation;
 mod query;
@@ -59,6 +60,9 @@ pub struct FileOptions {
     pub max_bytes: Option<u64>,
     /// Memory for recently used records.
     pub cache_bytes: usize,
+    /// How long a write waits for another process that holds the file locked, before it is
+    /// [`StoreError::Unavailable`].
+    pub lock_wait_ms: u32,
 }
 
 impl Default for FileOptions {
@@ -68,6 +72,7 @@ impl Default for FileOptions {
             read_only: false,
             max_bytes: None,
             cache_bytes: 32 << 20,
+            lock_wait_ms: 5_000,
         }
     }
 }

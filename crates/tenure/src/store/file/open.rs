@@ -14,8 +14,6 @@ use super::schema::{self, APPLICATION_ID, FORMAT};
 use super::{Durability, FileOptions};
 use crate::store::StoreError;
 
-/// How long a lock of another process is waited for.
-const BUSY_LIMIT: Duration = Duration::from_secs(5);
 /// Short, so that a process can get in between the commits of a busy other one.
 const BUSY_PAUSE: Duration = Duration::from_micros(500);
 /// Files up to this size are checked as a whole when they are opened.
@@ -67,7 +65,6 @@ impl Database {
         Ok(connection)
     }
 
-    /// The path of the write-ahead log.
     fn connect(&self) -> Result<Connection, StoreError> {
         let access = if self.options.read_only {
             OpenFlags::SQLITE_OPEN_READ_ONLY
@@ -76,7 +73,8 @@ impl Database {
         };
         let mut connection = connect(&self.path, access, self.immutable)
             .map_err(|error| translate(error, "opening the file"))?;
-        configure(&mut connection).map_err(|error| translate(error, "opening the file"))?;
+        configure(&mut connection, &self.options)
+            .map_err(|error| translate(error, "opening the file"))?;
         Ok(connection)
     }
 
@@ -105,7 +103,7 @@ fn prepare(path: &Path, options: &FileOptions) -> Result<(), StoreError> {
         Ok(metadata) if metadata.len() == 0 && !options.read_only && !log_exists(path) => {
             connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, false)
                 .and_then(|mut connection| {
-                    configure(&mut connection)?;
+                    configure(&mut connection, options)?;
                     schema::create(&mut connection)
                 })
                 .map_err(|error| translate(error, "creating the file"))
@@ -244,11 +242,12 @@ fn connect(path: &Path, access: OpenFlags, immutable: bool) -> rusqlite::Result<
     )
 }
 
-fn configure(connection: &mut Connection) -> rusqlite::Result<()> {
+fn configure(connection: &mut Connection, options: &FileOptions) -> rusqlite::Result<()> {
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
-    connection.busy_handler(Some(|count: i32| {
+    let limit = Duration::from_millis(options.lock_wait_ms.into());
+    connection.busy_handler(Some(move |count: i32| {
         thread::sleep(BUSY_PAUSE);
-        BUSY_PAUSE * count.unsigned_abs() < BUSY_LIMIT
+        BUSY_PAUSE * count.unsigned_abs() < limit
     }))
 }
 

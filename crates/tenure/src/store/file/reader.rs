@@ -7,6 +7,7 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use super::error::closed;
+use super::idle::receive;
 use crate::store::StoreError;
 
 /// Reads that may wait for one thread; further callers wait for a place.
@@ -97,7 +98,7 @@ async fn run<T: Send + 'static>(
 fn serve(connection: &Connection, mut queries: mpsc::Receiver<Query>) {
     let execute = |sql| connection.prepare_cached(sql)?.execute([]);
     let mut batch = Vec::with_capacity(BATCH);
-    while queries.blocking_recv_many(&mut batch, BATCH) > 0 {
+    while receive(&mut queries, &mut batch, BATCH) > 0 {
         // The snapshot begins with the first read, after everything in the batch was asked for.
         // Should it fail to begin, each query reads for itself and reports what is wrong.
         if let Err(error) = execute("BEGIN") {

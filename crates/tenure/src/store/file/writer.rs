@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::cache::Cache;
 use super::error::{closed, translate};
+use super::idle::receive;
 use super::operation::{Failure, Operation, Transaction};
 use super::watch::Hub;
 use crate::clock::Clock;
@@ -128,21 +129,20 @@ struct State {
 
 impl State {
     fn serve(mut self, mut queue: mpsc::Receiver<Request>) {
-        let mut batch: Vec<Box<dyn Job>> = Vec::new();
-        while let Some(first) = queue.blocking_recv() {
-            let mut next = Some(first);
-            let mut look = false;
-            while let Some(request) = next {
-                match request {
-                    Request::Write(job) => batch.push(job),
-                    Request::Look => look = true,
-                }
-                next = if batch.len() < BATCH { queue.try_recv().ok() } else { None };
-            }
-            if batch.is_empty() && look {
+        let mut requests = Vec::with_capacity(BATCH);
+        while receive(&mut queue, &mut requests, BATCH) > 0 {
+            let jobs: Vec<_> = requests
+                .drain(..)
+                .filter_map(|request| match request {
+                    Request::Write(job) => Some(job),
+                    Request::Look => None,
+                })
+                .collect();
+            if jobs.is_empty() {
                 self.look();
             } else {
-                self.commit(std::mem::take(&mut batch));
+                // Notices other processes' commits as well.
+                self.commit(jobs);
             }
             self.checkpoint();
         }
