@@ -10,21 +10,79 @@ use crate::store::{InMemoryBackend, StorageBackend, StoreError};
 /// | URL | store | feature |
 /// |---|---|---|
 /// | `memory:` | this process's memory | |
-/// | `file:PATH` | one crash-safe file | `file` |
+/// | `file:PATH` | one crash-safe file, made if it is not there | `file` |
+/// | `file:PATH?durability=relaxed` | the same, but the latest writes may not survive a power loss | `file` |
 ///
 /// # Errors
 /// [`StoreError::InvalidLocation`] for a URL that names no store, or one whose feature is not
 /// built in; otherwise what the backend says.
 pub async fn open(url: &str, clock: Clock) -> Result<Arc<dyn StorageBackend>, StoreError> {
-    let invalid = |reason: String| Err(StoreError::InvalidLocation(reason));
     match url.split_once(':') {
         Some(("memory", "")) => Ok(Arc::new(InMemoryBackend::new(clock))),
-        Some(("file", "")) => invalid("file: needs a path, as in file:./tenure.db".into()),
         #[cfg(feature = "file")]
-        Some(("file", path)) => {
-            let _ = path;
-            invalid("not yet".into())
+        Some(("file", location)) => Ok(Arc::new(file(location, clock).await?)),
+        #[cfg(not(feature = "file"))]
+        Some(("file", _)) => Err(not_built_in("file")),
+        _ => Err(StoreError::InvalidLocation(format!(
+            "{:?} names no store; try memory: or file:PATH",
+            without_credentials(url)
+        ))),
+    }
+}
+
+#[cfg(feature = "file")]
+async fn file(location: &str, clock: Clock) -> Result<crate::store::FileBackend, StoreError> {
+    use crate::store::{Durability, FileBackend, FileOptions};
+
+    let (path, query) = location.split_once('?').unwrap_or((location, ""));
+    if path.is_empty() {
+        let reason = "file: needs a path, as in file:./tenure.db";
+        return Err(StoreError::InvalidLocation(reason.into()));
+    }
+    let durability = match query {
+        "" | "durability=full" => Durability::Full,
+        "durability=relaxed" => Durability::Relaxed,
+        other => {
+            let reason = format!("file: does not know {other:?}; it takes durability=full|relaxed");
+            return Err(StoreError::InvalidLocation(reason));
         }
-        _ => invalid(format!("{url:?} names no store; try memory: or file:PATH")),
+    };
+    FileBackend::open_with(path, clock, FileOptions { durability, ..FileOptions::default() }).await
+}
+
+#[cfg(not(feature = "file"))]
+fn not_built_in(feature: &str) -> StoreError {
+    StoreError::InvalidLocation(format!("the feature {feature:?} is not built in"))
+}
+
+/// A URL as it may be shown: whatever stands before an `@` is left out.
+fn without_credentials(url: &str) -> String {
+    match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, place))) => format!("{scheme}://…@{place}"),
+        _ => url.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn refusal(url: &str) -> String {
+        open(url, Clock::system()).await.unwrap_err().to_string()
+    }
+
+    #[tokio::test]
+    async fn a_url_that_names_no_store_says_so_and_shows_no_password() {
+        for url in ["", "tenure.db", "memory:x", "ftp://user:secret@host/x"] {
+            let refusal = refusal(url).await;
+            assert!(refusal.contains("names no store") && !refusal.contains("secret"), "{refusal}");
+        }
+    }
+
+    #[cfg(feature = "file")]
+    #[tokio::test]
+    async fn a_file_needs_a_path_and_known_options() {
+        assert!(refusal("file:").await.contains("needs a path"));
+        assert!(refusal("file:./x.db?mode=fast").await.contains("does not know"));
     }
 }

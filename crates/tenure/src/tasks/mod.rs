@@ -34,6 +34,7 @@ mod record;
 mod state;
 mod store;
 mod task;
+mod watch;
 
 pub use error::TaskError;
 pub use limits::TaskLimits;
@@ -43,3 +44,4 @@ pub use store::{TaskPage, TaskStore};
 pub use task::{
     Call, Fence, Input, NewTask, Outcome, Phase, Rerun, Status, Task, TaskId, TaskRef, WorkerId,
 };
+pub use watch::TaskEvent;

@@ -13,6 +13,7 @@ use crate::store::{
 };
 use crate::tasks::follow::{Feeds, follow};
 use crate::tasks::state::{Transition, apply};
+use crate::tasks::watch::{TaskEvent, watch};
 use crate::tasks::{
     NewTask, Phase, Status, Task, TaskError, TaskId, TaskLimits, TaskRef, WorkerId, record,
 };
@@ -205,6 +206,18 @@ impl TaskStore {
         id: &TaskId,
     ) -> Result<impl Stream<Item = Result<Task, TaskError>> + Send + use<>, TaskError> {
         follow(self.clone(), &self.feeds, owner, id).await
+    }
+
+    /// Watches all tasks of an owner: each as it stands, then every change, though not every one
+    /// in between. After a gap all are told again.
+    ///
+    /// # Errors
+    /// The store's own trouble.
+    pub async fn watch(
+        &self,
+        owner: &Owner,
+    ) -> Result<impl Stream<Item = Result<TaskEvent, TaskError>> + Send + use<>, TaskError> {
+        watch(self.clone(), owner.clone()).await
     }
 
     /// Replaces the status message.

@@ -175,6 +175,7 @@ macro_rules! __contract_cases {
             resume {
                 watch_from_a_page_misses_nothing,
                 watch_from_an_empty_page_misses_nothing,
+                watch_from_before_an_emptied_partition_misses_nothing,
                 watch_resumes_after_a_revision,
                 watch_from_another_epoch_resyncs,
                 watch_never_loses_silently_when_it_lags,

@@ -1,0 +1,92 @@
+//! Watching all tasks of an owner.
+
+use std::collections::VecDeque;
+
+use futures::{Stream, StreamExt as _};
+
+use crate::owner::Owner;
+use crate::store::{ChangeKind, PageRequest, Watch, WatchEvent, WatchFrom};
+use crate::tasks::store::{TaskStore, partition};
+use crate::tasks::{Task, TaskError, TaskId};
+
+/// What happened to one of an owner's tasks.
+#[derive(Debug)]
+pub enum TaskEvent {
+    /// It was there when the watch began, or it changed: this is how it stands.
+    Task(Box<Task>),
+    /// It is there, but cannot be read.
+    Unreadable(TaskError),
+    /// It was reclaimed.
+    Gone(TaskId),
+}
+
+struct Watcher {
+    tasks: TaskStore,
+    owner: Owner,
+    watch: Watch,
+    pending: VecDeque<TaskEvent>,
+}
+
+/// Every task of `owner` as it stands, then every change. After a gap all are told again.
+pub(super) async fn watch(
+    tasks: TaskStore,
+    owner: Owner,
+) -> Result<impl Stream<Item = Result<TaskEvent, TaskError>> + Send + use<>, TaskError> {
+    let watch = tasks.backend().watch(&partition(&owner)?, WatchFrom::Now).await?;
+    let mut watcher = Watcher { tasks, owner, watch, pending: VecDeque::new() };
+    watcher.list().await?;
+    Ok(futures::stream::unfold(Some(watcher), |watcher| async {
+        let mut watcher = watcher?;
+        match watcher.next().await {
+            Ok(Some(event)) => Some((Ok(event), Some(watcher))),
+            Ok(None) => None,
+            Err(error) => Some((Err(error), None)),
+        }
+    })
+    .boxed())
+}
+
+impl Watcher {
+    async fn next(&mut self) -> Result<Option<TaskEvent>, TaskError> {
+        loop {
+            if let Some(event) = self.pending.pop_front() {
+                return Ok(Some(event));
+            }
+            match self.watch.next().await {
+                None => return Ok(None),
+                Some(Err(error)) => return Err(error.into()),
+                Some(Ok(WatchEvent::Resync(_))) => self.list().await?,
+                Some(Ok(WatchEvent::Change(change))) => {
+                    let id = TaskId::from(change.key.shared_name());
+                    if matches!(change.kind, ChangeKind::Gone) {
+                        return Ok(Some(TaskEvent::Gone(id)));
+                    }
+                    match self.tasks.get(&self.owner, &id).await {
+                        Ok(task) => return Ok(Some(TaskEvent::Task(Box::new(task)))),
+                        // It has gone since; that is a change of its own, or its expiry.
+                        Err(TaskError::NotFound) => {}
+                        Err(error @ TaskError::Unreadable { .. }) => {
+                            return Ok(Some(TaskEvent::Unreadable(error)));
+                        }
+                        Err(error) => return Err(error),
+                    }
+                }
+            }
+        }
+    }
+
+    async fn list(&mut self) -> Result<(), TaskError> {
+        let mut request = PageRequest::default();
+        loop {
+            let page = self.tasks.list(&self.owner, request).await?;
+            self.pending.extend(page.tasks.into_iter().map(|task| match task {
+                Ok(task) => TaskEvent::Task(Box::new(task)),
+                Err(error) => TaskEvent::Unreadable(error),
+            }));
+            match page.next {
+                Some(next) => request = PageRequest { limit: None, after: Some(next) },
+                None => return Ok(()),
+            }
+        }
+    }
+}
