@@ -267,6 +267,24 @@ async fn the_capacity_is_free_again_when_many_counted_records_expire() {
 }
 
 #[tokio::test]
+async fn the_log_stays_bounded_while_somebody_reads() {
+    let folder = Folder::new();
+    let store = folder.open().await;
+    let write = |index: usize| {
+        let (key, store) = (key(&format!("{}", index % 40)), &store);
+        async move {
+            store.put(&key, Write::new(vec![7; 100_000])).await.unwrap();
+            store.list_by_prefix(&partition(), "", PageRequest::first(3)).await.unwrap();
+        }
+    };
+    for round in 0..20 {
+        futures::future::join_all((0..40).map(|index| write(round * 40 + index))).await;
+    }
+    let log = std::fs::metadata(folder.0.path().join("tenure.db-wal")).unwrap().len();
+    assert!(log < 40 << 20, "80 MB were written, and {log} bytes are in the log");
+}
+
+#[tokio::test]
 async fn dropping_the_store_ends_its_watches() {
     let folder = Folder::new();
     let store = folder.open().await;

@@ -260,7 +260,7 @@ impl StorageBackend for FileBackend {
             WatchFrom::Now => None,
             WatchFrom::After(revision) => Some(revision),
         };
-        let (reader, writer) = (self.list_readers.handle(), self.writer.requests());
+        let (reader, writer) = (self.list_readers.handle()?, self.writer.requests());
         watch::watch(&self.hub, reader, writer, partition.clone(), after).await
     }
 }
