@@ -1,5 +1,7 @@
 //! What is particular to the file: opening, refusing, sharing, filling up.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code")]
+
 use std::path::{Path, PathBuf};
 
 use futures::StreamExt as _;
@@ -200,7 +202,7 @@ async fn a_full_file_refuses_what_does_not_fit_and_nothing_else() {
     options.max_bytes = Some(400 * 1_024);
     let store = FileBackend::open_with(folder.file(), clock(), options).await.unwrap();
     let write = |index: usize| {
-        let size = if index % 2 == 0 { 100_000 } else { 10 };
+        let size = if index.is_multiple_of(2) { 100_000 } else { 10 };
         let (key, store) = (key(&format!("{index:02}")), &store);
         async move { (index, store.put(&key, Write::new(vec![1; size])).await) }
     };
@@ -209,11 +211,11 @@ async fn a_full_file_refuses_what_does_not_fit_and_nothing_else() {
     for (index, outcome) in outcomes {
         match outcome {
             Ok(token) => {
-                large += usize::from(index % 2 == 0);
+                large += usize::from(index.is_multiple_of(2));
                 let found = store.get(&key(&format!("{index:02}"))).await.unwrap().unwrap();
                 assert_eq!(found.token, token);
             }
-            Err(StoreError::Full(_)) if index % 2 == 0 => {}
+            Err(StoreError::Full(_)) if index.is_multiple_of(2) => {}
             Err(error) => panic!("{index}: {error}"),
         }
     }
