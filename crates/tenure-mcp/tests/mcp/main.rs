@@ -1,0 +1,12 @@
+//! The protocol from the outside: requests go through the whole HTTP stack, in this process.
+
+mod bad_input;
+mod harness;
+mod isolation;
+mod legacy;
+mod listen;
+mod restart;
+mod sep_2663;
+mod stdio;
+mod tools;
+mod wrapper;
