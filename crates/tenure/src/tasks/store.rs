@@ -131,7 +131,13 @@ impl TaskStore {
                     return Err(TaskError::QuotaExceeded { limit });
                 }
                 Err(StoreError::VersionConflict { .. }) if repeatable || in_doubt => {
-                    let existing = self.get(owner, &task.id).await?;
+                    let existing = match self.get(owner, &task.id).await {
+                        Err(TaskError::Store(error)) if in_doubt && error.is_retryable() => {
+                            self.clock.back_off_long(round).await;
+                            continue;
+                        }
+                        read => read?,
+                    };
                     let ours = in_doubt
                         && existing.created_at == task.created_at
                         && existing.worker == task.worker;
@@ -144,6 +150,9 @@ impl TaskStore {
                 Err(error) if error.is_in_doubt() || (in_doubt && error.is_retryable()) => {
                     in_doubt = true;
                     self.clock.back_off_long(round).await;
+                }
+                Err(error) if in_doubt => {
+                    return Err(StoreError::OutcomeUnknown(Some(error.into())).into());
                 }
                 Err(error) => return Err(error.into()),
             }

@@ -77,7 +77,8 @@ impl Handler for Tools {
             "retries" if task.attempt() == 1 => {
                 Err(Failure::retryable(json!({"code": 1}), "again"))
             }
-            "panics" => panic!("as the story goes"),
+            // As a panic, but without its noise.
+            "panics" => std::panic::resume_unwind(Box::new("as the story goes")),
             _ => Ok(Exit::Complete(json!("done"))),
         }
     }
@@ -229,7 +230,7 @@ impl World {
 
 /// Lets everything that can go on without time passing go on.
 async fn settle() {
-    for _ in 0..200 {
+    for _ in 0..80 {
         tokio::task::yield_now().await;
     }
 }
@@ -290,6 +291,32 @@ async fn a_process_may_be_killed_at_any_call() {
 }
 
 #[tokio::test]
+async fn an_heir_may_be_killed_or_stand_still_at_any_call_of_its_takeover() {
+    for story in STORIES {
+        for fault in [Fault::KilledBefore, Fault::KilledAfter, Fault::StalledAfter] {
+            for first in 0..24 {
+                let about = format!("{story}, heir {fault:?} at {first}");
+                let mut world = World::new();
+                // The testator dies when its task is created, running or parked.
+                let killed = Plan { first: 6, length: 1, fault: Fault::KilledAfter };
+                let (_, telling) = world.tell(story, Some(killed)).await;
+                let (heir, first_heir) = world.process(Some(Plan { first, length: 1, fault }));
+                let (_, second_heir) = world.process(None);
+                let _second_heir = second_heir.await.unwrap();
+                world.calm_down().await;
+                heir.resume();
+                settle().await;
+                let (_worker, told) = told(telling).await;
+                let live =
+                    1 + usize::from(first_heir.is_finished() && fault == Fault::StalledAfter);
+                world.check(&about, story, told, live).await;
+                drop(first_heir);
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_process_may_stand_still_at_any_call_and_come_back() {
     explore(&[Fault::StalledBefore, Fault::StalledAfter], 1, true).await;
 }
@@ -297,11 +324,13 @@ async fn a_process_may_stand_still_at_any_call_and_come_back() {
 #[tokio::test]
 async fn the_store_may_be_unavailable_at_any_call() {
     explore(&[Fault::Unavailable], 1, false).await;
-    explore(&[Fault::Unavailable], 7, false).await;
+    explore(&[Fault::Unavailable], 40, true).await;
 }
 
 #[tokio::test]
 async fn the_outcome_of_any_write_may_be_unknown() {
     explore(&[Fault::UnknownDone, Fault::UnknownNotDone], 1, false).await;
     explore(&[Fault::UnknownDone, Fault::UnknownNotDone], 3, false).await;
+    // So long that every patience ends.
+    explore(&[Fault::UnknownDone, Fault::UnknownNotDone], 40, false).await;
 }
