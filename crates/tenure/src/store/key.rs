@@ -46,6 +46,12 @@ impl Partition {
         Ok(Self(encoded.into()))
     }
 
+    /// A partition as a backend stored it, already encoded and checked.
+    #[cfg(feature = "file")]
+    pub(super) fn stored(encoded: &str) -> Self {
+        Self(encoded.into())
+    }
+
     /// The encoded path: no control characters, no braces.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -67,6 +73,12 @@ impl Partition {
         let name = name.into();
         limits::check("name", name.len(), limits::NAME_BYTES)?;
         Ok(Key { partition: self.clone(), name })
+    }
+
+    /// The key of a record that is stored here, and so has a name of valid length.
+    #[cfg(feature = "file")]
+    pub(super) fn stored_key(&self, name: &str) -> Key {
+        Key { partition: self.clone(), name: name.into() }
     }
 }
 

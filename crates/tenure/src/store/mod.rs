@@ -7,6 +7,8 @@ mod change;
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
 mod error;
+#[cfg(feature = "file")]
+mod file;
 mod key;
 mod memory;
 mod page;
@@ -18,6 +20,8 @@ use async_trait::async_trait;
 
 pub use change::{Change, ChangeKind, Revision, Watch, WatchEvent, WatchFrom};
 pub use error::{Cause, StoreError};
+#[cfg(feature = "file")]
+pub use file::{Durability, FileBackend, FileOptions};
 pub use key::{Key, Partition};
 pub use memory::InMemoryBackend;
 pub use page::{Cursor, Page, PageRequest};

@@ -1,0 +1,194 @@
+//! What is read, inside a snapshot.
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::error::translate;
+use super::operation::{HISTORY, deadline, text, token};
+use crate::clock::Timestamp;
+use crate::store::{
+    Change, ChangeKind, Cursor, Entry, Key, Page, Partition, Record, Revision, StoreError,
+    WatchEvent,
+};
+
+/// Changes that a watcher takes at a time.
+const CHANGES: usize = 256;
+/// Above every name: no UTF-8 text begins with this byte.
+const ABOVE_ALL: &[u8] = &[0xff];
+
+/// One record, expired or not.
+pub(super) fn get(connection: &Connection, key: &Key) -> Result<Option<Record>, StoreError> {
+    let read = || {
+        connection
+            .prepare_cached(
+                "SELECT version, stamp, expires_at, value FROM records
+                 WHERE partition = ?1 AND name = ?2",
+            )?
+            .query_row(params![key.partition().as_str(), key.name().as_bytes()], |row| {
+                record(row, 0)
+            })
+            .optional()
+    };
+    read().map_err(|error| translate(error, "reading a record"))
+}
+
+/// What a page asks for.
+pub(super) struct Listing {
+    pub(super) partition: Partition,
+    pub(super) prefix: String,
+    /// The last name of the page before.
+    pub(super) after: Option<std::sync::Arc<str>>,
+    pub(super) limit: usize,
+    pub(super) now: Timestamp,
+}
+
+/// One page.
+pub(super) fn list(connection: &Connection, listing: &Listing) -> Result<Page, StoreError> {
+    let read = || -> rusqlite::Result<Page> {
+        let revision = revision(connection)?;
+        // One more than asked for tells whether there is a next page.
+        let mut entries = entries(connection, listing, listing.limit + 1)?;
+        let more = entries.len() > listing.limit;
+        entries.truncate(listing.limit);
+        let next = entries
+            .last()
+            .filter(|_| more)
+            .map(|last| Cursor::new(&listing.partition, &listing.prefix, last.key.shared_name()));
+        Ok(Page { entries, next, revision })
+    };
+    read().map_err(|error| translate(error, "listing"))
+}
+
+fn entries(
+    connection: &Connection,
+    listing: &Listing,
+    limit: usize,
+) -> rusqlite::Result<Vec<Entry>> {
+    let sql = if listing.after.is_some() {
+        "SELECT name, version, stamp, expires_at, value FROM records
+         WHERE partition = ?1 AND name > ?2 AND name < ?3
+         AND (expires_at IS NULL OR expires_at > ?4) ORDER BY name LIMIT ?5"
+    } else {
+        "SELECT name, version, stamp, expires_at, value FROM records
+         WHERE partition = ?1 AND name >= ?2 AND name < ?3
+         AND (expires_at IS NULL OR expires_at > ?4) ORDER BY name LIMIT ?5"
+    };
+    let from = listing.after.as_deref().unwrap_or(&listing.prefix);
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(params![
+        listing.partition.as_str(),
+        from.as_bytes(),
+        end_of(&listing.prefix),
+        listing.now.as_millis(),
+        limit,
+    ])?;
+    let mut entries = Vec::new();
+    while let Some(row) = rows.next()? {
+        let key = listing.partition.stored_key(text(row.get_ref(0)?.as_blob()?, 0)?);
+        entries.push(Entry { key, record: record(row, 1)? });
+    }
+    Ok(entries)
+}
+
+/// The first byte string above everything that starts with `prefix`.
+fn end_of(prefix: &str) -> Vec<u8> {
+    let mut end = prefix.as_bytes().to_vec();
+    match end.last_mut() {
+        // No byte of UTF-8 is 0xff, so there is a next one.
+        Some(last) => *last += 1,
+        None => end.extend(ABOVE_ALL),
+    }
+    end
+}
+
+fn record(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<Record> {
+    Ok(Record {
+        token: token(row, first)?,
+        expires_at: deadline(row, first + 2)?,
+        value: bytes::Bytes::copy_from_slice(row.get_ref(first + 3)?.as_blob()?),
+    })
+}
+
+/// The position of the store: of the last change, in whichever partition.
+pub(super) fn revision(connection: &Connection) -> rusqlite::Result<Revision> {
+    connection.prepare_cached("SELECT epoch, sequence FROM meta")?.query_row([], |row| {
+        let epoch: i64 = row.get(0)?;
+        Ok(Revision { epoch: epoch.cast_unsigned(), sequence: row.get(1)? })
+    })
+}
+
+/// What a watcher is to be told next, and where it stands after that.
+pub(super) struct Changes {
+    pub(super) events: Vec<WatchEvent>,
+    pub(super) position: Revision,
+    /// There may be more right away.
+    pub(super) more: bool,
+}
+
+/// The changes of a partition after a position, or the news that they are no longer all known.
+///
+/// The records themselves are the log: each bears the position of its last write, and only the
+/// deleted need a table. So changes of one key coalesce, and only the deleted are ever forgotten.
+pub(super) fn changes(
+    connection: &Connection,
+    partition: &Partition,
+    after: Revision,
+) -> Result<Changes, StoreError> {
+    let read = || -> rusqlite::Result<Changes> {
+        let position = revision(connection)?;
+        let known = position.sequence.saturating_sub(HISTORY)..=position.sequence;
+        if after.epoch != position.epoch || !known.contains(&after.sequence) {
+            let events = vec![WatchEvent::Resync(position)];
+            return Ok(Changes { events, position, more: false });
+        }
+        let mut changes = written(connection, partition, after)?;
+        changes.extend(deleted(connection, partition, after)?);
+        changes.sort_unstable_by_key(|change| change.revision.sequence);
+        // Either list may have been cut off at the limit; up to there the merged one is complete.
+        let more = changes.len() >= CHANGES;
+        changes.truncate(CHANGES);
+        let reached = changes.last().filter(|_| more).map_or(position, |last| last.revision);
+        let events = changes.into_iter().map(WatchEvent::Change).collect();
+        Ok(Changes { events, position: reached, more })
+    };
+    read().map_err(|error| translate(error, "reading changes"))
+}
+
+fn written(
+    connection: &Connection,
+    partition: &Partition,
+    after: Revision,
+) -> rusqlite::Result<Vec<Change>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT name, revision, version, stamp, expires_at FROM records
+         WHERE partition = ?1 AND revision > ?2 ORDER BY revision LIMIT ?3",
+    )?;
+    let rows =
+        statement.query_map(params![partition.as_str(), after.sequence, CHANGES], |row| {
+            Ok(Change {
+                key: partition.stored_key(text(row.get_ref(0)?.as_blob()?, 0)?),
+                revision: Revision { epoch: after.epoch, sequence: row.get(1)? },
+                kind: ChangeKind::Put { token: token(row, 2)?, expires_at: deadline(row, 4)? },
+            })
+        })?;
+    rows.collect()
+}
+
+fn deleted(
+    connection: &Connection,
+    partition: &Partition,
+    after: Revision,
+) -> rusqlite::Result<Vec<Change>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT name, revision FROM gone
+         WHERE partition = ?1 AND revision > ?2 ORDER BY revision LIMIT ?3",
+    )?;
+    let rows =
+        statement.query_map(params![partition.as_str(), after.sequence, CHANGES], |row| {
+            Ok(Change {
+                key: partition.stored_key(text(row.get_ref(0)?.as_blob()?, 0)?),
+                revision: Revision { epoch: after.epoch, sequence: row.get(1)? },
+                kind: ChangeKind::Gone,
+            })
+        })?;
+    rows.collect()
+}

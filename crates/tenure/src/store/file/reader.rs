@@ -1,0 +1,116 @@
+//! The threads that read.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot};
+
+use super::error::closed;
+use super::idle::receive;
+use crate::store::StoreError;
+
+/// Reads that may wait for one thread; further callers wait for a place.
+const QUEUE: usize = 256;
+/// Reads that share one snapshot, at most. A snapshot holds the write-ahead log back.
+const BATCH: usize = 64;
+
+type Query = Box<dyn FnOnce(&Connection) + Send>;
+
+/// A group of reading threads, each with a connection of its own.
+#[derive(Debug)]
+pub(super) struct Readers {
+    queues: Vec<mpsc::Sender<Query>>,
+    next: AtomicUsize,
+}
+
+/// The way to one reading thread; it does not keep the thread alive.
+#[derive(Debug, Clone)]
+pub(super) struct ReaderHandle(mpsc::WeakSender<Query>);
+
+impl Readers {
+    /// Starts one thread for each connection.
+    pub(super) fn start(
+        name: &str,
+        connections: Vec<Connection>,
+    ) -> Result<(Self, Vec<JoinHandle<()>>), StoreError> {
+        let mut queues = Vec::new();
+        let mut threads = Vec::new();
+        for connection in connections {
+            let (queue, queries) = mpsc::channel(QUEUE);
+            let thread = thread::Builder::new()
+                .name(format!("tenure-file-{name}"))
+                .spawn(move || serve(&connection, queries))
+                .map_err(|error| StoreError::Unavailable {
+                    reason: "starting a reader".into(),
+                    source: Some(error.into()),
+                })?;
+            queues.push(queue);
+            threads.push(thread);
+        }
+        Ok((Self { queues, next: AtomicUsize::new(0) }, threads))
+    }
+
+    /// Runs `query` on a snapshot that contains every commit acknowledged so far.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        run(self.next(), query).await
+    }
+
+    /// A handle for a reader that outlives the call.
+    pub(super) fn handle(&self) -> ReaderHandle {
+        ReaderHandle(self.next().downgrade())
+    }
+
+    fn next(&self) -> &mpsc::Sender<Query> {
+        &self.queues[self.next.fetch_add(1, Ordering::Relaxed) % self.queues.len()]
+    }
+}
+
+impl ReaderHandle {
+    /// As [`Readers::read`].
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let queue = self.0.upgrade().ok_or_else(closed)?;
+        run(&queue, query).await
+    }
+}
+
+async fn run<T: Send + 'static>(
+    queue: &mpsc::Sender<Query>,
+    query: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    let (reply, answer) = oneshot::channel();
+    let query: Query = Box::new(move |connection| {
+        // A caller who went away needs no answer.
+        if !reply.is_closed() {
+            let _ = reply.send(query(connection));
+        }
+    });
+    queue.send(query).await.map_err(|_| closed())?;
+    answer.await.unwrap_or_else(|_| Err(closed()))
+}
+
+fn serve(connection: &Connection, mut queries: mpsc::Receiver<Query>) {
+    let execute = |sql| connection.prepare_cached(sql)?.execute([]);
+    let mut batch = Vec::with_capacity(BATCH);
+    while receive(&mut queries, &mut batch, BATCH) > 0 {
+        // The snapshot begins with the first read, after everything in the batch was asked for.
+        // Should it fail to begin, each query reads for itself and reports what is wrong.
+        if let Err(error) = execute("BEGIN") {
+            tracing::warn!(%error, "a snapshot could not be taken");
+        }
+        for query in batch.drain(..) {
+            query(connection);
+        }
+        if !connection.is_autocommit()
+            && let Err(error) = execute("COMMIT")
+        {
+            tracing::warn!(%error, "a snapshot could not be released");
+        }
+    }
+}
