@@ -1,3 +1,33 @@
-//! The program `tenure`.
+//! The program `tenure`: a durable MCP server, and a look at its tasks.
 
-fn main() {}
+mod args;
+mod demo;
+mod error;
+mod serve;
+mod tasks;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use tracing_subscriber::EnvFilter;
+
+use crate::args::{Args, Command};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    let filter = EnvFilter::try_from_env("TENURE_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    // Standard output is for results, and for the protocol in `serve --stdio`.
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let done = match args.command {
+        Command::Serve(options) => serve::run(options).await,
+        Command::Tasks(command) => tasks::run(command).await,
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tenure: {}", error.describe());
+            error.exit_code()
+        }
+    }
+}

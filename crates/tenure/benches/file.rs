@@ -1,5 +1,5 @@
 //! The figures of the file store, beside SQLite committing one by one. Prints medians of rounds:
-//! `cargo bench -p tenure --bench file`.
+//! `cargo bench -p tenure --bench file`. The disk is that of the target folder, or of `BENCH_DIR`.
 
 use std::fs::OpenOptions;
 use std::future::Future;
@@ -22,7 +22,9 @@ const RECORDS: usize = 5_000;
 
 fn main() -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build()?;
-    let folder = tempfile::tempdir_in(std::env::var_os("BENCH_DIR").unwrap_or(".".into()))?;
+    let folder = tempfile::tempdir_in(
+        std::env::var_os("BENCH_DIR").unwrap_or(env!("CARGO_TARGET_TMPDIR").into()),
+    )?;
     let sync = median((0..ROUNDS).map(|_| raw_fdatasync(folder.path())).collect::<Result<_, _>>()?);
     println!("raw fdatasync of 1 KB             {:>9.1} µs", micros(sync));
     runtime.block_on(commits(folder.path()))?;

@@ -1,5 +1,7 @@
 //! Every case of the contract, on every backend: one line each.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code")]
+
 #[cfg(feature = "file")]
 use file_harness::FileHarness;
 use tenure::store::contract::MemoryHarness;

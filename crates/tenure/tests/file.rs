@@ -1,5 +1,7 @@
 //! What is particular to the file: opening, refusing, sharing, filling up.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code")]
+
 use std::path::{Path, PathBuf};
 
 use futures::StreamExt as _;
@@ -200,7 +202,7 @@ async fn a_full_file_refuses_what_does_not_fit_and_nothing_else() {
     options.max_bytes = Some(400 * 1_024);
     let store = FileBackend::open_with(folder.file(), clock(), options).await.unwrap();
     let write = |index: usize| {
-        let size = if index % 2 == 0 { 100_000 } else { 10 };
+        let size = if index.is_multiple_of(2) { 100_000 } else { 10 };
         let (key, store) = (key(&format!("{index:02}")), &store);
         async move { (index, store.put(&key, Write::new(vec![1; size])).await) }
     };
@@ -209,11 +211,11 @@ async fn a_full_file_refuses_what_does_not_fit_and_nothing_else() {
     for (index, outcome) in outcomes {
         match outcome {
             Ok(token) => {
-                large += usize::from(index % 2 == 0);
+                large += usize::from(index.is_multiple_of(2));
                 let found = store.get(&key(&format!("{index:02}"))).await.unwrap().unwrap();
                 assert_eq!(found.token, token);
             }
-            Err(StoreError::Full(_)) if index % 2 == 0 => {}
+            Err(StoreError::Full(_)) if index.is_multiple_of(2) => {}
             Err(error) => panic!("{index}: {error}"),
         }
     }
@@ -264,6 +266,24 @@ async fn the_capacity_is_free_again_when_many_counted_records_expire() {
     assert!(matches!(put(1, 6, 10).await, Err(StoreError::PartitionFull { limit: 6 })));
     assert_eq!(store.cleanup_expired(10_000).await.unwrap(), 599);
     assert!(matches!(put(1, 6, 10).await, Err(StoreError::PartitionFull { limit: 6 })));
+}
+
+#[tokio::test]
+async fn the_log_stays_bounded_while_somebody_reads() {
+    let folder = Folder::new();
+    let store = folder.open().await;
+    let write = |index: usize| {
+        let (key, store) = (key(&format!("{}", index % 40)), &store);
+        async move {
+            store.put(&key, Write::new(vec![7; 100_000])).await.unwrap();
+            store.list_by_prefix(&partition(), "", PageRequest::first(3)).await.unwrap();
+        }
+    };
+    for round in 0..20 {
+        futures::future::join_all((0..40).map(|index| write(round * 40 + index))).await;
+    }
+    let log = std::fs::metadata(folder.0.path().join("tenure.db-wal")).unwrap().len();
+    assert!(log < 40 << 20, "80 MB were written, and {log} bytes are in the log");
 }
 
 #[tokio::test]

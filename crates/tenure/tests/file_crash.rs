@@ -1,5 +1,7 @@
 //! The file after kill -9, and under two processes at once. The processes are this test binary.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code")]
+
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
@@ -70,7 +72,7 @@ async fn write_until_killed() {
             loop {
                 let key = key(caller, number);
                 let mut write = Write::new(value(number));
-                if number % 3 == 0 {
+                if number.is_multiple_of(3) {
                     write = write.counted_within(COUNTED_LIMIT);
                 }
                 say(&format!("try {caller} {number}"));

@@ -1,9 +1,12 @@
-//! Streamable HTTP: `/mcp`, and `/healthz`.
+//! Streamable HTTP: `/mcp`, [`/v1/tasks`](tasks), and `/healthz`.
 
 mod auth;
 mod body;
 mod error;
+mod problem;
 mod session;
+mod site;
+pub mod tasks;
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,6 +25,8 @@ use tenure::Owner;
 use tenure::tasks::{TaskError, TaskId};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+pub use problem::Problem;
 
 use crate::http::session::Sessions;
 use crate::{Callers, DurableServer};
@@ -133,6 +138,7 @@ fn routes<H: ServerHandler>(
     streams: CancellationToken,
 ) -> Router {
     let local = Arc::new(LocalSessionManager::default());
+    let tasks = tasks::routes(server, options, streams.clone());
     let sessions = Arc::new(Sessions::new(Arc::clone(&local), options.sessions));
     let handler = server.clone();
     let service =
@@ -144,7 +150,7 @@ fn routes<H: ServerHandler>(
         .layer(middleware::from_fn_with_state(options.callers.clone(), auth::authenticate))
         .layer(middleware::from_fn(error::explain));
     let health = get(health::<H>).with_state(server.clone());
-    Router::new().route("/healthz", health).nest("/mcp", mcp)
+    Router::new().route("/healthz", health).nest("/mcp", mcp).nest("/v1/tasks", tasks)
 }
 
 fn config(options: &HttpOptions, streams: CancellationToken) -> StreamableHttpServerConfig {

@@ -10,6 +10,7 @@ mod policy;
 mod rounds;
 mod wrapper;
 
+pub(crate) use convert::rfc3339;
 pub(crate) use listen::{LISTEN, LISTEN_TASKS, reroute};
 pub use policy::{TaskPolicy, TaskSupport};
 pub use wrapper::{Builder, DurableServer, IDEMPOTENCY_KEY, OpenError, owner, task};

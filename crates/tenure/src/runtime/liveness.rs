@@ -87,27 +87,28 @@ impl Heartbeat {
         backend: &dyn StorageBackend,
         beat: Beat,
     ) -> Result<Pulse, StoreError> {
-        let precondition = Precondition::Matches(self.token);
-        match backend.put_if_version(&self.key, write(beat), precondition).await {
-            Ok(token) => {
-                self.token = token;
-                Ok(Pulse::Alive)
+        for _ in 0..3 {
+            let precondition = Precondition::Matches(self.token);
+            match backend.put_if_version(&self.key, write(beat), precondition).await {
+                Ok(token) => {
+                    self.token = token;
+                    return Ok(Pulse::Alive);
+                }
+                // Perhaps an earlier beat landed and its reply was lost. Nobody else writes that
+                // this worker is alive. Only a beat that is known to have landed counts, since
+                // nobody knows when the other one was sent: so beat again.
+                Err(StoreError::VersionConflict { .. } | StoreError::OutcomeUnknown(_)) => {
+                    match backend.get(&self.key).await? {
+                        Some(record) if read(&record.value) == Beat::Alive => {
+                            self.token = record.token;
+                        }
+                        _ => return Ok(Pulse::Lost),
+                    }
+                }
+                Err(error) => return Err(error),
             }
-            Err(StoreError::VersionConflict { .. }) => Ok(Pulse::Lost),
-            // Maybe it landed, and then the token is no longer ours to know: ask.
-            Err(StoreError::OutcomeUnknown(_)) => self.recover(backend).await,
-            Err(error) => Err(error),
         }
-    }
-
-    async fn recover(&mut self, backend: &dyn StorageBackend) -> Result<Pulse, StoreError> {
-        match backend.get(&self.key).await? {
-            Some(record) if read(&record.value) == Beat::Alive => {
-                self.token = record.token;
-                Ok(Pulse::Alive)
-            }
-            _ => Ok(Pulse::Lost),
-        }
+        Err(StoreError::OutcomeUnknown(None))
     }
 }
 
@@ -220,6 +221,7 @@ impl Observer {
         backend: &dyn StorageBackend,
     ) -> Result<(), StoreError> {
         match event {
+            Some(Ok(WatchEvent::Change(change))) if change.key.name() == self.myself.as_str() => {}
             Some(Ok(WatchEvent::Change(change))) => match change.kind {
                 ChangeKind::Gone => {
                     self.seen.remove(&change.key);

@@ -22,6 +22,9 @@ use crate::tasks::{
 /// else's change landed, so even 64 writers on one task are all through long before.
 const MAX_ROUNDS: u32 = 256;
 
+/// Rounds of finding out what became of a write whose reply was lost. They take some seconds.
+const DOUBTFUL_ROUNDS: u32 = 8;
+
 /// Keeps tasks on a [`StorageBackend`].
 ///
 /// Every method names the owner, and an owner reaches nothing but its own tasks: unknown, expired
@@ -121,19 +124,41 @@ impl TaskStore {
         self.limits.check(&task)?;
         let key = key(owner, &task.id)?;
         let write = self.write_of(&task)?;
-        match self.backend.put_if_version(&key, write, Precondition::Absent).await {
-            Ok(_) => Ok((task, true)),
-            Err(StoreError::PartitionFull { limit }) => Err(TaskError::QuotaExceeded { limit }),
-            Err(StoreError::VersionConflict { .. }) if repeatable => {
-                let existing = self.get(owner, &task.id).await?;
-                if existing.call == task.call {
-                    Ok((existing, false))
-                } else {
-                    Err(TaskError::IdempotencyMismatch)
+        let mut in_doubt = false;
+        for round in 0..DOUBTFUL_ROUNDS {
+            match self.backend.put_if_version(&key, write.clone(), Precondition::Absent).await {
+                Ok(_) => return Ok((task, true)),
+                Err(StoreError::PartitionFull { limit }) => {
+                    return Err(TaskError::QuotaExceeded { limit });
                 }
+                Err(StoreError::VersionConflict { .. }) if repeatable || in_doubt => {
+                    let existing = match self.get(owner, &task.id).await {
+                        Err(TaskError::Store(error)) if in_doubt && error.is_retryable() => {
+                            self.clock.back_off_long(round).await;
+                            continue;
+                        }
+                        read => read?,
+                    };
+                    let ours = in_doubt
+                        && existing.created_at == task.created_at
+                        && existing.worker == task.worker;
+                    return if existing.call == task.call {
+                        Ok((existing, ours))
+                    } else {
+                        Err(TaskError::IdempotencyMismatch)
+                    };
+                }
+                Err(error) if error.is_in_doubt() || (in_doubt && error.is_retryable()) => {
+                    in_doubt = true;
+                    self.clock.back_off_long(round).await;
+                }
+                Err(error) if in_doubt => {
+                    return Err(StoreError::OutcomeUnknown(Some(error.into())).into());
+                }
+                Err(error) => return Err(error.into()),
             }
-            Err(error) => Err(error.into()),
         }
+        Err(StoreError::OutcomeUnknown(None).into())
     }
 
     fn initial(&self, owner: &Owner, id: TaskId, new: NewTask, custody: Custody) -> Task {
@@ -315,12 +340,23 @@ impl TaskStore {
         task: &TaskRef,
         transition: &Transition,
     ) -> Result<Task, TaskError> {
+        let mut doubt = Doubt::default();
         for round in 0..MAX_ROUNDS {
-            let (mut current, record) = self.read(&task.owner, &task.id).await?;
+            let (mut current, record) = match self.read(&task.owner, &task.id).await {
+                Err(TaskError::Store(error)) if doubt.outlasts(&error) => {
+                    self.clock.back_off_long(doubt.rounds).await;
+                    continue;
+                }
+                read => read?,
+            };
+            if doubt.is_settled_by(&current) {
+                return Ok(current);
+            }
             let fenced_off = task.fence.as_ref().is_some_and(|fence| !fence.admits(&current));
             if fenced_off && !current.status.is_terminal() {
                 return Err(TaskError::Superseded { attempt: current.attempt });
             }
+            let before = (current.worker.clone(), current.attempt);
             if !apply(&mut current, transition, self.clock.now())? {
                 return Ok(current);
             }
@@ -338,6 +374,17 @@ impl TaskStore {
                     return Err(TaskError::NotFound);
                 }
                 Err(StoreError::VersionConflict { .. }) => self.clock.back_off(round).await,
+                Err(error) if doubt.outlasts(&error) => {
+                    self.clock.back_off_long(doubt.rounds).await;
+                }
+                Err(error) if error.is_in_doubt() => {
+                    current.version = record.token.version() + 1;
+                    doubt.arises(current, &before);
+                    if doubt.rounds >= DOUBTFUL_ROUNDS {
+                        return Err(error.into());
+                    }
+                    self.clock.back_off_long(doubt.rounds).await;
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -352,6 +399,41 @@ impl TaskStore {
         } else {
             write.counted_within(self.limits.unfinished_per_owner)
         })
+    }
+}
+
+/// A write whose outcome is not known: the reply was lost. A read tells whether it landed, so that
+/// a change that happened is not reported as a failure, nor made twice.
+#[derive(Default)]
+struct Doubt {
+    /// What the task is if the write landed and nothing came after it.
+    wrote: Option<Task>,
+    /// The write moved the fence, which nobody else moves to the same place.
+    moved_fence: bool,
+    rounds: u32,
+}
+
+impl Doubt {
+    fn arises(&mut self, wrote: Task, before: &(Option<WorkerId>, u32)) {
+        self.moved_fence = (&wrote.worker, wrote.attempt) != (&before.0, before.1);
+        self.wrote = Some(wrote);
+        self.rounds += 1;
+    }
+
+    fn is_settled_by(&self, current: &Task) -> bool {
+        self.wrote.as_ref().is_some_and(|wrote| {
+            let moved = self.moved_fence
+                && !current.status.is_terminal()
+                && (&wrote.worker, wrote.attempt) == (&current.worker, current.attempt);
+            moved || wrote == current
+        })
+    }
+
+    /// Whether to try again, for the sake of the doubt, what would else be given up.
+    fn outlasts(&mut self, error: &StoreError) -> bool {
+        let again = self.wrote.is_some() && error.is_retryable() && self.rounds < DOUBTFUL_ROUNDS;
+        self.rounds += u32::from(again);
+        again
     }
 }
 

@@ -132,7 +132,7 @@ impl FileBackend {
         options: &FileOptions,
     ) -> Result<Self, StoreError> {
         let (database, connection) = Database::open(&path, options)?;
-        let cache = Arc::new(Cache::new(database.reader()?, options.cache_bytes));
+        let cache = Arc::new(Cache::new(database.probe()?, options.cache_bytes));
         let hub = Arc::new(Hub::default());
         let (point_readers, mut threads) = Readers::start("get", vec![database.reader()?])?;
         let parallel = std::thread::available_parallelism().map_or(1, usize::from);
@@ -260,7 +260,7 @@ impl StorageBackend for FileBackend {
             WatchFrom::Now => None,
             WatchFrom::After(revision) => Some(revision),
         };
-        let (reader, writer) = (self.list_readers.handle(), self.writer.requests());
+        let (reader, writer) = (self.list_readers.handle()?, self.writer.requests());
         watch::watch(&self.hub, reader, writer, partition.clone(), after).await
     }
 }

@@ -65,6 +65,15 @@ impl Database {
         Ok(connection)
     }
 
+    /// A connection that never waits: it is asked on async threads.
+    pub(super) fn probe(&self) -> Result<Connection, StoreError> {
+        let connection = self.reader()?;
+        connection
+            .busy_timeout(Duration::ZERO)
+            .map_err(|error| translate(error, "opening the file"))?;
+        Ok(connection)
+    }
+
     fn connect(&self) -> Result<Connection, StoreError> {
         let access = if self.options.read_only {
             OpenFlags::SQLITE_OPEN_READ_ONLY

@@ -19,14 +19,34 @@ type Query = Box<dyn FnOnce(&Connection) + Send>;
 
 /// A group of reading threads, each with a connection of its own.
 #[derive(Debug)]
-pub(super) struct Readers {
-    queues: Vec<mpsc::Sender<Query>>,
-    next: AtomicUsize,
+pub(super) struct Readers(Vec<Reader>);
+
+#[derive(Debug)]
+struct Reader {
+    queue: mpsc::Sender<Query>,
+    /// Reads that were asked for and not answered.
+    open: AtomicUsize,
 }
 
 /// The way to one reading thread; it does not keep the thread alive.
 #[derive(Debug, Clone)]
 pub(super) struct ReaderHandle(mpsc::WeakSender<Query>);
+
+/// One of a reader's open reads, until it is dropped.
+struct Open<'a>(&'a AtomicUsize);
+
+impl<'a> Open<'a> {
+    fn new(open: &'a AtomicUsize) -> Self {
+        open.fetch_add(1, Ordering::Relaxed);
+        Self(open)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 impl Readers {
     /// Starts one thread for each connection.
@@ -34,7 +54,7 @@ impl Readers {
         name: &str,
         connections: Vec<Connection>,
     ) -> Result<(Self, Vec<JoinHandle<()>>), StoreError> {
-        let mut queues = Vec::new();
+        let mut readers = Vec::new();
         let mut threads = Vec::new();
         for connection in connections {
             let (queue, queries) = mpsc::channel(QUEUE);
@@ -45,10 +65,10 @@ impl Readers {
                     reason: "starting a reader".into(),
                     source: Some(error.into()),
                 })?;
-            queues.push(queue);
+            readers.push(Reader { queue, open: AtomicUsize::new(0) });
             threads.push(thread);
         }
-        Ok((Self { queues, next: AtomicUsize::new(0) }, threads))
+        Ok((Self(readers), threads))
     }
 
     /// Runs `query` on a snapshot that contains every commit acknowledged so far.
@@ -56,16 +76,21 @@ impl Readers {
         &self,
         query: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        run(self.next(), query).await
+        let reader = self.idlest()?;
+        let _open = Open::new(&reader.open);
+        run(&reader.queue, query).await
     }
 
     /// A handle for a reader that outlives the call.
-    pub(super) fn handle(&self) -> ReaderHandle {
-        ReaderHandle(self.next().downgrade())
+    pub(super) fn handle(&self) -> Result<ReaderHandle, StoreError> {
+        Ok(ReaderHandle(self.idlest()?.queue.downgrade()))
     }
 
-    fn next(&self) -> &mpsc::Sender<Query> {
-        &self.queues[self.next.fetch_add(1, Ordering::Relaxed) % self.queues.len()]
+    /// The first of those with the least to do: a lone caller always meets the same thread, which
+    /// is still awake, and has its pages in memory.
+    fn idlest(&self) -> Result<&Reader, StoreError> {
+        let open = |reader: &&Reader| reader.open.load(Ordering::Relaxed);
+        self.0.iter().min_by_key(open).ok_or_else(closed)
     }
 }
 

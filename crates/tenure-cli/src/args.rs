@@ -1,0 +1,127 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+/// Durable tasks for MCP servers.
+#[derive(Debug, Parser)]
+#[command(version, about, after_help = EXIT_CODES)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done · 1 failed · 2 wrong usage · 3 not found · 4 the task has already ended · \
+5 not reachable at the moment, try again · 6 not allowed
+Logs go to standard error; TENURE_LOG sets their level (error, warn, info, debug).";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve durable MCP tasks, with a few tools that show the point.
+    Serve(ServeArgs),
+    /// Look at tasks, and cancel them.
+    #[command(subcommand)]
+    Tasks(TasksCommand),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ServeArgs {
+    /// Where the state lives: memory: · file:PATH
+    #[arg(long, value_name = "URL", env = "TENURE_STORE", default_value = "file:./tenure.db")]
+    pub(crate) store: String,
+    /// Where to listen. Addresses that others can reach need --tokens.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8765")]
+    pub(crate) listen: SocketAddr,
+    /// Speak MCP on standard input and output instead of HTTP.
+    #[arg(long, conflicts_with_all = ["listen", "tokens"])]
+    pub(crate) stdio: bool,
+    /// Who may call: a TOML file with [[caller]] entries of a token and an owner.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tokens: Option<PathBuf>,
+    /// How long running tools may take to finish at a shutdown, in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 10_000)]
+    pub(crate) drain_ms: u64,
+    /// After how many milliseconds without a heartbeat another server takes over.
+    #[arg(long, value_name = "MS", default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(100..=3_600_000))]
+    pub(crate) heartbeat_timeout_ms: u64,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TasksCommand {
+    /// List tasks, oldest first.
+    List {
+        #[command(flatten)]
+        place: Place,
+        /// Only tasks in this state.
+        #[arg(long)]
+        status: Option<StatusFilter>,
+        /// At most so many.
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
+        limit: u64,
+    },
+    /// Show one task.
+    Get {
+        /// The task.
+        id: String,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Cancel a task that has not ended.
+    Cancel {
+        /// The task.
+        id: String,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Follow one task to its end, or all of them until Ctrl-C.
+    Watch {
+        /// The task; all of them if not given.
+        id: Option<String>,
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+/// Which tasks: those in a store, or those of a running server.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Place {
+    /// The store to look into. A server may be running on it.
+    #[arg(long, value_name = "URL", env = "TENURE_STORE", default_value = "file:./tenure.db")]
+    pub(crate) store: String,
+    /// Whose tasks in the store.
+    #[arg(long, default_value = "local", conflicts_with = "server")]
+    pub(crate) owner: String,
+    /// Ask a running server instead, such as http://127.0.0.1:8765
+    #[arg(long, value_name = "URL", env = "TENURE_SERVER")]
+    pub(crate) server: Option<String>,
+    /// The bearer token for the server.
+    #[arg(long, env = "TENURE_TOKEN", hide_env_values = true)]
+    pub(crate) token: Option<String>,
+    /// Print JSON, one document a line, instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum StatusFilter {
+    Working,
+    InputRequired,
+    Completed,
+    Failed,
+    Cancelled,
+    /// Working or waiting for input.
+    Unfinished,
+}
+
+impl StatusFilter {
+    pub(crate) fn admits(self, status: &str) -> bool {
+        match self {
+            Self::Unfinished => matches!(status, "working" | "input_required"),
+            other => other.to_possible_value().is_some_and(|value| value.get_name() == status),
+        }
+    }
+}

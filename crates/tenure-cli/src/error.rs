@@ -1,0 +1,92 @@
+//! What goes wrong, and the exit code that tells a script so.
+
+use std::process::ExitCode;
+
+use tenure::store::StoreError;
+use tenure::tasks::TaskError;
+use tenure_mcp::OpenError;
+use tenure_mcp::http::ServeError;
+use tenure_mcp::identity::CallersError;
+
+/// Why the program stops.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CliError {
+    #[error("there is no such task")]
+    NotFound,
+    #[error(transparent)]
+    Task(TaskError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error(transparent)]
+    Callers(#[from] CallersError),
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    #[error("cannot listen on {address}")]
+    Listen { address: std::net::SocketAddr, source: std::io::Error },
+    #[error("standard input or output failed")]
+    Stdio(#[from] std::io::Error),
+    #[error("the server at {url} cannot be reached")]
+    Unreachable { url: String, source: reqwest::Error },
+    #[error("the server refuses the token")]
+    NotAllowed,
+    #[error("{0}")]
+    Refused(String),
+    #[error("{0}")]
+    AlreadyEnded(String),
+    #[error("the server's answer is not understood")]
+    Answer(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl From<TaskError> for CliError {
+    fn from(error: TaskError) -> Self {
+        match error {
+            TaskError::NotFound => Self::NotFound,
+            TaskError::Finished { .. } => Self::AlreadyEnded(error.to_string()),
+            TaskError::Store(error) => Self::Store(error),
+            other => Self::Task(other),
+        }
+    }
+}
+
+impl CliError {
+    /// The error and its causes in one line, safe to print to a terminal.
+    pub(crate) fn describe(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        printable(&text)
+    }
+
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        let code = match self {
+            Self::NotFound => 3,
+            Self::AlreadyEnded(_) => 4,
+            Self::Unreachable { .. } => 5,
+            Self::Store(error) if error.is_retryable() => 5,
+            Self::NotAllowed => 6,
+            _ => 1,
+        };
+        ExitCode::from(code)
+    }
+}
+
+/// Text from elsewhere, without what would move the cursor or change colours.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().map(|it| if it.is_control() { '\u{fffd}' } else { it }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_printed_cannot_drive_the_terminal() {
+        assert_eq!(printable("a\x1b[2Jb\n"), "a\u{fffd}[2Jb\u{fffd}");
+    }
+}

@@ -1,0 +1,82 @@
+//! `tenure tasks`.
+
+mod output;
+mod place;
+
+use futures::StreamExt as _;
+use tenure_mcp::http::tasks::TaskDocument;
+
+use crate::args::{Place, StatusFilter, TasksCommand};
+use crate::error::CliError;
+use crate::tasks::output::Output;
+use crate::tasks::place::Tasks;
+
+pub(crate) async fn run(command: TasksCommand) -> Result<(), CliError> {
+    match command {
+        TasksCommand::List { place, status, limit } => list(place, status, limit).await,
+        TasksCommand::Get { id, place } => {
+            let task = Tasks::at(&place).await?.get(&id).await?;
+            Output::new(place.json).task(&task);
+            Ok(())
+        }
+        TasksCommand::Cancel { id, place } => {
+            let task = Tasks::at(&place).await?.cancel(&id).await?;
+            Output::new(place.json).task(&task);
+            Ok(())
+        }
+        TasksCommand::Watch { id, place } => watch(place, id).await,
+    }
+}
+
+async fn list(place: Place, status: Option<StatusFilter>, limit: u64) -> Result<(), CliError> {
+    let tasks = Tasks::at(&place).await?;
+    let mut output = Output::new(place.json);
+    let mut left = limit;
+    let mut cursor = None;
+    loop {
+        let page = tasks.page(cursor).await?;
+        for item in page.tasks {
+            if left == 0 {
+                output.note("there are more; --limit shows them");
+                return Ok(());
+            }
+            let wanted = |task: &TaskDocument| status.is_none_or(|it| it.admits(&task.status));
+            match item {
+                Ok(task) if wanted(&task) => {
+                    output.row(&task);
+                    left -= 1;
+                }
+                Ok(_) => {}
+                Err(unreadable) => output.note(&unreadable),
+            }
+        }
+        match page.next {
+            Some(next) => cursor = Some(next),
+            None => break,
+        }
+    }
+    if left == limit {
+        output.note("no tasks");
+    }
+    Ok(())
+}
+
+async fn watch(place: Place, id: Option<String>) -> Result<(), CliError> {
+    let tasks = Tasks::at(&place).await?;
+    let mut output = Output::new(place.json);
+    let mut states = match &id {
+        Some(id) => tasks.follow(id).await?,
+        None => tasks.watch().await?,
+    };
+    loop {
+        let state = tokio::select! {
+            state = states.next() => state,
+            interrupted = tokio::signal::ctrl_c() => return Ok(interrupted?),
+        };
+        match state {
+            Some(Ok(task)) => output.row(&task),
+            Some(Err(error)) => return Err(error),
+            None => return Ok(()),
+        }
+    }
+}

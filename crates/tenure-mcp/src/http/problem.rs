@@ -1,0 +1,80 @@
+//! Errors of the plain HTTP interface, as problem details (RFC 9457).
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use tenure::store::StoreError;
+use tenure::tasks::TaskError;
+
+use crate::identity::Rejection;
+
+/// A problem details document, of the type `about:blank`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// The HTTP status code.
+    pub status: u16,
+    /// The name of the status.
+    pub title: String,
+    /// What is wrong in this case.
+    pub detail: String,
+}
+
+impl Problem {
+    pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self {
+            status: status.as_u16(),
+            title: status.canonical_reason().unwrap_or("error").into(),
+            detail: detail.into(),
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, Json(self)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+impl From<Rejection> for Problem {
+    fn from(rejection: Rejection) -> Self {
+        let detail = match rejection {
+            Rejection::Missing => "a bearer token is required",
+            Rejection::Invalid => "the bearer token is not valid",
+        };
+        Self::new(StatusCode::UNAUTHORIZED, detail)
+    }
+}
+
+impl From<TaskError> for Problem {
+    /// What the client did wrong is told; what went wrong here is logged, and told in general.
+    fn from(error: TaskError) -> Self {
+        let status = match &error {
+            TaskError::NotFound => StatusCode::NOT_FOUND,
+            TaskError::Finished { .. } => StatusCode::CONFLICT,
+            TaskError::Store(StoreError::InvalidCursor) => StatusCode::BAD_REQUEST,
+            error if error.is_retryable() => StatusCode::SERVICE_UNAVAILABLE,
+            error if error.is_client_fault() => StatusCode::UNPROCESSABLE_ENTITY,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        if status.is_server_error() {
+            tracing::error!(%error, "a request failed");
+        }
+        match &error {
+            TaskError::Unreadable { .. } => Self::new(status, error.to_string()),
+            _ if status.is_server_error() => Self::new(status, "the task store failed"),
+            _ => Self::new(status, error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! `/v1/tasks`: a caller's tasks over plain HTTP, for operators and their scripts. MCP has no
+//! list of tasks since the revision 2026-07-28.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /v1/tasks?limit=N&cursor=C` | a [`TaskListDocument`], oldest first |
+//! | `GET /v1/tasks/{id}` | a [`TaskDocument`] |
+//! | `POST /v1/tasks/{id}/cancel` | the cancelled task; 409 if it has ended otherwise |
+//! | `GET /v1/tasks/{id}/events` | server-sent events, a document each, until the task ends |
+//! | `GET /v1/tasks/events` | the same for all tasks, until the client leaves |
+//!
+//! Errors are problem details (RFC 9457). Callers prove themselves as at `/mcp`, and reach what
+//! they reach there.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, Request, State};
+use axum::http::StatusCode;
+use axum::middleware::{self, Next};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Extension, Json, Router};
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt as _};
+use rmcp::ServerHandler;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use tenure::store::{Cursor, PageRequest};
+use tenure::tasks::{Outcome, Task, TaskError, TaskEvent, TaskId, TaskRef};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use crate::DurableServer;
+use crate::http::problem::Problem;
+use crate::http::{HttpOptions, site};
+use crate::identity::{Caller, Callers};
+use crate::mcp::rfc3339;
+
+/// Event streams that a server serves at a time.
+const MAX_STREAMS: usize = 1_024;
+const DEFAULT_PAGE: usize = 100;
+
+/// A task, as this interface and `tenure tasks --json` show it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TaskDocument {
+    /// Its name.
+    pub id: String,
+    /// working, `input_required`, completed, failed or cancelled.
+    pub status: String,
+    /// The latest word on its progress.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status_message: Option<String>,
+    /// The tool that it runs.
+    pub tool: String,
+    /// What the tool is called with.
+    pub arguments: Map<String, Value>,
+    /// How often it was started.
+    pub attempt: u32,
+    /// RFC 3339.
+    pub created_at: String,
+    /// RFC 3339.
+    pub updated_at: String,
+    /// RFC 3339; absent if it is kept for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<String>,
+    /// Its checkpoint.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub variables: Map<String, Value>,
+    /// What it waits for, by key.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub input_requests: BTreeMap<String, Value>,
+    /// The result of a completed task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<Value>,
+    /// The error of a failed task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Value>,
+}
+
+impl From<&Task> for TaskDocument {
+    fn from(task: &Task) -> Self {
+        let (result, error) = match &task.outcome {
+            Some(Outcome::Result(value)) => (Some(value.clone()), None),
+            Some(Outcome::Error(value)) => (None, Some(value.clone())),
+            None => (None, None),
+        };
+        let asked = task.pending_inputs().map(|(key, request)| (key.to_owned(), request.clone()));
+        Self {
+            id: task.id.to_string(),
+            status: task.status.to_string(),
+            status_message: task.status_message.clone(),
+            tool: task.call.tool.clone(),
+            arguments: task.call.arguments.clone(),
+            attempt: task.attempt,
+            created_at: rfc3339(task.created_at),
+            updated_at: rfc3339(task.updated_at),
+            expires_at: task.expires_at().map(rfc3339),
+            variables: task.variables.clone(),
+            input_requests: if task.status.is_terminal() {
+                BTreeMap::new()
+            } else {
+                asked.collect()
+            },
+            result,
+            error,
+        }
+    }
+}
+
+/// A page of tasks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TaskListDocument {
+    /// The tasks, oldest first.
+    pub tasks: Vec<TaskDocument>,
+    /// What is wrong with those of the page that cannot be read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unreadable: Vec<String>,
+    /// The `cursor` of the next page; absent on the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+}
+
+struct Api<H> {
+    server: DurableServer<H>,
+    streams: Arc<Semaphore>,
+    shutdown: CancellationToken,
+}
+
+impl<H> Clone for Api<H> {
+    fn clone(&self) -> Self {
+        let Self { server, streams, shutdown } = self;
+        Self { server: server.clone(), streams: Arc::clone(streams), shutdown: shutdown.clone() }
+    }
+}
+
+/// The routes. Event streams end when `shutdown` is cancelled.
+pub(super) fn routes<H: ServerHandler>(
+    server: &DurableServer<H>,
+    options: &HttpOptions,
+    shutdown: CancellationToken,
+) -> Router {
+    let streams = Arc::new(Semaphore::new(MAX_STREAMS));
+    Router::new()
+        .route("/", get(list::<H>))
+        .route("/events", get(watch::<H>))
+        .route("/{id}", get(show::<H>))
+        .route("/{id}/cancel", post(cancel::<H>))
+        .route("/{id}/events", get(follow::<H>))
+        .layer(middleware::from_fn_with_state(options.callers.clone(), authenticate))
+        .layer(middleware::from_fn_with_state(Arc::new(options.clone()), only_known_sites))
+        .with_state(Api { server: server.clone(), streams, shutdown })
+}
+
+/// The checks of `/mcp` against DNS rebinding and foreign pages: see [`HttpOptions`].
+async fn only_known_sites(
+    State(options): State<Arc<HttpOptions>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match site::check(&options, request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(refused) => Problem::new(StatusCode::FORBIDDEN, refused).into_response(),
+    }
+}
+
+async fn authenticate(
+    State(callers): State<Callers>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    match callers.verify(request.headers()) {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
+        Err(rejection) => Problem::from(rejection).into_response(),
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ListQuery {
+    limit: Option<usize>,
+    cursor: Option<String>,
+}
+
+async fn list<H: ServerHandler>(
+    State(api): State<Api<H>>,
+    Extension(caller): Extension<Caller>,
+    query: Result<Query<ListQuery>, QueryRejection>,
+) -> Result<Json<TaskListDocument>, Problem> {
+    let Query(query) =
+        query.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.body_text()))?;
+    let after = query.cursor.map(|it| it.parse::<Cursor>()).transpose().map_err(TaskError::from)?;
+    let request = PageRequest { limit: Some(query.limit.unwrap_or(DEFAULT_PAGE)), after };
+    let page = api.server.tasks().list(caller.owner(), request).await?;
+    let (mut tasks, mut unreadable) = (Vec::new(), Vec::new());
+    for task in page.tasks {
+        match task {
+            Ok(task) => tasks.push(TaskDocument::from(&task)),
+            Err(error) => unreadable.push(error.to_string()),
+        }
+    }
+    let next_cursor = page.next.map(|cursor| cursor.to_string());
+    Ok(Json(TaskListDocument { tasks, unreadable, next_cursor }))
+}
+
+async fn show<H: ServerHandler>(
+    State(api): State<Api<H>>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Result<Json<TaskDocument>, Problem> {
+    let task = api.server.tasks().get(caller.owner(), &TaskId::from(id)).await?;
+    Ok(Json(TaskDocument::from(&task)))
+}
+
+async fn cancel<H: ServerHandler>(
+    State(api): State<Api<H>>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Result<Json<TaskDocument>, Problem> {
+    let task = TaskRef::new(caller.owner().clone(), id);
+    Ok(Json(TaskDocument::from(&api.server.tasks().cancel(&task, None).await?)))
+}
+
+async fn follow<H: ServerHandler>(
+    State(api): State<Api<H>>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    let (tasks, id) = (api.server.tasks(), TaskId::from(id));
+    // An unknown task is an answer, not an empty stream.
+    tasks.get(caller.owner(), &id).await?;
+    let states = tasks.follow(caller.owner(), &id).await?;
+    api.stream(states.map(|state| Some(state.map(|task| TaskDocument::from(&task)))))
+}
+
+async fn watch<H: ServerHandler>(
+    State(api): State<Api<H>>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Response, Problem> {
+    let events = api.server.tasks().watch(caller.owner()).await?;
+    api.stream(events.map(|event| match event {
+        Ok(TaskEvent::Task(task)) => Some(Ok(TaskDocument::from(&*task))),
+        Ok(TaskEvent::Unreadable(_) | TaskEvent::Gone(_)) => None,
+        Err(error) => Some(Err(error)),
+    }))
+}
+
+impl<H> Api<H> {
+    /// Documents as server-sent events; an error is the last of them.
+    fn stream(
+        &self,
+        documents: impl Stream<Item = Option<Result<TaskDocument, TaskError>>> + Send + 'static,
+    ) -> Result<Response, Problem> {
+        let permit = Arc::clone(&self.streams).try_acquire_owned().map_err(|_| {
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too many event streams are open")
+        })?;
+        let events = documents
+            .filter_map(|document| async { document })
+            .map(|document| Ok(event(document)))
+            .take_until(self.shutdown.clone().cancelled_owned());
+        let events = Held { events: events.boxed(), _permit: permit };
+        Ok(Sse::new(events).keep_alive(KeepAlive::default()).into_response())
+    }
+}
+
+fn event(document: Result<TaskDocument, TaskError>) -> Event {
+    let event = match document {
+        Ok(task) => Event::default().event("task").json_data(task),
+        Err(error) => Event::default().event("problem").json_data(Problem::from(error)),
+    };
+    // Neither document can fail to serialise.
+    event.unwrap_or_default()
+}
+
+/// A stream that holds its share of the bound on streams.
+struct Held {
+    events: BoxStream<'static, Result<Event, Infallible>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Stream for Held {
+    type Item = Result<Event, Infallible>;
+
+    fn poll_next(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Self::Item>> {
+        self.events.poll_next_unpin(cx)
+    }
+}
