@@ -1,10 +1,14 @@
 //! The protocol from the outside: requests go through the whole HTTP stack, in this process.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod bad_input;
 mod harness;
 mod isolation;
 mod legacy;
 mod listen;
+mod network;
+mod outage;
 mod restart;
 mod sep_2663;
 mod stdio;

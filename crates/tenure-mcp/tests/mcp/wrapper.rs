@@ -120,6 +120,17 @@ async fn a_panic_is_an_honest_failure() {
 }
 
 #[tokio::test]
+async fn an_error_that_is_too_large_to_keep_is_still_a_failure() {
+    let server = Server::new().await;
+    let client = server.client();
+    let id = client.create("verbose").await;
+    server.task(&id, |task| task.status == Status::Failed).await;
+    let task = client.get(&id).await.unwrap();
+    assert_eq!(task["error"]["code"], -32603);
+    assert!(task.to_string().len() < 5_000);
+}
+
+#[tokio::test]
 async fn a_failure_that_may_pass_is_tried_again() {
     let server = Server::new().await;
     let client = server.client();
