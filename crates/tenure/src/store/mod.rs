@@ -1,6 +1,6 @@
 //! The storage contract, and nothing else: what a backend keeps, and what it promises.
 //!
-//! A backend that passes the suite in [`contract`](crate::store::contract) (feature `contract`)
+//! A backend that passes the suite in `store::contract` (feature `contract`)
 //! keeps these promises; the invariants are listed in `ARCHITECTURE.md`.
 
 mod change;
