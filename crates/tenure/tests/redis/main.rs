@@ -1,0 +1,9 @@
+//! The contract on real servers, and what happens when they fail. Feature `redis-tests`.
+
+mod server;
+mod store;
+
+use store::RedisHarness;
+
+tenure::contract_suite!(redis, RedisHarness::new(server::shared_url()));
+tenure::contract_suite!(redis_cluster, RedisHarness::new(server::shared_cluster_url()));
