@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::Shared;
 use super::error::Failure;
+use super::key::RecordKeys;
 use super::scripts::Call;
 use crate::store::{StoreError, VersionToken};
 
@@ -58,8 +59,7 @@ impl Shared {
     /// used only when the write with the one before is known never to land.
     pub(super) async fn write<'a>(
         &self,
-        log: &str,
-        fence: &str,
+        keys: &RecordKeys,
         prepare: impl Fn(&str) -> Call<'a>,
     ) -> Result<(u64, Outcome), Failed> {
         let mut attempt = 0;
@@ -74,7 +74,7 @@ impl Shared {
             }
             let failure = match sent {
                 Ok(value) => return Ok((stamp, Outcome::Answer(value))),
-                Err(Failure::Lost(error)) => match self.settle(log, fence, &text, sent_at).await {
+                Err(Failure::Lost(error)) => match self.settle(keys, &text, sent_at).await {
                     Some(Settled::Landed(token)) => {
                         return Ok((stamp, Outcome::Landed(token)));
                     }
@@ -93,16 +93,10 @@ impl Shared {
 
     /// Looks for a lost write in the partition's log. If it is not there, it is fenced off, so
     /// that it cannot land later from some buffer. `None` when there is no telling.
-    async fn settle(
-        &self,
-        log: &str,
-        fence: &str,
-        stamp: &str,
-        sent_at: Instant,
-    ) -> Option<Settled> {
+    async fn settle(&self, keys: &RecordKeys, stamp: &str, sent_at: Instant) -> Option<Settled> {
         let mut attempt = 0;
         loop {
-            let mut call = self.scripts.settle.call(&[log, fence], 64);
+            let mut call = self.scripts.settle.call(&[&keys.record, &keys.log], 64);
             call.arg(stamp).arg(u64::try_from(sent_at.elapsed().as_millis()).unwrap_or(u64::MAX));
             match self.read_script(&call).await {
                 Ok(Value::Int(0)) => return Some(Settled::NotDone),

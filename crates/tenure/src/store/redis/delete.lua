@@ -1,37 +1,36 @@
 -- Deletes one record with all that belongs to it.
--- KEYS: record, index, counted, log, fence
+-- KEYS: record, log
 -- ARGV: now, precondition ('' | 'absent' | 'present' | a token), stamp of this delete, name
 -- Returns 1 or 0: whether there was a record; {} or {token} when the precondition fails.
-local record, index, counted_key, log = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local call, record, log = redis.call, KEYS[1], KEYS[2]
 local wanted, stamp, name = ARGV[2], ARGV[3], ARGV[4]
 
-local old = redis.call('HMGET', record, 'version', 'stamp', 'expires_at', 'counted')
-local version, expires_at = old[1], old[3]
-if version and not (tonumber(version) and old[2] and (expires_at == '' or tonumber(expires_at))) then
-  return redis.error_reply('DAMAGED the fields of the record')
-end
-if redis.call('EXISTS', KEYS[5]) == 1 and redis.call('SISMEMBER', KEYS[5], stamp) == 1 then
+local old = call('HMGET', record, 'version', 'expires_at', 'counted', 'fence')
+local version, expires_at, fence = old[1], old[2] or '', old[4]
+if fence and string.find(fence, stamp, 1, true) then
   return redis.error_reply('FENCED the delete was given up')
 end
 
 local live = version and (expires_at == '' or tonumber(expires_at) > tonumber(ARGV[1]))
-if wanted ~= '' then
-  local token = live and version .. '-' .. old[2]
-  if (wanted == 'absent' and live) or (wanted == 'present' and not live)
-    or (wanted ~= 'absent' and wanted ~= 'present' and wanted ~= token) then
-    return live and { token } or {}
-  end
+if wanted ~= '' and not (live and (wanted == version or wanted == 'present'))
+  and not (wanted == 'absent' and not live) then
+  return live and { version } or {}
 end
 -- An expired one stays for the server to reclaim: our clock may be ahead of the others'.
 if not live then return 0 end
 
-redis.call('XLEN', log) -- Refuses a foreign log before anything is touched.
-redis.call('ZREM', index, name)
-if old[4] == '1' then redis.call('ZREM', counted_key, name) end
-redis.call('DEL', record)
+local base = string.sub(log, 1, -4)
+call('XLEN', log) -- Refuses a foreign log before anything is touched.
+call('ZREM', base .. 'index', name)
+if old[3] then call('ZREM', base .. 'counted', name) end
+call('DEL', record)
+if fence then
+  call('HSET', record, 'fence', fence)
+  call('PEXPIRE', record, GRACE_MS)
+end
 -- Version 0 says gone. After the DEL, because a server without memory refuses what adds first.
-redis.call('XADD', log, 'MAXLEN', '~', BACKLOG, '*',
+call('XADD', log, 'MAXLEN', '~', BACKLOG, '*',
   'name', name, 'token', '0-' .. stamp, 'expires_at', '')
-if redis.call('EXISTS', index) == 0 then redis.call('PEXPIRE', log, GRACE_MS) end
-redis.call('PUBLISH', log, '')
+if call('EXISTS', base .. 'index') == 0 then call('PEXPIRE', log, GRACE_MS) end
+call('PUBLISH', log, '')
 return 1

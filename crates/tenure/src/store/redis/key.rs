@@ -23,13 +23,11 @@ pub(super) struct PartitionKeys {
     base: String,
 }
 
-/// The keys of one record: its own, and those that a write of it touches.
+/// The keys that a write declares. The scripts make those of the index and of the counted records
+/// from that of the log, when they need them.
 pub(super) struct RecordKeys {
     pub(super) record: String,
-    pub(super) index: String,
-    pub(super) counted: String,
     pub(super) log: String,
-    pub(super) fence: String,
 }
 
 impl Keyspace {
@@ -43,13 +41,7 @@ impl Keyspace {
 
     pub(super) fn record(&self, key: &Key) -> RecordKeys {
         let partition = self.partition(key.partition());
-        RecordKeys {
-            record: partition.key("record:", key.name()),
-            index: partition.index(),
-            counted: partition.counted(),
-            log: partition.log(),
-            fence: partition.fence(),
-        }
+        RecordKeys { record: partition.key("record:", key.name()), log: partition.log() }
     }
 
     /// The key of the record alone.
@@ -91,11 +83,6 @@ impl PartitionKeys {
     /// A stream of changes; also the name of the channel that says it has grown.
     pub(super) fn log(&self) -> String {
         self.key("log", "")
-    }
-
-    /// A set: the stamps of lost writes that must not land any more.
-    pub(super) fn fence(&self) -> String {
-        self.key("fence", "")
     }
 }
 

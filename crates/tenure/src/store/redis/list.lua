@@ -1,8 +1,8 @@
 -- Reads a page of live records in the order of their names.
 -- KEYS: index, log, counted
 -- ARGV: key of a record without its name, lower bound, upper bound, now, most records
--- Returns {position or '', outcome, name, record...}, a record being five elements: name, version,
--- stamp, expires_at, data. The outcome is 'end'; 'more' when another live record follows; 'pause'
+-- Returns {position or '', outcome, name, record...}, a record being four elements: name, token,
+-- expires_at, data. The outcome is 'end'; 'more' when another live record follows; 'pause'
 -- when the call has done enough and goes on after the name; 'damaged' with the name of the record.
 local index, log, records = KEYS[1], KEYS[2], ARGV[1]
 local min, max, now, most = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -14,19 +14,19 @@ local function scan()
     local batch = math.min(most - found + 1, 256)
     local names = redis.call('ZRANGEBYLEX', index, min, max, 'LIMIT', 0, batch)
     for _, name in ipairs(names) do
-      local it = redis.pcall('HMGET', records .. name, 'version', 'stamp', 'expires_at', 'data')
+      local it = redis.pcall('HMGET', records .. name, 'version', 'expires_at', 'data')
       if it.err then return 'damaged', name end
       if not it[1] then
         orphans[#orphans + 1] = name
-      elseif not (it[2] and it[3] and it[4]) then
+      elseif not it[3] or (it[2] and not tonumber(it[2])) then
         return 'damaged', name
-      elseif it[3] == '' or (tonumber(it[3]) or 0) > now then
+      elseif not it[2] or tonumber(it[2]) > now then
         if found == most then return 'more', '' end
         found = found + 1
-        bytes = bytes + #it[4]
+        bytes = bytes + #it[3]
         local at = #reply
-        reply[at + 1], reply[at + 2], reply[at + 3] = name, it[1], it[2]
-        reply[at + 4], reply[at + 5] = it[3], it[4]
+        reply[at + 1], reply[at + 2] = name, it[1]
+        reply[at + 3], reply[at + 4] = it[2] or '', it[3]
       end
       scanned = scanned + 1
       if scanned >= PAGE_SCAN or bytes >= PAGE_BYTES then return 'pause', name end

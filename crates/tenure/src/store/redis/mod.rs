@@ -2,11 +2,12 @@
 //!
 //! | key, after `<prefix>:{/<partition>}:` | type | holds |
 //! |---|---|---|
-//! | `record:<name>` | hash | `version`, `data`, `expires_at`, `stamp`, `counted` |
+//! | `record:<name>` | hash | `version` (the token), `data`; `expires_at`, `counted` and `fence` where they apply |
 //! | `index` | sorted set | the names of the partition |
 //! | `counted` | sorted set | the counted names by deadline |
 //! | `log` | stream | the last changes; also the channel that says it has grown |
-//! | `fence` | set | stamps of writes that were given up |
+//!
+//! `fence` holds the stamps of the last writes that were given up and must not land any more.
 
 mod call;
 mod connect;
@@ -186,14 +187,15 @@ impl Shared {
         let expires_at = write.expires_at.map(|at| at.as_millis().to_string()).unwrap_or_default();
         let capacity = write.capacity.map(|limit| limit.to_string()).unwrap_or_default();
         let prepare = |stamp: &str| {
-            let names = [&*keys.record, &keys.index, &keys.counted, &keys.log, &keys.fence];
-            let mut call =
-                self.scripts.write.call(&names, write.value.len() + key.name().len() + 128);
+            let mut call = self
+                .scripts
+                .write
+                .call(&[&keys.record, &keys.log], write.value.len() + key.name().len() + 128);
             call.arg(self.clock.now().as_millis()).arg(&wanted).arg(stamp).arg(&expires_at);
             call.arg(&capacity).arg(key.name()).arg(&*write.value);
             call
         };
-        match self.write(&keys.log, &keys.fence, prepare).await {
+        match self.write(&keys, prepare).await {
             Ok((_, Outcome::Landed(token))) => Ok(token),
             Ok((stamp, Outcome::Answer(Value::Int(version)))) => {
                 let version = u64::try_from(version).map_err(|_| error::unreadable("version"))?;
@@ -224,7 +226,7 @@ impl StorageBackend for RedisBackend {
     async fn get(&self, key: &Key) -> Result<Option<Record>, StoreError> {
         let name = self.0.keyspace.record_only(key);
         let mut cmd = Cmd::with_capacity(6, name.len() + 64);
-        cmd.arg("HMGET").arg(name).arg("version").arg("stamp").arg("expires_at").arg("data");
+        cmd.arg("HMGET").arg(name).arg("version").arg("expires_at").arg("data");
         match self.0.read(&cmd).await {
             Ok(value) => {
                 let record = reply::stored(value, key)?;
@@ -252,12 +254,12 @@ impl StorageBackend for RedisBackend {
         let keys = shared.keyspace.record(key);
         let wanted = expected(precondition);
         let prepare = |stamp: &str| {
-            let names = [&*keys.record, &keys.index, &keys.counted, &keys.log, &keys.fence];
-            let mut call = shared.scripts.delete.call(&names, key.name().len() + 128);
+            let mut call =
+                shared.scripts.delete.call(&[&keys.record, &keys.log], key.name().len() + 128);
             call.arg(shared.clock.now().as_millis()).arg(&wanted).arg(stamp).arg(key.name());
             call
         };
-        match shared.write(&keys.log, &keys.fence, prepare).await {
+        match shared.write(&keys, prepare).await {
             Ok((_, Outcome::Landed(_))) => Ok(true),
             Ok((_, Outcome::Answer(Value::Int(deleted)))) => Ok(deleted == 1),
             Ok((_, Outcome::Answer(Value::Array(found)))) => Err(reply::conflict(found)),

@@ -49,16 +49,16 @@ fn number<T: FromStr>(value: Value) -> Option<T> {
 
 fn deadline(value: Value) -> Option<Option<Timestamp>> {
     match value {
+        Value::Nil => Some(None),
         Value::BulkString(digits) if digits.is_empty() => Some(None),
         other => number(other).map(|millis| Some(Timestamp::from_millis(millis))),
     }
 }
 
-/// A record from its fields, in the order version, stamp, `expires_at`, data.
-fn record(fields: [Value; 4]) -> Option<Record> {
-    let [version, stamp, expires_at, data] = fields;
-    let stamp = u64::from_str_radix(&text(stamp)?, 16).ok()?;
-    let token = VersionToken::from_parts(number(version)?, stamp);
+/// A record from its fields, in the order version, `expires_at`, data.
+fn record(fields: [Value; 3]) -> Option<Record> {
+    let [version, expires_at, data] = fields;
+    let token = text(version)?.parse().ok()?;
     Some(Record { value: bytes(data)?, token, expires_at: deadline(expires_at)? })
 }
 
@@ -68,7 +68,7 @@ pub(super) fn stored(value: Value, key: &Key) -> Result<Option<Record>, StoreErr
     if fields.iter().all(|field| *field == Value::Nil) {
         return Ok(None);
     }
-    let fields = <[Value; 4]>::try_from(fields).map_err(|_| unreadable("fields"))?;
+    let fields = <[Value; 3]>::try_from(fields).map_err(|_| unreadable("fields"))?;
     record(fields).map(Some).ok_or_else(|| damaged(key, "the fields of the record"))
 }
 
@@ -116,7 +116,7 @@ pub(super) fn listing(value: Value, partition: &Partition) -> Result<Listing, St
     let mut entries = Vec::new();
     while let Some(name) = parts.next() {
         let mut field = || parts.next().unwrap_or_default();
-        let fields = [field(), field(), field(), field()];
+        let fields = [field(), field(), field()];
         let key = partition.key(text(name).ok_or_else(|| unreadable("name"))?)?;
         let record = record(fields).ok_or_else(|| damaged(&key, "the fields of the record"))?;
         entries.push(Entry { key, record });

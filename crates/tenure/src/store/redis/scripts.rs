@@ -1,7 +1,8 @@
 //! The Lua scripts. Each is atomic, and one round trip.
 //!
-//! A listing reads records whose keys it computes. They carry the hash tag of the declared keys,
-//! so they live on the same node, which is what Redis Cluster asks for.
+//! They compute some keys: a listing those of the records, a write those of the indexes. All carry
+//! the hash tag of the declared keys, so they live on the same node, which is what Redis Cluster
+//! asks for. Declaring them all would cost every write more than it brings.
 
 use redis::{Cmd, Script};
 
