@@ -1,5 +1,12 @@
 //! The contract on real servers, and what happens when they fail. Feature `redis-tests`.
 
+#![allow(unreachable_pub, reason = "a test is nobody's interface")]
+
+mod errors;
+mod faults;
+mod layout;
+mod linearizability;
+mod proxy;
 mod server;
 mod store;
 

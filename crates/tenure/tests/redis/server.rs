@@ -1,7 +1,7 @@
 //! Redis servers that tests start themselves: on spare ports, in folders of their own.
 
 use std::io::Write as _;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -150,9 +150,4 @@ pub fn shared_url() -> String {
 pub fn shared_cluster_url() -> String {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
     std::env::var("REDIS_CLUSTER_URL").unwrap_or_else(|_| CLUSTER.get_or_init(Cluster::start).url())
-}
-
-/// True when something listens there.
-pub fn listens(port: u16) -> bool {
-    TcpStream::connect(("127.0.0.1", port)).is_ok()
 }

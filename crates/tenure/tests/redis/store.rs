@@ -43,10 +43,7 @@ pub fn write(value: &str) -> Write {
 }
 
 /// Calls until Redis is back. Anything but its absence fails.
-pub async fn when_back<T, F>(mut call: impl FnMut() -> F) -> T
-where
-    F: Future<Output = Result<T, StoreError>>,
-{
+pub async fn when_back<T>(mut call: impl AsyncFnMut() -> Result<T, StoreError>) -> T {
     for _ in 0..100 {
         match call().await {
             Ok(value) => return value,
