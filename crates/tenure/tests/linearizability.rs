@@ -1,6 +1,12 @@
 //! Histories of concurrent calls are linearizable on the backends that need no server.
 
-#![allow(unreachable_pub, reason = "a test is nobody's interface")]
+#![allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "this is test code, and nobody's interface"
+)]
 
 mod history;
 

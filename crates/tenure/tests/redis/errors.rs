@@ -47,7 +47,8 @@ async fn a_replica_is_read_only() {
         .put(&key("a"), write("x"))
         .await
         .unwrap();
-    primary.cli(&["WAIT", "1", "1000"]);
+    let record = format!("{}:{{/p}}:record:a", prefix.prefix);
+    replica.wait_for("record", &["EXISTS", &record], |it| it == "1");
     let store = open_with(&replica.url(), prefix, Clock::system()).await;
     assert!(store.get(&key("a")).await.unwrap().is_some());
     let page = store.list_by_prefix(&partition(), "", PageRequest::default()).await.unwrap();

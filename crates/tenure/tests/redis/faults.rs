@@ -8,7 +8,7 @@ use tenure::store::{
     Change, ChangeKind, Precondition, StorageBackend as _, StoreError, Watch, WatchEvent, WatchFrom,
 };
 
-use crate::proxy::Proxy;
+use crate::proxy::{DELAY, Proxy};
 use crate::server::Server;
 use crate::store::{key, open, open_with, options, partition, when_back, write};
 
@@ -114,6 +114,24 @@ async fn a_lost_answer_is_settled_for_every_kind_of_write() {
 }
 
 #[tokio::test]
+async fn a_write_that_was_given_up_does_not_land_later() {
+    let server = Server::start(&[]);
+    let proxy = Proxy::start(server.port).await;
+    let store = open(&proxy.url()).await;
+    for (name, existing) in [("absent", None), ("there", Some("old"))] {
+        if let Some(value) = existing {
+            store.put(&key(name), write(value)).await.unwrap();
+        }
+        proxy.delay_requests(1);
+        let token = store.put(&key(name), write("new")).await.unwrap();
+        // Somebody else deletes it, which a late second write would undo.
+        assert!(store.delete(&key(name), Precondition::Matches(token)).await.unwrap());
+        tokio::time::sleep(DELAY).await;
+        assert_eq!(store.get(&key(name)).await.unwrap(), None, "{name}");
+    }
+}
+
+#[tokio::test]
 async fn a_write_whose_fate_is_out_of_reach_is_unknown_and_not_guessed() {
     let server = Server::start(&[]);
     let proxy = Proxy::start(server.port).await;
@@ -178,7 +196,8 @@ async fn a_failover_ends_in_a_resync_where_changes_were_lost() {
     let mut watch = store.watch(&partition(), WatchFrom::Now).await.unwrap();
     store.put(&key("kept"), write("x")).await.unwrap();
     hears_of(&mut watch, "kept").await;
-    primary.cli(&["WAIT", "1", "1000"]);
+    let record = format!("{}:{{/p}}:record:kept", options.prefix);
+    replica.wait_for("record", &["EXISTS", &record], |it| it == "1");
     // From here on the replica receives nothing, as when the link breaks before the primary does.
     replica.cli(&["REPLICAOF", "NO", "ONE"]);
     replica.wait_for("promotion", &["INFO", "replication"], |it| it.contains("role:master"));

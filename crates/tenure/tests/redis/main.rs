@@ -1,6 +1,12 @@
 //! The contract on real servers, and what happens when they fail. Feature `redis-tests`.
 
-#![allow(unreachable_pub, reason = "a test is nobody's interface")]
+#![allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "this is test code, and nobody's interface"
+)]
 
 mod errors;
 mod faults;

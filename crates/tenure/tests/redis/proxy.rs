@@ -2,11 +2,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+
+/// How late a request is that was held back.
+pub const DELAY: Duration = Duration::from_millis(1_200);
 
 #[derive(Clone)]
 pub struct Proxy {
@@ -18,6 +22,8 @@ struct State {
     target: AtomicU16,
     /// So many of the next answers are lost, each with its connection.
     lose: AtomicUsize,
+    /// So many of the next requests arrive only after a delay.
+    late: AtomicUsize,
     /// While set, bytes go nowhere.
     silent: AtomicBool,
     cut: watch::Sender<u64>,
@@ -30,6 +36,7 @@ impl Proxy {
         let state = State {
             target: AtomicU16::new(target),
             lose: AtomicUsize::new(0),
+            late: AtomicUsize::new(0),
             silent: AtomicBool::new(false),
             cut: watch::Sender::new(0),
         };
@@ -59,6 +66,11 @@ impl Proxy {
         self.state.lose.store(count, Ordering::SeqCst);
     }
 
+    /// Holds back the next requests for longer than any test's timeout.
+    pub fn delay_requests(&self, count: usize) {
+        self.state.late.store(count, Ordering::SeqCst);
+    }
+
     pub fn silence(&self, silent: bool) {
         self.state.silent.store(silent, Ordering::SeqCst);
     }
@@ -74,6 +86,10 @@ impl Proxy {
     }
 }
 
+fn take_one(left: &AtomicUsize) -> bool {
+    left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
+}
+
 async fn pump(state: Arc<State>, mut from: OwnedReadHalf, mut to: OwnedWriteHalf, answers: bool) {
     let mut cut = state.cut.subscribe();
     let mut buffer = vec![0; 64 << 10];
@@ -82,13 +98,11 @@ async fn pump(state: Arc<State>, mut from: OwnedReadHalf, mut to: OwnedWriteHalf
             read = from.read(&mut buffer) => read.unwrap_or(0),
             _ = cut.changed() => return,
         };
-        let lose = answers
-            && state
-                .lose
-                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1))
-                .is_ok();
-        if read == 0 || lose {
+        if read == 0 || (answers && take_one(&state.lose)) {
             return;
+        }
+        if !answers && take_one(&state.late) {
+            tokio::time::sleep(DELAY).await;
         }
         if state.silent.load(Ordering::SeqCst) {
             continue;

@@ -74,13 +74,15 @@ impl Shared {
             }
             let failure = match sent {
                 Ok(value) => return Ok((stamp, Outcome::Answer(value))),
-                Err(Failure::Lost(error)) => match self.settle(keys, &text, sent_at).await {
-                    Some(Settled::Landed(token)) => {
-                        return Ok((stamp, Outcome::Landed(token)));
+                Err(Failure::Lost(error)) => {
+                    match Box::pin(self.settle(keys, &text, sent_at)).await {
+                        Some(Settled::Landed(token)) => {
+                            return Ok((stamp, Outcome::Landed(token)));
+                        }
+                        Some(Settled::NotDone) => Failure::NotSent(error),
+                        None => return Err(Failed::Unknown(Failure::Lost(error))),
                     }
-                    Some(Settled::NotDone) => Failure::NotSent(error),
-                    None => return Err(Failed::Unknown(Failure::Lost(error))),
-                },
+                }
                 Err(failure) => failure,
             };
             if !failure.is_transient() || attempt >= self.options.retries {

@@ -31,7 +31,7 @@ pub(super) struct Link {
 }
 
 enum Route {
-    Single(Single),
+    Single(Box<Single>),
     Cluster(ClusterConnection),
 }
 
@@ -82,7 +82,7 @@ impl Link {
                 connecting: Mutex::default(),
             };
             single.connect(timeouts.connect).await.map_err(Failure::into_store_error)?;
-            Route::Single(single)
+            Route::Single(Box::new(single))
         };
         Ok(Self { route, seeds, timeouts })
     }

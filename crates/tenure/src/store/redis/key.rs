@@ -3,8 +3,6 @@
 //! Every key of a partition carries the same hash tag, so a partition is in one slot of a cluster.
 //! The tag begins with a slash because an empty one would count for nothing.
 
-use std::fmt::Write as _;
-
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use crate::store::{Key, Partition};
@@ -36,7 +34,7 @@ impl Keyspace {
     }
 
     pub(super) fn partition(&self, partition: &Partition) -> PartitionKeys {
-        PartitionKeys { base: format!("{}:{{/{}}}:", self.prefix, partition.as_str()) }
+        PartitionKeys { base: [&*self.prefix, ":{/", partition.as_str(), "}:"].concat() }
     }
 
     pub(super) fn record(&self, key: &Key) -> RecordKeys {
@@ -47,10 +45,7 @@ impl Keyspace {
     /// The key of the record alone.
     pub(super) fn record_only(&self, key: &Key) -> String {
         let (partition, name) = (key.partition().as_str(), key.name());
-        let mut text = String::with_capacity(self.prefix.len() + partition.len() + name.len() + 12);
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{}:{{/{partition}}}:record:{name}", self.prefix);
-        text
+        [&*self.prefix, ":{/", partition, "}:record:", name].concat()
     }
 
     /// Names the history of a partition, so that a position of another is recognised.
