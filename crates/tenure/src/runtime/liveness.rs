@@ -168,6 +168,15 @@ pub(super) struct Observer {
 struct Seen {
     token: VersionToken,
     deadline: Timestamp,
+    /// How often this worker took over and had to leave something: each time it holds back for
+    /// longer, so that one with the right tools, or with room, comes first.
+    held_back: u32,
+}
+
+impl Seen {
+    fn patience_ms(&self, timeout_ms: u64) -> u64 {
+        timeout_ms.saturating_mul(1 << self.held_back.min(4))
+    }
 }
 
 impl Observer {
@@ -206,6 +215,15 @@ impl Observer {
                 event = self.watch.next() => self.note(event, backend).await?,
                 () = timer => {}
             }
+        }
+    }
+
+    /// Leaves a dead worker of whom something could not be taken over to others, for a while.
+    pub(super) fn hold_back(&mut self, dead: &WorkerId) {
+        let now = self.clock.now();
+        if let Some((_, seen)) = self.seen.iter_mut().find(|(key, _)| key.name() == dead.as_str()) {
+            seen.held_back = seen.held_back.saturating_add(1);
+            seen.deadline = now.plus_millis(seen.patience_ms(self.timeout_ms));
         }
     }
 
@@ -268,16 +286,14 @@ impl Observer {
             return;
         }
         let now = self.clock.now();
-        let deadline = match beat {
-            Beat::Released => now,
-            Beat::Alive | Beat::Inherited => now.plus_millis(self.timeout_ms),
+        let held_back = match self.seen.get(&key) {
+            Some(seen) if seen.token == token => return,
+            seen => seen.map_or(0, |seen| seen.held_back),
         };
-        match self.seen.get_mut(&key) {
-            Some(seen) if seen.token == token => {}
-            Some(seen) => *seen = Seen { token, deadline },
-            None => {
-                self.seen.insert(key, Seen { token, deadline });
-            }
+        let mut seen = Seen { token, deadline: now, held_back };
+        if beat != Beat::Released || held_back > 0 {
+            seen.deadline = now.plus_millis(seen.patience_ms(self.timeout_ms));
         }
+        self.seen.insert(key, seen);
     }
 }
