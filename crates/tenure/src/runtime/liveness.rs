@@ -167,6 +167,7 @@ pub(super) struct Observer {
 
 struct Seen {
     token: VersionToken,
+    /// By the steady clock: setting the wall clock forward kills nobody.
     deadline: Timestamp,
     /// How often this worker took over and had to leave something: each time it holds back for
     /// longer, so that one with the right tools, or with room, comes first.
@@ -199,7 +200,7 @@ impl Observer {
         backend: &dyn StorageBackend,
     ) -> Result<Dead, StoreError> {
         loop {
-            let now = self.clock.now();
+            let now = self.clock.steady();
             if let Some(dead) = self.first_dead(now) {
                 return Ok(dead);
             }
@@ -207,7 +208,7 @@ impl Observer {
             let clock = self.clock.clone();
             let timer = async move {
                 match next {
-                    Some(deadline) => clock.sleep_until(deadline).await,
+                    Some(deadline) => clock.sleep_millis(deadline.millis_since(now)).await,
                     None => std::future::pending().await,
                 }
             };
@@ -220,7 +221,7 @@ impl Observer {
 
     /// Leaves a dead worker of whom something could not be taken over to others, for a while.
     pub(super) fn hold_back(&mut self, dead: &WorkerId) {
-        let now = self.clock.now();
+        let now = self.clock.steady();
         if let Some((_, seen)) = self.seen.iter_mut().find(|(key, _)| key.name() == dead.as_str()) {
             seen.held_back = seen.held_back.saturating_add(1);
             seen.deadline = now.plus_millis(seen.patience_ms(self.timeout_ms));
@@ -285,7 +286,7 @@ impl Observer {
         if key.name() == self.myself.as_str() {
             return;
         }
-        let now = self.clock.now();
+        let now = self.clock.steady();
         let held_back = match self.seen.get(&key) {
             Some(seen) if seen.token == token => return,
             seen => seen.map_or(0, |seen| seen.held_back),

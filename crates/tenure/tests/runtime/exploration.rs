@@ -166,7 +166,7 @@ impl World {
 
     /// Lets enough time pass that whatever was left behind has been seen to.
     async fn calm_down(&self) {
-        for _ in 0..20 {
+        for _ in 0..14 {
             settle().await;
             self.clock.advance_millis(TIMEOUT_MS / 4);
         }
