@@ -340,3 +340,30 @@ async fn a_shutdown_ends_although_the_store_does_not_answer() {
     world.pass(4 * WorkerOptions::default().cancel_grace_ms).await;
     assert!(shutdown.is_finished());
 }
+
+#[tokio::test]
+async fn a_change_whose_reply_was_lost_is_neither_reported_as_failed_nor_made_twice() {
+    for fault in [Fault::UnknownDone, Fault::UnknownNotDone] {
+        for end in ["complete", "fail", "cancel", "progress"] {
+            let world = World::new();
+            // The first write in doubt is the create; the third call writes the change.
+            for first in [0, 2] {
+                let plan = Plan { first, length: 1, fault };
+                let process = Arc::new(Faulty::new(world.store.clone(), Some(plan)));
+                let tasks = TaskStore::new(process, world.clock.clone());
+                let created = tasks.create(&world.alice, call("tool")).await.unwrap();
+                let this = world.this(&created.id);
+                let changed = match end {
+                    "complete" => tasks.complete(&this, json!(1)).await,
+                    "fail" => tasks.fail(&this, json!(1), None).await,
+                    "cancel" => tasks.cancel(&this, None).await,
+                    _ => tasks.update_status(&this, Some("on".into())).await,
+                };
+                assert_eq!(world.get(&created.id).await, changed.unwrap(), "{end} {fault:?}");
+                assert_eq!(world.get(&created.id).await.version, 2, "{end} {fault:?}");
+            }
+            let page = world.tasks.list(&world.alice, PageRequest::default()).await.unwrap();
+            assert_eq!(page.tasks.len(), 2, "{end} {fault:?}");
+        }
+    }
+}
