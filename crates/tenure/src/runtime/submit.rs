@@ -54,7 +54,7 @@ async fn take(shared: &Arc<Shared>, claim: &Claim, new: &NewTask) -> Result<Take
             return Ok(Taken::InHand(in_hand));
         }
         match shared.tasks.get(&claim.owner, &claim.id).await {
-            Ok(task) if task.call == new.call => return Ok(Taken::Existing(Box::new(task))),
+            Ok(task) if task.call == new.call => return Ok(Taken::Existing(task.into())),
             Ok(_) => return Err(TaskError::IdempotencyMismatch),
             Err(TaskError::NotFound) if !shared.closing.is_cancelled() => {
                 shared.tasks.clock().back_off_long(round).await;
