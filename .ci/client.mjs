@@ -5,16 +5,14 @@
 //   client.mjs resume URL REFERENCE    a new session takes the task up, and prints its result
 //   client.mjs refused URL REFERENCE   passes if the task cannot be taken up
 //
-// TOKEN=… sends a bearer token. Packages are found through NODE_PACKAGES.
+// TOKEN=… sends a bearer token. It runs beside the folder with the packages.
 import assert from 'node:assert/strict';
-import { createRequire } from 'node:module';
-import { pathToFileURL } from 'node:url';
-
-const require = createRequire(`${process.env.NODE_PACKAGES}/`);
-const load = (name) => import(pathToFileURL(require.resolve(name)));
-const { Client, StreamableHTTPClientTransport } = await load('@modelcontextprotocol/client');
-const { createTaskSessionFromClient, createApplicationInputHandler, resultFromTaskOutcome } =
-  await load('@modelcontextprotocol/ext-tasks/client');
+import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
+import {
+  createApplicationInputHandler,
+  createTaskSessionFromClient,
+  resultFromTaskOutcome,
+} from '@modelcontextprotocol/ext-tasks/client';
 
 const [mode, url, reference] = process.argv.slice(2);
 const protocolVersion = '2026-07-28';
@@ -127,6 +125,8 @@ async function tour(session) {
 async function create(session) {
   const execution = await session.callTool('slow_compute', { seconds: 3, label: 'survivor' });
   await execution.handoff((handed) => console.log(JSON.stringify(handed)));
+  // Closing the session would cancel what it has created; a process that ends does not.
+  process.exit(0);
 }
 
 async function resume(session) {
