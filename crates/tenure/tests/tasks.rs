@@ -21,6 +21,14 @@ task_store_tests!(memory, async |clock: Clock| {
         as std::sync::Arc<dyn tenure::store::StorageBackend>
 });
 
+#[cfg(feature = "file")]
+task_store_tests!(file, async |clock: Clock| {
+    // The store outlives this expression, so its folder stays; it is cargo's to clean.
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap().keep();
+    let backend = tenure::store::FileBackend::open(folder.join("store.db"), clock).await;
+    std::sync::Arc::new(backend.unwrap()) as std::sync::Arc<dyn tenure::store::StorageBackend>
+});
+
 fn new_clock() -> Clock {
     Clock::manual(Timestamp::from_millis(1_000_000))
 }
