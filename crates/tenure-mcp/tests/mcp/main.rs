@@ -1,6 +1,7 @@
 //! The protocol from the outside: requests go through the whole HTTP stack, in this process.
 
 mod bad_input;
+mod full_store;
 mod harness;
 mod isolation;
 mod legacy;

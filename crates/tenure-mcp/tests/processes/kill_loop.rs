@@ -1,6 +1,7 @@
 //! The kill loop: a server under 32 clients is killed at random moments, again and again.
 //!
-//! `KILLS` says how often (4 if not given), `SEED` repeats the choices of an earlier run.
+//! `KILLS` says how often, `SEED` what the dice say; without them the loop is short, and always
+//! makes the same choices.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -117,7 +118,7 @@ async fn ask_for_all(server: &Server, stories: &[Story]) -> BTreeMap<String, Val
 async fn no_kill_loses_what_was_acknowledged_or_runs_twice_what_may_not() {
     let folder = tempfile::tempdir().unwrap();
     let kills = variable("KILLS").unwrap_or(4);
-    let seed = variable("SEED").unwrap_or_else(rand::random);
+    let seed = variable("SEED").unwrap_or(2_663);
     println!("seed {seed}");
     let outcome = kill_loop(&Settings::on_file(folder.path()), kills, seed).await;
     let figures = outcome.evidence.figures();
