@@ -12,6 +12,9 @@ use crate::store::{InMemoryBackend, StorageBackend, StoreError};
 /// | `memory:` | this process's memory | |
 /// | `file:PATH` | one crash-safe file, made if it is not there | `file` |
 /// | `file:PATH?durability=relaxed` | the same, but the latest writes may not survive a power loss | `file` |
+/// | `redis://[USER:PASSWORD@]HOST[:PORT][/DB]` | Redis or Valkey, shared by any number of processes | `redis` |
+/// | `rediss://…` | the same, over TLS | `redis` |
+/// | `redis+cluster://HOST[:PORT][,HOST…]` | a cluster, named by some of its nodes; `rediss+cluster://` over TLS | `redis` |
 ///
 /// # Errors
 /// [`StoreError::InvalidLocation`] for a URL that names no store, or one whose feature is not
@@ -23,8 +26,17 @@ pub async fn open(url: &str, clock: Clock) -> Result<Arc<dyn StorageBackend>, St
         Some(("file", location)) => Ok(Arc::new(file(location, clock).await?)),
         #[cfg(not(feature = "file"))]
         Some(("file", _)) => Err(not_built_in("file")),
+        #[cfg(feature = "redis")]
+        Some(("redis" | "rediss" | "redis+cluster" | "rediss+cluster", _)) => {
+            use crate::store::{RedisBackend, RedisOptions};
+            Ok(Arc::new(RedisBackend::connect(url, RedisOptions::default(), clock).await?))
+        }
+        #[cfg(not(feature = "redis"))]
+        Some(("redis" | "rediss" | "redis+cluster" | "rediss+cluster", _)) => {
+            Err(not_built_in("redis"))
+        }
         _ => Err(StoreError::InvalidLocation(format!(
-            "{:?} names no store; try memory: or file:PATH",
+            "{:?} names no store; try memory:, file:PATH or redis://HOST",
             without_credentials(url)
         ))),
     }
@@ -50,7 +62,7 @@ async fn file(location: &str, clock: Clock) -> Result<crate::store::FileBackend,
     FileBackend::open_with(path, clock, FileOptions { durability, ..FileOptions::default() }).await
 }
 
-#[cfg(not(feature = "file"))]
+#[cfg(not(all(feature = "file", feature = "redis")))]
 fn not_built_in(feature: &str) -> StoreError {
     StoreError::InvalidLocation(format!("the feature {feature:?} is not built in"))
 }
@@ -77,6 +89,18 @@ mod tests {
             let refusal = refusal(url).await;
             assert!(refusal.contains("names no store") && !refusal.contains("secret"), "{refusal}");
         }
+    }
+
+    #[cfg(feature = "redis")]
+    #[tokio::test]
+    async fn a_redis_that_is_not_there_is_unavailable_and_shows_no_password() {
+        let refused = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        for scheme in ["redis", "rediss", "redis+cluster"] {
+            let url = format!("{scheme}://user:secret@{refused}");
+            let error = open(&url, Clock::system()).await.unwrap_err();
+            assert!(error.is_retryable() && !format!("{error:?}").contains("secret"), "{error:?}");
+        }
+        assert!(!refusal("redis://user:secret@/x").await.contains("secret"));
     }
 
     #[cfg(feature = "file")]
