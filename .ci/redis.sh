@@ -67,4 +67,5 @@ done
 
 export REDIS_URL="redis://127.0.0.1:$first"
 export REDIS_CLUSTER_URL="redis+cluster://$(IFS=,; echo "${nodes[*]}")"
-cargo test -p tenure --features redis-tests --locked "$@"
+# With the whole workspace, so that the dependencies have the features they already were built with.
+cargo test --workspace --features tenure/redis-tests --locked "$@"

@@ -29,7 +29,7 @@ pub(crate) enum Command {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct ServeArgs {
-    /// Where the state lives: memory: · file:PATH · redis://HOST
+    /// Where the state lives: memory: · file:PATH
     #[arg(long, value_name = "URL", env = "TENURE_STORE", default_value = "file:./tenure.db")]
     pub(crate) store: String,
     /// Where to listen. Addresses that others can reach need --tokens.

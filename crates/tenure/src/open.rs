@@ -12,9 +12,9 @@ use crate::store::{InMemoryBackend, StorageBackend, StoreError};
 /// | `memory:` | this process's memory | |
 /// | `file:PATH` | one crash-safe file, made if it is not there | `file` |
 /// | `file:PATH?durability=relaxed` | the same, but the latest writes may not survive a power loss | `file` |
-/// | `redis://[USER:PASSWORD@]HOST[:PORT][/DB]` | Redis or Valkey, shared by any number of processes | `redis` |
-/// | `rediss://…` | the same, over TLS | `redis` |
-/// | `redis+cluster://HOST[:PORT][,HOST…]` | a cluster, named by some of its nodes; `rediss+cluster://` over TLS | `redis` |
+/// | `redis://[USER:PASSWORD@]HOST[:PORT][/DB]` | Redis 7 or Valkey; `rediss://` over TLS | `redis` |
+/// | `redis+cluster://HOST:PORT,HOST:PORT` | Redis Cluster | `redis` |
+/// | `…?prefix=NAME` | the same; stores with different prefixes share a server without meeting | `redis` |
 ///
 /// # Errors
 /// [`StoreError::InvalidLocation`] for a URL that names no store, or one whose feature is not
@@ -28,8 +28,7 @@ pub async fn open(url: &str, clock: Clock) -> Result<Arc<dyn StorageBackend>, St
         Some(("file", _)) => Err(not_built_in("file")),
         #[cfg(feature = "redis")]
         Some(("redis" | "rediss" | "redis+cluster" | "rediss+cluster", _)) => {
-            use crate::store::{RedisBackend, RedisOptions};
-            Ok(Arc::new(RedisBackend::connect(url, RedisOptions::default(), clock).await?))
+            Ok(Arc::new(redis(url, clock).await?))
         }
         #[cfg(not(feature = "redis"))]
         Some(("redis" | "rediss" | "redis+cluster" | "rediss+cluster", _)) => {
@@ -60,6 +59,23 @@ async fn file(location: &str, clock: Clock) -> Result<crate::store::FileBackend,
         }
     };
     FileBackend::open_with(path, clock, FileOptions { durability, ..FileOptions::default() }).await
+}
+
+#[cfg(feature = "redis")]
+async fn redis(url: &str, clock: Clock) -> Result<crate::store::RedisBackend, StoreError> {
+    use crate::store::{RedisBackend, RedisOptions};
+
+    let (server, query) = url.split_once('?').unwrap_or((url, ""));
+    let mut options = RedisOptions::default();
+    match query.split_once('=') {
+        Some(("prefix", prefix)) if !prefix.is_empty() => options.prefix = prefix.into(),
+        None if query.is_empty() => {}
+        _ => {
+            let reason = format!("redis: does not know {query:?}; it takes prefix=NAME");
+            return Err(StoreError::InvalidLocation(reason));
+        }
+    }
+    RedisBackend::connect(server, options, clock).await
 }
 
 #[cfg(not(all(feature = "file", feature = "redis")))]
@@ -96,11 +112,11 @@ mod tests {
     async fn a_redis_that_is_not_there_is_unavailable_and_shows_no_password() {
         let refused = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         for scheme in ["redis", "rediss", "redis+cluster"] {
-            let url = format!("{scheme}://user:secret@{refused}");
+            let url = format!("{scheme}://user:secret@{refused}?prefix=p");
             let error = open(&url, Clock::system()).await.unwrap_err();
             assert!(error.is_retryable() && !format!("{error:?}").contains("secret"), "{error:?}");
         }
-        assert!(!refusal("redis://user:secret@/x").await.contains("secret"));
+        assert!(refusal("redis://localhost?mode=fast").await.contains("does not know"));
     }
 
     #[cfg(feature = "file")]

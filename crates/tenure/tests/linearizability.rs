@@ -27,6 +27,23 @@ async fn memory_is_linearizable() {
     }
 }
 
+/// Three backends on one file, as three processes would have them: no cache may answer for another.
+#[cfg(feature = "file")]
+#[tokio::test(flavor = "multi_thread")]
+async fn three_openings_of_one_file_are_linearizable() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.db");
+    let mut stores: Vec<Arc<dyn StorageBackend>> = Vec::new();
+    for _ in 0..3 {
+        let store = tenure::store::FileBackend::open(&path, Clock::system()).await.unwrap();
+        stores.push(Arc::new(store));
+    }
+    for round in 0..20 {
+        let key = Partition::new(["p"]).unwrap().key(format!("{round}")).unwrap();
+        judge(&stores, &key, 10).await;
+    }
+}
+
 #[test]
 fn a_write_that_is_applied_twice_is_found_out() {
     let mut tester = LinearizabilityTester::new(Register::default());

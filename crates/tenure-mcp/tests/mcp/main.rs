@@ -1,4 +1,5 @@
 //! The protocol from the outside: requests go through the whole HTTP stack, in this process.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod bad_input;
 mod full_store;

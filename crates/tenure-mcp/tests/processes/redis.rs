@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::latency::{create_many, measure};
 use crate::replicas::{Replicas, act_as_one};
 use crate::server::Settings;
-use crate::{ledger, quota};
+use crate::{kill_loop, ledger, quota};
 
 /// Ends with its standard input, and takes the server along: also when the tests are killed.
 const KEEPER: &str = r#"redis-server "$@" & server=$!; read -r _; kill -9 $server; wait"#;
@@ -74,6 +74,12 @@ impl Drop for Redis {
 async fn replicas_act_as_one() {
     let redis = Redis::start();
     act_as_one(Settings { heartbeat_timeout_ms: 1_000, ..redis.settings() }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_kill_loses_what_was_acknowledged_or_runs_twice_what_may_not() {
+    let redis = Redis::start();
+    kill_loop::loses_nothing(&redis.settings()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::runtime::liveness::{Heartbeat, Observer, Pulse};
-use crate::runtime::takeover::{Estate, take_over};
+use crate::runtime::takeover::{Estate, Fate, take_over};
 use crate::runtime::worker::{Generation, Shared};
 use crate::store::StoreError;
 
@@ -113,7 +113,10 @@ async fn observe(
     .await?;
     loop {
         let dead = observer.next_dead(backend).await?;
-        take_over(shared, generation, dead).await?;
+        let worker = dead.worker.clone();
+        if take_over(shared, generation, dead).await? == Fate::Kept {
+            observer.hold_back(&worker);
+        }
     }
 }
 

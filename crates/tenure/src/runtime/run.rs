@@ -243,6 +243,7 @@ impl Run {
     /// what follows when the task is no longer ours to write.
     async fn write(&mut self, transition: Transition) -> Result<(), Next> {
         let mut transition = transition;
+        let mut is_refused = false;
         let mut round = 0_u32;
         loop {
             match self.shared.tasks.change(&self.reference(), &transition).await {
@@ -259,7 +260,9 @@ impl Run {
                 Err(
                     error @ (TaskError::Invalid { .. }
                     | TaskError::Store(crate::store::StoreError::TooLarge { .. })),
-                ) if !matches!(transition, Transition::Fail { .. }) => {
+                ) if !is_refused => {
+                    // The worker's own words fit. A failure may be refused as a result may.
+                    is_refused = true;
                     let Failure { error, message, .. } =
                         Failure::of_worker(format!("the tool's output was refused: {error}"));
                     transition = Transition::Fail { error, message };

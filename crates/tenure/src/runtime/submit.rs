@@ -35,14 +35,14 @@ pub(super) async fn submit(
     let claim = Claim { id: TaskStore::id_for(&owner, &new)?, owner };
     let in_hand = match take(&shared, &claim, &new).await? {
         Taken::InHand(in_hand) => in_hand,
-        Taken::Existing(task) => return Ok(task),
+        Taken::Existing(task) => return Ok(*task),
     };
     Submission { shared, policy, claim, in_hand, place }.carry_out(new).await
 }
 
 enum Taken {
     InHand(InHand),
-    Existing(Task),
+    Existing(Box<Task>),
 }
 
 /// Takes a task in hand that is about to be created. The same submission may be under way, or its
@@ -54,7 +54,7 @@ async fn take(shared: &Arc<Shared>, claim: &Claim, new: &NewTask) -> Result<Take
             return Ok(Taken::InHand(in_hand));
         }
         match shared.tasks.get(&claim.owner, &claim.id).await {
-            Ok(task) if task.call == new.call => return Ok(Taken::Existing(task)),
+            Ok(task) if task.call == new.call => return Ok(Taken::Existing(task.into())),
             Ok(_) => return Err(TaskError::IdempotencyMismatch),
             Err(TaskError::NotFound) if !shared.closing.is_cancelled() => {
                 shared.tasks.clock().back_off_long(round).await;

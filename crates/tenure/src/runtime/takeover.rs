@@ -36,12 +36,12 @@ pub(super) struct Estate<'a> {
     pub(super) own: bool,
 }
 
-/// Adopts, fails or drops every task of a dead worker.
+/// Adopts, fails or drops every task of a dead worker; [`Fate::Kept`] if some had to be left.
 pub(super) async fn take_over(
     shared: &Arc<Shared>,
     heir: &Arc<Generation>,
     mut dead: Dead,
-) -> Result<(), StoreError> {
+) -> Result<Fate, StoreError> {
     let backend = &**shared.tasks.backend();
     let former = dead.worker.clone();
     let estate = Estate { shared, heir, former: &former, own: false };
@@ -50,7 +50,7 @@ pub(super) async fn take_over(
     loop {
         // Once a page: the inheritance is a heartbeat too, and lapses if this worker dies.
         if !dead.inherit(backend).await? {
-            return Ok(());
+            return Ok(Fate::Settled);
         }
         let (next, some_kept) = estate.settle_page(after).await?;
         kept |= some_kept;
@@ -59,10 +59,11 @@ pub(super) async fn take_over(
             break;
         }
     }
-    if !kept {
-        dead.bury(backend).await?;
+    if kept {
+        return Ok(Fate::Kept);
     }
-    Ok(())
+    dead.bury(backend).await?;
+    Ok(Fate::Settled)
 }
 
 impl Estate<'_> {

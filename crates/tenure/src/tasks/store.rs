@@ -11,6 +11,7 @@ use crate::owner::Owner;
 use crate::store::{
     Cursor, Key, PageRequest, Partition, Precondition, Record, StorageBackend, StoreError, Write,
 };
+use crate::tasks::doubt::{DOUBTFUL_ROUNDS, Doubt};
 use crate::tasks::follow::{Feeds, follow};
 use crate::tasks::state::{Transition, apply};
 use crate::tasks::watch::{TaskEvent, watch};
@@ -21,9 +22,6 @@ use crate::tasks::{
 /// Rounds of read, apply, write before a change gives up. Each lost round means that somebody
 /// else's change landed, so even 64 writers on one task are all through long before.
 const MAX_ROUNDS: u32 = 256;
-
-/// Rounds of finding out what became of a write whose reply was lost. They take some seconds.
-const DOUBTFUL_ROUNDS: u32 = 8;
 
 /// Keeps tasks on a [`StorageBackend`].
 ///
@@ -399,41 +397,6 @@ impl TaskStore {
         } else {
             write.counted_within(self.limits.unfinished_per_owner)
         })
-    }
-}
-
-/// A write whose outcome is not known: the reply was lost. A read tells whether it landed, so that
-/// a change that happened is not reported as a failure, nor made twice.
-#[derive(Default)]
-struct Doubt {
-    /// What the task is if the write landed and nothing came after it.
-    wrote: Option<Task>,
-    /// The write moved the fence, which nobody else moves to the same place.
-    moved_fence: bool,
-    rounds: u32,
-}
-
-impl Doubt {
-    fn arises(&mut self, wrote: Task, before: &(Option<WorkerId>, u32)) {
-        self.moved_fence = (&wrote.worker, wrote.attempt) != (&before.0, before.1);
-        self.wrote = Some(wrote);
-        self.rounds += 1;
-    }
-
-    fn is_settled_by(&self, current: &Task) -> bool {
-        self.wrote.as_ref().is_some_and(|wrote| {
-            let moved = self.moved_fence
-                && !current.status.is_terminal()
-                && (&wrote.worker, wrote.attempt) == (&current.worker, current.attempt);
-            moved || wrote == current
-        })
-    }
-
-    /// Whether to try again, for the sake of the doubt, what would else be given up.
-    fn outlasts(&mut self, error: &StoreError) -> bool {
-        let again = self.wrote.is_some() && error.is_retryable() && self.rounds < DOUBTFUL_ROUNDS;
-        self.rounds += u32::from(again);
-        again
     }
 }
 

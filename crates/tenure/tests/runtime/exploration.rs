@@ -18,7 +18,7 @@ use crate::faults::{Fault, Faulty, Plan};
 const TIMEOUT_MS: u64 = 5_000;
 
 /// The stories. Each is one tool.
-const STORIES: [&str; 6] = ["resumes", "once", "parks", "asks", "retries", "panics"];
+const STORIES: [&str; 7] = ["resumes", "once", "parks", "asks", "retries", "panics", "keyed"];
 
 /// The handlers of all processes: what they count, the test sees.
 #[derive(Default)]
@@ -134,8 +134,16 @@ impl World {
         let told = tokio::spawn(async move {
             let worker = worker.await.unwrap().unwrap();
             let new = NewTask::new(Call::new(story, Map::new()));
-            let told = worker.submit(&alice, new).await.map_err(|error| error.to_string());
-            (worker, told)
+            let told = if story == "keyed" {
+                // Two at once: the same task, whichever of them makes it.
+                let new = NewTask { idempotency_key: Some("k".into()), ..new };
+                let (told, _) =
+                    tokio::join!(worker.submit(&alice, new.clone()), worker.submit(&alice, new),);
+                told
+            } else {
+                worker.submit(&alice, new).await
+            };
+            (worker, told.map_err(|error| error.to_string()))
         });
         settle().await;
         (process, told)
@@ -166,7 +174,7 @@ impl World {
 
     /// Lets enough time pass that whatever was left behind has been seen to.
     async fn calm_down(&self) {
-        for _ in 0..20 {
+        for _ in 0..14 {
             settle().await;
             self.clock.advance_millis(TIMEOUT_MS / 4);
         }
@@ -205,10 +213,11 @@ impl World {
                 "{about}: an acknowledged task is gone"
             );
         }
+        assert!(ended.len() <= 1, "{about}: one task became {}", ended.len());
         for task in &ended {
             let starts = self.tools.starts(&task.id);
             let most = match story {
-                "once" | "panics" => 1,
+                "once" | "panics" | "keyed" => 1,
                 "parks" | "retries" => 2,
                 _ => u32::MAX,
             };

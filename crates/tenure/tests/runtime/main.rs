@@ -3,6 +3,7 @@
 
 mod exploration;
 mod faults;
+mod trouble;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
