@@ -1,8 +1,9 @@
 // An independent client: the official packages, and nothing of ours.
 //
 //   client.mjs tour URL                every way a task can go
-//   client.mjs create URL              creates a task, and prints a reference to it
+//   client.mjs create URL [TOOL JSON]  creates a task, and prints a reference to it
 //   client.mjs resume URL REFERENCE    a new session takes the task up, and prints its result
+//   client.mjs cancel URL REFERENCE    a new session cancels the task
 //   client.mjs refused URL REFERENCE   passes if the task cannot be taken up
 //
 // TOKEN=… sends a bearer token. It runs beside the folder with the packages.
@@ -123,7 +124,8 @@ async function tour(session) {
 }
 
 async function create(session) {
-  const execution = await session.callTool('slow_compute', { seconds: 3, label: 'survivor' });
+  const [tool = 'slow_compute', args = '{"seconds":3,"label":"survivor"}'] = process.argv.slice(4);
+  const execution = await session.callTool(tool, JSON.parse(args));
   await execution.handoff((handed) => console.log(JSON.stringify(handed)));
   // Closing the session would cancel what it has created; a process that ends does not.
   process.exit(0);
@@ -134,6 +136,12 @@ async function resume(session) {
   const { outcome } = await execution.settle();
   assert.equal(outcome.status, 'completed', JSON.stringify(outcome));
   console.log(resultFromTaskOutcome(outcome).content[0].text);
+}
+
+async function cancel(session) {
+  const execution = await session.resumeTask(JSON.parse(reference));
+  await execution.cancel();
+  assert.equal((await execution.settle()).outcome.status, 'cancelled');
 }
 
 async function refused(session) {
@@ -147,7 +155,7 @@ async function refused(session) {
   console.log('refused:', ended.message);
 }
 
-const modes = { tour, create, resume, refused };
+const modes = { tour, create, resume, cancel, refused };
 assert.ok(modes[mode], `unknown mode ${mode}`);
 const { client, session } = await connect();
 await modes[mode](session);

@@ -107,6 +107,18 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "redis")]
+    #[tokio::test]
+    async fn a_redis_that_is_not_there_is_unavailable_and_shows_no_password() {
+        let refused = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        for scheme in ["redis", "rediss", "redis+cluster"] {
+            let url = format!("{scheme}://user:secret@{refused}?prefix=p");
+            let error = open(&url, Clock::system()).await.unwrap_err();
+            assert!(error.is_retryable() && !format!("{error:?}").contains("secret"), "{error:?}");
+        }
+        assert!(refusal("redis://localhost?mode=fast").await.contains("does not know"));
+    }
+
     #[cfg(feature = "file")]
     #[tokio::test]
     async fn a_file_needs_a_path_and_known_options() {

@@ -101,7 +101,9 @@ impl Evidence {
             Status::Completed => {
                 let text = told["result"]["content"][0]["text"].as_str().unwrap_or_default();
                 let right = match story.tool.as_str() {
-                    "once" | "steps" => text == story.label && self.ended(&story.label) == 1,
+                    "once" => text == story.label && self.ended(&story.label) == 1,
+                    // Its result may not have been on record when the server was killed.
+                    "steps" => text == story.label && self.ended(&story.label) >= 1,
                     _ => {
                         let mut parts = text.split(' ');
                         story.answers.len() == 2

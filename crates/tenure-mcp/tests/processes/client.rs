@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
 use serde_json::{Value, json};
 use tenure_mcp::IDEMPOTENCY_KEY;
 
@@ -78,6 +80,47 @@ impl Client {
         match message.get("result") {
             Some(result) => Ok(result.clone()),
             None => Err(Refusal::Error(message["error"].clone())),
+        }
+    }
+
+    /// Listens to tasks.
+    pub(crate) async fn listen(&self, url: &str, ids: &[String]) -> Stream {
+        let params = json!({ "notifications": { "taskIds": ids } });
+        let response = self.post(url, ("subscriptions/listen", params)).send().await.unwrap();
+        let mut stream = Stream { body: response.bytes_stream().boxed(), rest: String::new() };
+        let acknowledged = stream.next().await.unwrap();
+        assert_eq!(acknowledged["params"]["notifications"]["taskIds"], json!(ids));
+        stream
+    }
+}
+
+/// Messages as they come.
+pub(crate) struct Stream {
+    body: BoxStream<'static, reqwest::Result<bytes::Bytes>>,
+    rest: String,
+}
+
+impl Stream {
+    /// The next message; `None` at the end.
+    pub(crate) async fn next(&mut self) -> Option<Value> {
+        loop {
+            while let Some(end) = self.rest.find('\n') {
+                let line: String = self.rest.drain(..=end).collect();
+                if let Some(message) = event(&line) {
+                    return Some(message);
+                }
+            }
+            self.rest.push_str(std::str::from_utf8(&self.body.next().await?.unwrap()).unwrap());
+        }
+    }
+
+    /// The next state of a task that is `status`.
+    pub(crate) async fn task(&mut self, status: &str) -> Value {
+        loop {
+            let message = self.next().await.expect("the stream has ended");
+            if message["params"]["status"] == status {
+                return message["params"].clone();
+            }
         }
     }
 }

@@ -7,6 +7,11 @@ mod audit;
 mod client;
 mod clients;
 mod kill_loop;
+mod latency;
 mod ledger;
+mod quota;
+#[cfg(feature = "redis-tests")]
+mod redis;
+mod replicas;
 mod server;
 mod tools;

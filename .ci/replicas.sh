@@ -1,0 +1,101 @@
+#!/usr/bin/env bash
+# Three `tenure serve` on one store, a file and then Redis, and an independent client: created on A,
+# answered on C, cancelled on B, watched on C, finished by another when A is killed. Then what the
+# tests measure with a release build, and 50 kills.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+if ! command -v redis-server >/dev/null || ! command -v redis-cli >/dev/null; then
+	apt-get update -qq
+	apt-get install -y -qq --no-install-recommends redis-server redis-tools
+fi
+source .ci/npm.sh
+cp .ci/client.mjs "$npm_home/"
+cargo build --release --locked -p tenure-cli
+tenure=$PWD/target/release/tenure
+work=$(mktemp -d)
+pids=()
+stop() {
+	for pid in "${pids[@]}"; do kill -9 "$pid" 2>/dev/null || true; done
+	for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
+	pids=()
+}
+trap 'stop; rm -rf "$work"' EXIT
+client() { timeout 60 "$node" "$npm_home/client.mjs" "$@"; }
+id_in() { sed 's/.*"taskId":"\([^"]*\)".*/\1/' <<<"$1"; }
+
+# eventually COMMAND...: for ten seconds.
+eventually() {
+	for _ in $(seq 100); do "$@" && return; sleep 0.1; done
+	echo "never: $*" >&2
+	return 1
+}
+
+# serve NAME STORE: a server, whose address is then in url_NAME and its process in pid_NAME.
+serve() {
+	local log=$work/$1.log
+	: >"$log"
+	"$tenure" serve --store "$2" --listen 127.0.0.1:0 --heartbeat-timeout-ms 1000 2>"$log" &
+	pids+=($!)
+	declare -g "pid_$1=$!"
+	eventually grep -q '^tenure: serving' "$log" || { cat "$log" >&2; return 1; }
+	declare -g "url_$1=$(sed -n 's/^tenure: serving \([^,]*\),.*/\1/p' "$log")"
+}
+
+# watch REFERENCE: what C pushes of a task, until it ends.
+watch() {
+	timeout 60 "$tenure" tasks watch "$(id_in "$1")" --json --server "${url_c%/mcp}" >"$work/watched" &
+	watcher=$!
+	eventually test -s "$work/watched"
+}
+
+watched_until() {
+	wait "$watcher"
+	tail -n 1 "$work/watched" | grep -q "\"status\":\"$1\"" || { cat "$work/watched" >&2; return 1; }
+}
+
+act_as_one() {
+	local reference begun
+	echo "-- three servers on $1"
+	serve a "$1"; serve b "$1"; serve c "$1"
+
+	reference=$(client create "$url_a" approve '{"what":"it"}')
+	waits() { "$tenure" tasks get "$(id_in "$reference")" --json --server "${url_b%/mcp}" | grep -q input_required; }
+	eventually waits
+	watch "$reference"
+	[[ $(client resume "$url_c" "$reference") == "it: approved" ]]
+	watched_until completed
+
+	reference=$(client create "$url_a" report '{"topic":"waste","section_ms":60000}')
+	watch "$reference"
+	client cancel "$url_b" "$reference"
+	watched_until cancelled
+
+	reference=$(client create "$url_a" report '{"topic":"survival","section_ms":300}')
+	watch "$reference"
+	sleep 1
+	kill -9 "$pid_a"
+	begun=$SECONDS
+	client resume "$url_b" "$reference" | tee "$work/report"
+	echo "finished $((SECONDS - begun)) s after the kill"
+	grep -q 'section 1 of survival, written in attempt 1' "$work/report"
+	grep -q 'section 12 of survival, written in attempt 2' "$work/report"
+	watched_until completed
+	stop
+}
+
+act_as_one "file:$work/tenure.db"
+
+port=$((20000 + RANDOM % 20000))
+redis-server --port $port --dir "$work" --bind 127.0.0.1 --save "" --logfile redis.log &
+redis=$!
+trap 'stop; kill $redis 2>/dev/null || true; wait; rm -rf "$work"' EXIT
+answers() { [[ $(redis-cli -p $port ping 2>/dev/null) == PONG ]]; }
+eventually answers
+act_as_one "redis://127.0.0.1:$port"
+
+echo "-- measured"
+tests=(cargo test --release --locked -p tenure-mcp --features redis-tests --test processes)
+"${tests[@]}" -- redis:: latency:: --include-ignored --test-threads=1 --nocapture
+echo "-- 50 kills"
+KILLS=50 SEED=$RANDOM "${tests[@]}" -- kill_loop::on_a_file --nocapture
+echo "-- done"

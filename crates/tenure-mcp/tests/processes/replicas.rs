@@ -1,0 +1,139 @@
+//! Three servers on one store act as one.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::client::{Client, Request, answer, cancel, create, created, get};
+use crate::ledger::{self, Entry, Event, now_us};
+use crate::server::{Server, Settings};
+use crate::tools::STEPS;
+
+/// What takes longer hangs.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) struct Replicas {
+    pub(crate) a: Server,
+    pub(crate) b: Server,
+    pub(crate) c: Server,
+    pub(crate) client: Client,
+    pub(crate) settings: Settings,
+}
+
+impl Replicas {
+    pub(crate) async fn start(settings: Settings) -> Self {
+        let (a, b, c) = tokio::join!(
+            Server::start(&settings),
+            Server::start(&settings),
+            Server::start(&settings),
+        );
+        Self { a, b, c, client: Client::new(), settings }
+    }
+
+    pub(crate) async fn call(&self, server: &Server, request: Request) -> Value {
+        self.client.call(&server.url, request).await.unwrap()
+    }
+
+    pub(crate) async fn create(&self, tool: &str, arguments: Value) -> String {
+        created(&self.call(&self.a, create(tool, arguments, None)).await)
+    }
+
+    /// The task, as `server` tells of it, once it is `status`.
+    pub(crate) async fn polled(&self, server: &Server, id: &str, status: &str) -> Value {
+        eventually(async || {
+            let task = self.call(server, get(id)).await;
+            (task["status"] == status).then_some(task)
+        })
+        .await
+    }
+
+    /// The entries of the ledger with this event, once there are `count`.
+    pub(crate) async fn entries(&self, event: Event, count: usize) -> Vec<Entry> {
+        eventually(async || {
+            let mut entries = ledger::read(&self.settings.ledger);
+            entries.retain(|entry| entry.event == event);
+            (entries.len() >= count).then_some(entries)
+        })
+        .await
+    }
+}
+
+async fn eventually<T>(mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(started.elapsed() < PATIENCE, "it takes too long");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Created on A, polled on B, answered on C; cancelled on B; listened to on C; finished by another
+/// when A is killed.
+pub(crate) async fn act_as_one(settings: Settings) {
+    let replicas = Replicas::start(settings).await;
+    let Replicas { a, b, c, client, .. } = &replicas;
+
+    let id = replicas.create("ask", json!({ "label": "answered" })).await;
+    let mut pushed = client.listen(&c.url, std::slice::from_ref(&id)).await;
+    for (key, text) in [("in-1", "Ada"), ("in-2", "Bo")] {
+        let task = eventually(async || {
+            let task = replicas.polled(b, &id, "input_required").await;
+            (!task["inputRequests"][key].is_null()).then_some(task)
+        });
+        task.await;
+        replicas.call(c, answer(&id, key, text)).await;
+    }
+    let task = pushed.task("completed").await;
+    assert_eq!(task["result"]["content"][0]["text"], "Ada Bo");
+    assert_eq!(replicas.polled(b, &id, "completed").await["result"], task["result"]);
+
+    let id = replicas.create("wait", json!({ "label": "cancelled" })).await;
+    let mut pushed = client.listen(&c.url, std::slice::from_ref(&id)).await;
+    replicas.entries(Event::Start, 2).await;
+    replicas.call(b, cancel(&id)).await;
+    pushed.task("cancelled").await;
+    replicas.entries(Event::Cancelled, 1).await;
+    assert_eq!(replicas.call(a, get(&id)).await["status"], "cancelled");
+
+    taken_over(replicas).await;
+}
+
+/// A is killed in the middle of a tool that keeps checkpoints.
+async fn taken_over(replicas: Replicas) {
+    let arguments = json!({ "label": "taken over", "step_ms": 150 });
+    let id = replicas.create("steps", arguments).await;
+    let mut pushed = replicas.client.listen(&replicas.c.url, std::slice::from_ref(&id)).await;
+    replicas.entries(Event::Saved(2), 1).await;
+    let Replicas { a, b, c, client, settings } = replicas;
+    a.kill();
+    let killed_us = now_us();
+    pushed.task("completed").await;
+    let told = client.call(&b.url, get(&id)).await.unwrap();
+    assert_eq!(told["result"]["content"][0]["text"], "taken over");
+    drop((b, c));
+
+    let mut entries = ledger::read(&settings.ledger);
+    entries.retain(|entry| entry.task == id);
+    let retaken = entries.iter().find(|entry| entry.event == Event::Start && entry.attempt == 2);
+    let within_us = retaken.unwrap().at_us - killed_us;
+    println!(
+        "taken over {} ms after the kill, with a heartbeat timeout of {} ms",
+        within_us / 1_000,
+        settings.heartbeat_timeout_ms
+    );
+    assert!(within_us < (settings.heartbeat_timeout_ms + 1_000) * 1_000);
+    for step in 1..=STEPS {
+        let saved = entries.iter().filter(|entry| entry.event == Event::Saved(step)).count();
+        // The ledger of the killed server may lack its last line.
+        assert!(saved == 1 || (saved == 0 && step == 3), "step {step}: {entries:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_one_file_replicas_act_as_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Settings { heartbeat_timeout_ms: 1_000, ..Settings::on_file(folder.path()) };
+    act_as_one(settings).await;
+}
