@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -113,9 +113,30 @@ impl Clock {
         }
     }
 
-    /// Waits for `millis` milliseconds.
+    /// Waits for `millis` milliseconds, whoever sets the wall clock meanwhile.
     pub fn sleep_millis(&self, millis: u64) -> impl Future<Output = ()> + Send + 'static {
-        self.sleep_until(self.now().plus_millis(millis))
+        let clock = self.clone();
+        let deadline = self.now().plus_millis(millis);
+        // Some decades are as good as for ever, and stay in the timer's range.
+        let timer = tokio::time::Instant::now() + Duration::from_millis(millis.min(1 << 40));
+        async move {
+            match clock.0 {
+                Source::System => tokio::time::sleep_until(timer).await,
+                Source::Manual(_) => clock.sleep_until(deadline).await,
+            }
+        }
+    }
+
+    /// A time that nobody can set and that only measures durations within this process.
+    pub(crate) fn steady(&self) -> Timestamp {
+        static START: OnceLock<Instant> = OnceLock::new();
+        match &self.0 {
+            Source::System => {
+                let since = START.get_or_init(Instant::now).elapsed();
+                Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+            }
+            Source::Manual(now) => *now.borrow(),
+        }
     }
 }
 

@@ -23,6 +23,8 @@ pub const KIND_BYTES: usize = 64;
 pub const RESOURCE_ID_BYTES: usize = 256;
 /// Bytes of a task id, an idempotency key or the name of a tool.
 pub const ID_BYTES: usize = 128;
+/// Attempts of one task, after which it is not started again when a server stopped during the last.
+pub const ATTEMPTS: u32 = 100;
 
 /// Refuses what exceeds its bound.
 pub(crate) fn check(what: &'static str, actual: usize, limit: usize) -> Result<(), StoreError> {

@@ -12,6 +12,9 @@ use crate::store::{InMemoryBackend, StorageBackend, StoreError};
 /// | `memory:` | this process's memory | |
 /// | `file:PATH` | one crash-safe file, made if it is not there | `file` |
 /// | `file:PATH?durability=relaxed` | the same, but the latest writes may not survive a power loss | `file` |
+/// | `redis://[USER:PASSWORD@]HOST[:PORT][/DB]` | Redis 7 or Valkey; `rediss://` over TLS | `redis` |
+/// | `redis+cluster://HOST:PORT,HOST:PORT` | Redis Cluster | `redis` |
+/// | `…?prefix=NAME` | the same; stores with different prefixes share a server without meeting | `redis` |
 ///
 /// # Errors
 /// [`StoreError::InvalidLocation`] for a URL that names no store, or one whose feature is not
@@ -23,8 +26,16 @@ pub async fn open(url: &str, clock: Clock) -> Result<Arc<dyn StorageBackend>, St
         Some(("file", location)) => Ok(Arc::new(file(location, clock).await?)),
         #[cfg(not(feature = "file"))]
         Some(("file", _)) => Err(not_built_in("file")),
+        #[cfg(feature = "redis")]
+        Some(("redis" | "rediss" | "redis+cluster" | "rediss+cluster", _)) => {
+            Ok(Arc::new(redis(url, clock).await?))
+        }
+        #[cfg(not(feature = "redis"))]
+        Some(("redis" | "rediss" | "redis+cluster" | "rediss+cluster", _)) => {
+            Err(not_built_in("redis"))
+        }
         _ => Err(StoreError::InvalidLocation(format!(
-            "{:?} names no store; try memory: or file:PATH",
+            "{:?} names no store; try memory:, file:PATH or redis://HOST",
             without_credentials(url)
         ))),
     }
@@ -50,7 +61,24 @@ async fn file(location: &str, clock: Clock) -> Result<crate::store::FileBackend,
     FileBackend::open_with(path, clock, FileOptions { durability, ..FileOptions::default() }).await
 }
 
-#[cfg(not(feature = "file"))]
+#[cfg(feature = "redis")]
+async fn redis(url: &str, clock: Clock) -> Result<crate::store::RedisBackend, StoreError> {
+    use crate::store::{RedisBackend, RedisOptions};
+
+    let (server, query) = url.split_once('?').unwrap_or((url, ""));
+    let mut options = RedisOptions::default();
+    match query.split_once('=') {
+        Some(("prefix", prefix)) if !prefix.is_empty() => options.prefix = prefix.into(),
+        None if query.is_empty() => {}
+        _ => {
+            let reason = format!("redis: does not know {query:?}; it takes prefix=NAME");
+            return Err(StoreError::InvalidLocation(reason));
+        }
+    }
+    RedisBackend::connect(server, options, clock).await
+}
+
+#[cfg(not(all(feature = "file", feature = "redis")))]
 fn not_built_in(feature: &str) -> StoreError {
     StoreError::InvalidLocation(format!("the feature {feature:?} is not built in"))
 }

@@ -6,11 +6,11 @@ use crate::owner::Owner;
 use crate::store::{
     Cursor, Key, PageRequest, Partition, Precondition, StorageBackend, StoreError, Write,
 };
-use crate::tasks::{Task, TaskId, WorkerId};
+use crate::tasks::{TaskId, WorkerId};
 
 /// A task in a worker's care. A claim is a hint where to look, never the truth: that is the
 /// `worker` field of the task itself.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Claim {
     pub(super) owner: Owner,
     pub(super) id: TaskId,
@@ -61,10 +61,4 @@ pub(super) async fn list(
     let claims =
         page.entries.into_iter().map(|entry| (entry.key, decode(&entry.record.value))).collect();
     Ok(ClaimPage { claims, next: page.next })
-}
-
-impl From<&Task> for Claim {
-    fn from(task: &Task) -> Self {
-        Self { owner: task.owner.clone(), id: task.id.clone() }
-    }
 }

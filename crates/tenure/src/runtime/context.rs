@@ -2,18 +2,17 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use serde_json::{Map, Value};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::owner::Owner;
-use crate::tasks::{Call, Task, TaskError, TaskId, TaskRef, TaskStore, WorkerId};
+use crate::tasks::{Call, Task, TaskError, TaskId, TaskRef, TaskStore, Transition, WorkerId};
 
 /// A handler's hold on its task. Clones are the same hold.
 ///
 /// Every write is fenced: once the task has ended or another worker has taken it over, writes are
-/// refused, and the handler should return.
+/// refused, and the handler should return. While the store is unavailable a write waits for it.
 #[derive(Clone)]
 pub struct TaskContext(Arc<Hold>);
 
@@ -30,6 +29,8 @@ struct Hold {
 /// The right to run, given back while a handler waits for a person.
 pub(super) struct Slot {
     slots: Arc<Semaphore>,
+    /// Locked while it is being regained, so that two parts of a handler that go on at the same
+    /// time need one slot, not two.
     permit: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
@@ -39,13 +40,16 @@ impl Slot {
     }
 
     fn release(&self) {
-        self.permit.lock().take();
+        if let Ok(mut permit) = self.permit.try_lock() {
+            permit.take();
+        }
     }
 
     async fn regain(&self) {
-        // The semaphore is never closed; were it, the handler would run on unbounded but right.
-        if let Ok(permit) = Arc::clone(&self.slots).acquire_owned().await {
-            *self.permit.lock() = Some(permit);
+        let mut permit = self.permit.lock().await;
+        if permit.is_none() {
+            // The semaphore is never closed; were it, the handler would run on unbounded but right.
+            *permit = Arc::clone(&self.slots).acquire_owned().await.ok();
         }
     }
 }
@@ -113,7 +117,7 @@ impl TaskContext {
         let mut message = message.into();
         let limit = self.0.tasks.limits().message_bytes;
         message.truncate(message.floor_char_boundary(limit));
-        self.keep(self.0.tasks.update_status(&self.0.this, Some(message)).await)
+        self.write(Transition::Progress { message: Some(message) }).await
     }
 
     /// Merges into the variables, durably: what a further attempt starts from. A null deletes.
@@ -121,7 +125,7 @@ impl TaskContext {
     /// # Errors
     /// As [`set_status`](Self::set_status), and [`TaskError::Invalid`] beyond the limits.
     pub async fn set_variables(&self, changes: Map<String, Value>) -> Result<(), TaskError> {
-        self.keep(self.0.tasks.set_variables(&self.0.this, changes).await)
+        self.write(Transition::SetVariables { changes }).await
     }
 
     /// Sets one variable.
@@ -148,7 +152,7 @@ impl TaskContext {
         requests: Map<String, Value>,
     ) -> Result<Map<String, Value>, TaskError> {
         let keys: Vec<String> = requests.keys().cloned().collect();
-        self.keep(self.0.tasks.record_input_requests(&self.0.this, requests).await)?;
+        self.write(Transition::RequestInputs { requests }).await?;
         let answered = |task: &Task| {
             keys.iter().all(|key| task.inputs.get(key).is_some_and(|it| it.response.is_some()))
         };
@@ -187,9 +191,34 @@ impl TaskContext {
         });
     }
 
-    fn keep(&self, written: Result<Task, TaskError>) -> Result<(), TaskError> {
-        self.observe(&written?);
-        Ok(())
+    /// Writes through the store's bad moments, for as long as the handler is wanted. Each of these
+    /// transitions may be repeated when it is not known whether it happened.
+    async fn write(&self, transition: Transition) -> Result<(), TaskError> {
+        let clock = self.0.tasks.clock();
+        let mut round = 0_u32;
+        loop {
+            match self.0.tasks.change(&self.0.this, &transition).await {
+                Ok(task) => {
+                    self.observe(&task);
+                    return Ok(());
+                }
+                Err(TaskError::Store(error))
+                    if (error.is_retryable() || error.is_in_doubt()) && !self.is_over() =>
+                {
+                    tokio::select! {
+                        () = clock.back_off_long(round) => round = round.saturating_add(1),
+                        () = self.0.cancellation.cancelled() => return Err(error.into()),
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        let now = self.0.tasks.clock().now();
+        let deadline = self.0.latest.borrow().expires_at();
+        self.0.cancellation.is_cancelled() || deadline.is_some_and(|deadline| deadline <= now)
     }
 }
 

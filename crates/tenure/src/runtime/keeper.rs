@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::runtime::liveness::{Heartbeat, Observer, Pulse};
-use crate::runtime::takeover::{reclaim, take_over};
+use crate::runtime::takeover::{Estate, Fate, take_over};
 use crate::runtime::worker::{Generation, Shared};
 use crate::store::StoreError;
 
@@ -12,12 +12,12 @@ const BEATS_PER_TIMEOUT: u64 = 4;
 
 /// Keeps the worker alive in the eyes of others until it is released.
 pub(super) async fn keep(shared: Arc<Shared>, mut heartbeat: Heartbeat) {
-    let mut former = None;
     loop {
         let generation = shared.generation();
         tokio::select! {
             () = beat(&shared, &generation, &mut heartbeat) => {}
-            () = inherit(&shared, &generation, former.as_deref()) => {}
+            () = inherit(&shared, &generation) => {}
+            () = look_after_own(&shared, &generation) => {}
             () = shared.released.cancelled() => {
                 let released = heartbeat.release(&**shared.tasks.backend()).await;
                 if let Err(error) = released {
@@ -28,9 +28,36 @@ pub(super) async fn keep(shared: Arc<Shared>, mut heartbeat: Heartbeat) {
         }
         tracing::warn!(worker = generation.worker.as_str(), "taken for dead; starting anew");
         generation.lost.cancel();
-        heartbeat = start_anew(&shared).await;
-        former = Some(generation);
+        tokio::select! {
+            anew = start_anew(&shared) => heartbeat = anew,
+            () = shared.released.cancelled() => return,
+        }
+        shared.look_after(generation.worker.clone());
     }
+}
+
+/// Settles what this process claims, now or under a former identity, and has not in hand.
+async fn look_after_own(shared: &Arc<Shared>, generation: &Arc<Generation>) {
+    loop {
+        shared.unsettled.notified().await;
+        let mut round = 0;
+        while let Err(error) = settle_own(shared, generation).await {
+            tracing::warn!(%error, "looking after the own claims failed");
+            shared.tasks.clock().back_off_long(round).await;
+            round = round.saturating_add(1);
+        }
+    }
+}
+
+async fn settle_own(shared: &Arc<Shared>, heir: &Arc<Generation>) -> Result<(), StoreError> {
+    loop {
+        // Forgotten only when done, so that an interruption loses none.
+        let former = shared.formers.lock().first().cloned();
+        let Some(former) = former else { break };
+        Estate { shared, heir, former: &former, own: true }.settle_all().await?;
+        shared.formers.lock().retain(|it| *it != former);
+    }
+    Estate { shared, heir, former: &heir.worker, own: true }.settle_all().await
 }
 
 /// Beats until others have taken this worker for dead.
@@ -51,37 +78,32 @@ async fn beat(shared: &Shared, generation: &Generation, heartbeat: &mut Heartbea
                 Err(error) => {
                     tracing::warn!(%error, "a heartbeat failed");
                     clock.back_off_long(round).await;
-                    round += 1;
+                    round = round.saturating_add(1);
                 }
             }
         }
     }
 }
 
-/// Adopts what this process still held under its former identity, if any, and then what every
-/// worker that dies leaves behind. Never returns.
-async fn inherit(shared: &Arc<Shared>, generation: &Arc<Generation>, former: Option<&Generation>) {
+/// Adopts what every worker that dies leaves behind. Never returns.
+async fn inherit(shared: &Arc<Shared>, generation: &Arc<Generation>) {
     let mut round = 0;
     loop {
-        let error = match observe(shared, generation, former).await {
+        let error = match observe(shared, generation).await {
             Ok(never) => match never {},
             Err(error) => error,
         };
         tracing::warn!(%error, "watching the other workers failed");
         shared.tasks.clock().back_off_long(round).await;
-        round += 1;
+        round = round.saturating_add(1);
     }
 }
 
 async fn observe(
     shared: &Arc<Shared>,
     generation: &Arc<Generation>,
-    former: Option<&Generation>,
 ) -> Result<std::convert::Infallible, StoreError> {
     let backend = &**shared.tasks.backend();
-    if let Some(former) = former {
-        reclaim(shared, generation, &former.worker).await?;
-    }
     let mut observer = Observer::start(
         backend,
         generation.worker.clone(),
@@ -91,7 +113,10 @@ async fn observe(
     .await?;
     loop {
         let dead = observer.next_dead(backend).await?;
-        take_over(shared, generation, dead).await?;
+        let worker = dead.worker.clone();
+        if take_over(shared, generation, dead).await? == Fate::Kept {
+            observer.hold_back(&worker);
+        }
     }
 }
 
@@ -109,7 +134,7 @@ async fn start_anew(shared: &Arc<Shared>) -> Heartbeat {
             Err(error) => {
                 tracing::warn!(%error, "registering anew failed");
                 clock.back_off_long(round).await;
-                round += 1;
+                round = round.saturating_add(1);
             }
         }
     }

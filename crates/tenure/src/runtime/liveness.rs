@@ -87,27 +87,28 @@ impl Heartbeat {
         backend: &dyn StorageBackend,
         beat: Beat,
     ) -> Result<Pulse, StoreError> {
-        let precondition = Precondition::Matches(self.token);
-        match backend.put_if_version(&self.key, write(beat), precondition).await {
-            Ok(token) => {
-                self.token = token;
-                Ok(Pulse::Alive)
+        for _ in 0..3 {
+            let precondition = Precondition::Matches(self.token);
+            match backend.put_if_version(&self.key, write(beat), precondition).await {
+                Ok(token) => {
+                    self.token = token;
+                    return Ok(Pulse::Alive);
+                }
+                // Perhaps an earlier beat landed and its reply was lost. Nobody else writes that
+                // this worker is alive. Only a beat that is known to have landed counts, since
+                // nobody knows when the other one was sent: so beat again.
+                Err(StoreError::VersionConflict { .. } | StoreError::OutcomeUnknown(_)) => {
+                    match backend.get(&self.key).await? {
+                        Some(record) if read(&record.value) == Beat::Alive => {
+                            self.token = record.token;
+                        }
+                        _ => return Ok(Pulse::Lost),
+                    }
+                }
+                Err(error) => return Err(error),
             }
-            Err(StoreError::VersionConflict { .. }) => Ok(Pulse::Lost),
-            // Maybe it landed, and then the token is no longer ours to know: ask.
-            Err(StoreError::OutcomeUnknown(_)) => self.recover(backend).await,
-            Err(error) => Err(error),
         }
-    }
-
-    async fn recover(&mut self, backend: &dyn StorageBackend) -> Result<Pulse, StoreError> {
-        match backend.get(&self.key).await? {
-            Some(record) if read(&record.value) == Beat::Alive => {
-                self.token = record.token;
-                Ok(Pulse::Alive)
-            }
-            _ => Ok(Pulse::Lost),
-        }
+        Err(StoreError::OutcomeUnknown(None))
     }
 }
 
@@ -166,7 +167,17 @@ pub(super) struct Observer {
 
 struct Seen {
     token: VersionToken,
+    /// By the steady clock: setting the wall clock forward kills nobody.
     deadline: Timestamp,
+    /// How often this worker took over and had to leave something: each time it holds back for
+    /// longer, so that one with the right tools, or with room, comes first.
+    held_back: u32,
+}
+
+impl Seen {
+    fn patience_ms(&self, timeout_ms: u64) -> u64 {
+        timeout_ms.saturating_mul(1 << self.held_back.min(4))
+    }
 }
 
 impl Observer {
@@ -189,7 +200,7 @@ impl Observer {
         backend: &dyn StorageBackend,
     ) -> Result<Dead, StoreError> {
         loop {
-            let now = self.clock.now();
+            let now = self.clock.steady();
             if let Some(dead) = self.first_dead(now) {
                 return Ok(dead);
             }
@@ -197,7 +208,7 @@ impl Observer {
             let clock = self.clock.clone();
             let timer = async move {
                 match next {
-                    Some(deadline) => clock.sleep_until(deadline).await,
+                    Some(deadline) => clock.sleep_millis(deadline.millis_since(now)).await,
                     None => std::future::pending().await,
                 }
             };
@@ -205,6 +216,15 @@ impl Observer {
                 event = self.watch.next() => self.note(event, backend).await?,
                 () = timer => {}
             }
+        }
+    }
+
+    /// Leaves a dead worker of whom something could not be taken over to others, for a while.
+    pub(super) fn hold_back(&mut self, dead: &WorkerId) {
+        let now = self.clock.steady();
+        if let Some((_, seen)) = self.seen.iter_mut().find(|(key, _)| key.name() == dead.as_str()) {
+            seen.held_back = seen.held_back.saturating_add(1);
+            seen.deadline = now.plus_millis(seen.patience_ms(self.timeout_ms));
         }
     }
 
@@ -220,6 +240,7 @@ impl Observer {
         backend: &dyn StorageBackend,
     ) -> Result<(), StoreError> {
         match event {
+            Some(Ok(WatchEvent::Change(change))) if change.key.name() == self.myself.as_str() => {}
             Some(Ok(WatchEvent::Change(change))) => match change.kind {
                 ChangeKind::Gone => {
                     self.seen.remove(&change.key);
@@ -265,17 +286,15 @@ impl Observer {
         if key.name() == self.myself.as_str() {
             return;
         }
-        let now = self.clock.now();
-        let deadline = match beat {
-            Beat::Released => now,
-            Beat::Alive | Beat::Inherited => now.plus_millis(self.timeout_ms),
+        let now = self.clock.steady();
+        let held_back = match self.seen.get(&key) {
+            Some(seen) if seen.token == token => return,
+            seen => seen.map_or(0, |seen| seen.held_back),
         };
-        match self.seen.get_mut(&key) {
-            Some(seen) if seen.token == token => {}
-            Some(seen) => *seen = Seen { token, deadline },
-            None => {
-                self.seen.insert(key, Seen { token, deadline });
-            }
+        let mut seen = Seen { token, deadline: now, held_back };
+        if beat != Beat::Released || held_back > 0 {
+            seen.deadline = now.plus_millis(seen.patience_ms(self.timeout_ms));
         }
+        self.seen.insert(key, seen);
     }
 }

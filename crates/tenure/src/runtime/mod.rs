@@ -12,14 +12,17 @@
 //! | create and reply | a task that nobody knows of | it runs; a repeated create with an idempotency key finds it |
 //! | start and finish | a running task | it runs again if it may, or fails and says why |
 //! | finish and unclaim | a claim of a finished task | the claim is dropped |
+//! | any of these, and the outcome of a write stays unknown | a claim that nobody has in hand | the worker itself settles it like a dead one's |
 //! | adopting claim and adoption | two claims, the task still its former worker's | the second claim is dropped, the first adopted |
 
 mod claims;
 mod context;
 mod handler;
+mod hands;
 mod keeper;
 mod liveness;
 mod run;
+mod submit;
 mod takeover;
 mod worker;
 

@@ -10,6 +10,7 @@ use tokio::task::JoinError;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::runtime::context::Slot;
+use crate::runtime::hands::InHand;
 use crate::runtime::worker::{Generation, Shared};
 use crate::runtime::{Exit, Failure, Policy, TaskContext, claims};
 use crate::tasks::{Fence, Phase, Rerun, Task, TaskError, TaskRef, Transition};
@@ -24,6 +25,8 @@ pub(super) struct Run {
     pub(super) task: Task,
     /// Its share of the worker's capacity, held to the end.
     pub(super) place: OwnedSemaphorePermit,
+    /// Nothing else in this process is busy with the task.
+    pub(super) in_hand: InHand,
 }
 
 /// What follows an attempt, or a wait.
@@ -56,22 +59,27 @@ impl Run {
                 }
             },
         };
-        if matches!(next, Next::Ended) {
-            self.unclaim().await;
+        if matches!(next, Next::Ended) && self.unclaim().await {
+            return;
         }
-        drop(self.place);
+        // The claim is still there, for an heir or for this worker itself.
+        let Self { shared, generation, place, in_hand, .. } = self;
+        drop((place, in_hand));
+        if !shared.closing.is_cancelled() && !generation.lost.is_cancelled() {
+            shared.look_after(generation.worker.clone());
+        }
     }
 
     async fn states(&self) -> Result<States, TaskError> {
-        let mut round = 0;
+        let mut round = 0_u32;
         loop {
             match self.shared.tasks.follow(&self.task.owner, &self.task.id).await {
                 Ok(states) => return Ok(states.boxed()),
-                Err(error) if error.is_retryable() && !self.generation.lost.is_cancelled() => {
+                Err(error) if self.gives_up() => return Err(error),
+                Err(_) => {
                     self.shared.tasks.clock().back_off_long(round).await;
-                    round += 1;
+                    round = round.saturating_add(1);
                 }
-                Err(error) => return Err(error),
             }
         }
     }
@@ -154,9 +162,7 @@ impl Run {
     fn note(&mut self, state: Option<Result<Task, TaskError>>) -> Option<Next> {
         match state {
             Some(Ok(task)) => {
-                let ours = self.fence().worker == self.generation.worker
-                    && task.worker.as_ref() == Some(&self.generation.worker)
-                    && task.attempt >= self.task.attempt;
+                let ours = task.worker.as_ref() == Some(&self.generation.worker);
                 let ended = task.status.is_terminal();
                 if task.version > self.task.version {
                     self.task = task;
@@ -237,7 +243,8 @@ impl Run {
     /// what follows when the task is no longer ours to write.
     async fn write(&mut self, transition: Transition) -> Result<(), Next> {
         let mut transition = transition;
-        let mut round = 0;
+        let mut is_refused = false;
+        let mut round = 0_u32;
         loop {
             match self.shared.tasks.change(&self.reference(), &transition).await {
                 Ok(task) => {
@@ -253,22 +260,40 @@ impl Run {
                 Err(
                     error @ (TaskError::Invalid { .. }
                     | TaskError::Store(crate::store::StoreError::TooLarge { .. })),
-                ) if !matches!(transition, Transition::Fail { .. }) => {
+                ) if !is_refused => {
+                    // The worker's own words fit. A failure may be refused as a result may.
+                    is_refused = true;
                     let Failure { error, message, .. } =
                         Failure::of_worker(format!("the tool's output was refused: {error}"));
                     transition = Transition::Fail { error, message };
                 }
-                Err(error) if self.generation.lost.is_cancelled() || round > 1_000 => {
+                Err(error) if self.gives_up() => {
                     tracing::error!(task = %self.task.id, %error, "gave up writing to the task");
                     return Err(Next::Left);
                 }
+                // In doubt for good: whether a start is on record has to be found out afresh.
+                Err(TaskError::Store(crate::store::StoreError::OutcomeUnknown(_)))
+                    if matches!(transition, Transition::Start { .. }) =>
+                {
+                    return Err(Next::Left);
+                }
                 Err(error) => {
-                    tracing::warn!(task = %self.task.id, %error, round, "writing to the task again");
+                    if round.is_power_of_two() {
+                        tracing::warn!(task = %self.task.id, %error, round, "writing to the task again");
+                    }
                     self.shared.tasks.clock().back_off_long(round).await;
-                    round += 1;
+                    round = round.saturating_add(1);
                 }
             }
         }
+    }
+
+    /// Whether to stop trying to reach the store: the task is for others, or gone.
+    fn gives_up(&self) -> bool {
+        let now = self.shared.tasks.clock().now();
+        self.generation.lost.is_cancelled()
+            || self.shared.abandoned.is_cancelled()
+            || self.task.expires_at().is_some_and(|deadline| deadline <= now)
     }
 
     fn fence(&self) -> Fence {
@@ -280,13 +305,14 @@ impl Run {
         TaskRef::new(self.task.owner.clone(), self.task.id.clone()).fenced(worker, attempt)
     }
 
-    /// Forgets the claim. If that fails, whoever finds it sees that the task has ended.
-    async fn unclaim(&self) {
+    /// Forgets the claim. Tells whether that worked.
+    async fn unclaim(&self) -> bool {
         let backend = self.shared.tasks.backend();
-        if let Err(error) = claims::remove(&**backend, &self.generation.worker, &self.task.id).await
-        {
+        let removed = claims::remove(&**backend, &self.generation.worker, &self.task.id).await;
+        if let Err(error) = &removed {
             tracing::debug!(task = %self.task.id, %error, "a claim was left behind");
         }
+        removed.is_ok()
     }
 }
 

@@ -1,149 +1,232 @@
-//! Taking over from a dead worker.
+//! Taking over what another identity left: that of a dead worker, or a former one of this process.
 
 use std::sync::Arc;
 
-use crate::runtime::Failure;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::limits;
 use crate::runtime::claims::{self, Claim};
+use crate::runtime::hands::InHand;
 use crate::runtime::liveness::Dead;
 use crate::runtime::run::{Run, is_lost_for_good};
 use crate::runtime::worker::{Generation, Shared};
-use crate::store::{Cursor, Precondition, StoreError};
-use crate::tasks::{Fence, Task, TaskError, TaskRef, Transition, WorkerId};
+use crate::runtime::{Failure, Policy};
+use crate::store::{Cursor, StoreError};
+use crate::tasks::{Fence, Phase, Task, TaskError, TaskRef, Transition, WorkerId};
 
 /// What became of a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {
     /// It is settled, and can be forgotten.
     Settled,
-    /// It is for another worker: this one has not got the tool, or cannot read the task.
+    /// Its task is in this worker's care now.
+    Adopted,
+    /// It is for another worker, or for later: this one has not got the tool or the room, or
+    /// cannot read the task.
     Kept,
 }
 
-/// Adopts, fails or drops every task of a dead worker. Each step is conditional on what it found,
-/// so a worker that was only slow, or a second heir, does no harm.
+/// The claims of one identity, and the worker that settles them. Each step is conditional on what
+/// it found, so a worker that was only slow, or a second heir, does no harm.
+pub(super) struct Estate<'a> {
+    pub(super) shared: &'a Arc<Shared>,
+    pub(super) heir: &'a Arc<Generation>,
+    pub(super) former: &'a WorkerId,
+    /// The identity is, or was, this process's own.
+    pub(super) own: bool,
+}
+
+/// Adopts, fails or drops every task of a dead worker; [`Fate::Kept`] if some had to be left.
 pub(super) async fn take_over(
     shared: &Arc<Shared>,
-    generation: &Arc<Generation>,
+    heir: &Arc<Generation>,
     mut dead: Dead,
-) -> Result<(), StoreError> {
+) -> Result<Fate, StoreError> {
     let backend = &**shared.tasks.backend();
+    let former = dead.worker.clone();
+    let estate = Estate { shared, heir, former: &former, own: false };
     let mut kept = false;
     let mut after = None;
     loop {
         // Once a page: the inheritance is a heartbeat too, and lapses if this worker dies.
         if !dead.inherit(backend).await? {
-            return Ok(());
+            return Ok(Fate::Settled);
         }
-        let (next, some_kept) = settle_page(shared, generation, &dead.worker, after).await?;
+        let (next, some_kept) = estate.settle_page(after).await?;
         kept |= some_kept;
         after = next;
         if after.is_none() {
             break;
         }
     }
-    if !kept {
-        dead.bury(backend).await?;
+    if kept {
+        return Ok(Fate::Kept);
     }
-    Ok(())
+    dead.bury(backend).await?;
+    Ok(Fate::Settled)
 }
 
-/// Settles what this process still holds under an identity that it has lost.
-pub(super) async fn reclaim(
-    shared: &Arc<Shared>,
-    generation: &Arc<Generation>,
-    former: &WorkerId,
-) -> Result<(), StoreError> {
-    let mut after = None;
-    loop {
-        (after, _) = settle_page(shared, generation, former, after).await?;
-        if after.is_none() {
-            return Ok(());
-        }
-    }
-}
-
-/// Settles a page of claims; tells where the next begins, and whether any claim was kept.
-async fn settle_page(
-    shared: &Arc<Shared>,
-    generation: &Arc<Generation>,
-    former: &WorkerId,
-    after: Option<Cursor>,
-) -> Result<(Option<Cursor>, bool), StoreError> {
-    let backend = &**shared.tasks.backend();
-    let page = claims::list(backend, former, after).await?;
-    let mut kept = false;
-    for (key, claim) in page.claims {
-        let fate = match claim {
-            Some(claim) => settle(shared, generation, former, claim).await?,
-            // Nobody can tell which task it was for.
-            None => Fate::Settled,
-        };
-        match fate {
-            Fate::Kept => kept = true,
-            Fate::Settled => {
-                backend.delete(&key, Precondition::Any).await?;
+impl Estate<'_> {
+    /// Settles every claim.
+    pub(super) async fn settle_all(&self) -> Result<(), StoreError> {
+        let mut after = None;
+        loop {
+            (after, _) = self.settle_page(after).await?;
+            if after.is_none() {
+                return Ok(());
             }
         }
     }
-    Ok((page.next, kept))
+
+    /// Settles a page of claims; tells where the next begins, and whether any claim was kept.
+    async fn settle_page(
+        &self,
+        after: Option<Cursor>,
+    ) -> Result<(Option<Cursor>, bool), StoreError> {
+        let backend = &**self.shared.tasks.backend();
+        let page = claims::list(backend, self.former, after).await?;
+        let mut kept = false;
+        for (key, claim) in page.claims {
+            let Some(claim) = claim else {
+                // Nobody can tell which task it was for.
+                backend.delete(&key, crate::store::Precondition::Any).await?;
+                continue;
+            };
+            let in_hand = if self.is_current() {
+                // What is in hand is as it should be.
+                let Some(in_hand) = self.shared.hands.try_take(&claim) else { continue };
+                in_hand
+            } else {
+                self.shared.hands.take(&claim).await
+            };
+            kept |= self.settle(claim, in_hand, None).await? == Fate::Kept;
+        }
+        Ok((page.next, kept))
+    }
+
+    /// Settles one claim, and deletes it unless it is still of use.
+    pub(super) async fn settle(
+        &self,
+        claim: Claim,
+        in_hand: InHand,
+        place: Option<OwnedSemaphorePermit>,
+    ) -> Result<Fate, StoreError> {
+        let backend = &**self.shared.tasks.backend();
+        let (fate, _in_hand) = self.decide(&claim, in_hand, place).await?;
+        let obsolete = match fate {
+            Fate::Settled => true,
+            Fate::Adopted => !self.is_current(),
+            Fate::Kept => false,
+        };
+        if obsolete {
+            claims::remove(backend, self.former, &claim.id).await?;
+        }
+        Ok(fate)
+    }
+
+    /// Decides on one claim. What is in hand goes to the run, or comes back.
+    async fn decide(
+        &self,
+        claim: &Claim,
+        in_hand: InHand,
+        place: Option<OwnedSemaphorePermit>,
+    ) -> Result<(Fate, Option<InHand>), StoreError> {
+        let shared = self.shared;
+        let task = match shared.tasks.get(&claim.owner, &claim.id).await {
+            Ok(task) => task,
+            Err(TaskError::NotFound) => return Ok((Fate::Settled, Some(in_hand))),
+            Err(TaskError::Store(error)) => return Err(error),
+            Err(error) => {
+                tracing::warn!(task = %claim.id, %error, "left for a worker that can read it");
+                return Ok((Fate::Kept, Some(in_hand)));
+            }
+        };
+        if task.status.is_terminal() || task.worker.as_ref() != Some(self.former) {
+            return Ok((Fate::Settled, Some(in_hand)));
+        }
+        let Some(policy) = shared.handler.policy(&task.call.tool) else {
+            return Ok((Fate::Kept, Some(in_hand)));
+        };
+        if let Some(reason) = hopeless(&task) {
+            let Failure { error, message, .. } = Failure::of_worker(reason);
+            let failed = self.change(&task, Transition::Fail { error, message }).await;
+            return Ok((settled(failed)?, Some(in_hand)));
+        }
+        let Some(place) = self.place(place).await else {
+            return Ok((Fate::Kept, Some(in_hand)));
+        };
+        self.adopt(claim, task, policy, place, in_hand).await
+    }
+
+    async fn adopt(
+        &self,
+        claim: &Claim,
+        task: Task,
+        policy: Policy,
+        place: OwnedSemaphorePermit,
+        in_hand: InHand,
+    ) -> Result<(Fate, Option<InHand>), StoreError> {
+        let (shared, worker) = (self.shared, self.heir.worker.clone());
+        let backend = &**shared.tasks.backend();
+        if !self.is_current() {
+            claims::put(backend, &worker, claim, task.expires_at()).await?;
+        }
+        let from = Fence { worker: self.former.clone(), attempt: task.attempt };
+        match self.change(&task, Transition::Adopt { worker: worker.clone(), from }).await {
+            Ok(task) => {
+                tracing::info!(task = %task.id, from = self.former.as_str(), "adopted");
+                let (shared, generation) = (Arc::clone(shared), Arc::clone(self.heir));
+                let runs = shared.runs.clone();
+                runs.spawn(Run { shared, generation, policy, task, place, in_hand }.drive(None));
+                Ok((Fate::Adopted, None))
+            }
+            Err(TaskError::Store(error)) => {
+                // It may have been adopted all the same: the new claim has to stay.
+                shared.unsettled.notify_one();
+                Err(error)
+            }
+            Err(error) => {
+                if !self.is_current() {
+                    claims::remove(backend, &worker, &claim.id).await?;
+                }
+                Ok((settled(Err(error))?, Some(in_hand)))
+            }
+        }
+    }
+
+    /// Room for one more task. What was this process's before is waited for, since nobody else
+    /// may come to look; what is a dead worker's can be left for another heir.
+    async fn place(&self, given: Option<OwnedSemaphorePermit>) -> Option<OwnedSemaphorePermit> {
+        let capacity = Arc::clone(&self.shared.capacity);
+        match given {
+            Some(place) => Some(place),
+            None if self.own => capacity.acquire_owned().await.ok(),
+            None => capacity.try_acquire_owned().ok(),
+        }
+    }
+
+    async fn change(&self, task: &Task, transition: Transition) -> Result<Task, TaskError> {
+        let reference = TaskRef::new(task.owner.clone(), task.id.clone())
+            .fenced(self.former.clone(), task.attempt);
+        self.shared.tasks.change(&reference, &transition).await
+    }
+
+    /// True when a worker looks after its own claims, of which the adopted ones stay.
+    fn is_current(&self) -> bool {
+        *self.former == self.heir.worker
+    }
 }
 
-pub(super) async fn settle(
-    shared: &Arc<Shared>,
-    generation: &Arc<Generation>,
-    dead: &WorkerId,
-    claim: Claim,
-) -> Result<Fate, StoreError> {
-    let task = match shared.tasks.get(&claim.owner, &claim.id).await {
-        Ok(task) => task,
-        Err(TaskError::NotFound) => return Ok(Fate::Settled),
-        Err(TaskError::Store(error)) => return Err(error),
-        Err(error) => {
-            tracing::warn!(task = %claim.id, %error, "left for a worker that can read it");
-            return Ok(Fate::Kept);
-        }
-    };
-    if task.status.is_terminal() || task.worker.as_ref() != Some(dead) {
-        return Ok(Fate::Settled);
-    }
-    let Some(policy) = shared.handler.policy(&task.call.tool) else { return Ok(Fate::Kept) };
-    let from = Fence { worker: dead.clone(), attempt: task.attempt };
-    if is_lost_for_good(&task) {
-        let Failure { error, message, .. } = Failure::of_worker(
+/// Why a task must not be started again, if so.
+fn hopeless(task: &Task) -> Option<&'static str> {
+    if is_lost_for_good(task) {
+        return Some(
             "the server stopped while the tool was running, and the tool may not run twice",
         );
-        return settled(change(shared, &task, &from, Transition::Fail { error, message }).await);
     }
-    let Ok(place) = Arc::clone(&shared.capacity).acquire_owned().await else {
-        return Ok(Fate::Kept);
-    };
-    let worker = generation.worker.clone();
-    let backend = &**shared.tasks.backend();
-    claims::put(backend, &worker, &claim, task.expires_at()).await?;
-    let adopt = Transition::Adopt { worker, from: from.clone() };
-    match change(shared, &task, &from, adopt).await {
-        Ok(task) => {
-            tracing::info!(task = %task.id, from = dead.as_str(), "adopted");
-            let (shared, generation) = (Arc::clone(shared), Arc::clone(generation));
-            let runs = shared.runs.clone();
-            runs.spawn(Run { shared, generation, policy, task, place }.drive(None));
-            Ok(Fate::Settled)
-        }
-        Err(error) => {
-            claims::remove(backend, &generation.worker, &claim.id).await?;
-            settled(Err(error))
-        }
-    }
-}
-
-async fn change(
-    shared: &Shared,
-    task: &Task,
-    from: &Fence,
-    transition: Transition,
-) -> Result<Task, TaskError> {
-    let reference =
-        TaskRef::new(task.owner.clone(), task.id.clone()).fenced(from.worker.clone(), from.attempt);
-    shared.tasks.change(&reference, &transition).await
+    // A call that takes every server down with it does not go round for ever.
+    (task.phase == Phase::Running && task.attempt >= limits::ATTEMPTS)
+        .then_some("the tool was started as often as allowed, and the server stopped each time")
 }
 
 /// Whoever was faster has settled it; only the store's trouble leaves it open.

@@ -3,19 +3,18 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::clock::Timestamp;
 use crate::owner::Owner;
-use crate::runtime::claims::{self, Claim};
+use crate::runtime::Handler;
+use crate::runtime::hands::Hands;
 use crate::runtime::keeper::keep;
 use crate::runtime::liveness::Heartbeat;
-use crate::runtime::run::Run;
-use crate::runtime::takeover::settle;
-use crate::runtime::{Handler, Policy};
-use crate::tasks::{Custody, NewTask, Task, TaskError, TaskStore, WorkerId};
+use crate::runtime::submit::submit;
+use crate::tasks::{NewTask, Task, TaskError, TaskStore, WorkerId};
 
 /// The bounds and times of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +24,7 @@ pub struct WorkerOptions {
     /// Tasks in the worker's care: running, queued, and waiting for input.
     pub capacity: usize,
     /// After this long without a heartbeat a worker counts as dead. It beats four times as often.
+    /// It must be the same for all workers on a store: each relies on how long the others wait.
     pub heartbeat_timeout_ms: u64,
     /// How long a cancelled handler may take to return before it is dropped.
     pub cancel_grace_ms: u64,
@@ -65,8 +65,15 @@ pub(super) struct Shared {
     pub(super) closing: CancellationToken,
     /// Running handlers are to return.
     pub(super) stopping: CancellationToken,
+    /// The time for that is over: what the store does not take now is left to others.
+    pub(super) abandoned: CancellationToken,
     /// All runs have ended; what is left is for others.
     pub(super) released: CancellationToken,
+    pub(super) hands: Arc<Hands>,
+    /// Identities of this process whose claims want looking after, besides the present one.
+    pub(super) formers: Mutex<Vec<WorkerId>>,
+    /// There may be claims of ours for tasks that nobody has in hand.
+    pub(super) unsettled: Notify,
     pub(super) generation: Mutex<Arc<Generation>>,
 }
 
@@ -90,7 +97,7 @@ impl Generation {
     }
 
     /// Waits for a beat sent from now on to land. False if the identity is lost instead.
-    async fn outlives(&self, now: Timestamp) -> bool {
+    pub(super) async fn outlives(&self, now: Timestamp) -> bool {
         let mut beats = self.last_beat.subscribe();
         tokio::select! {
             () = self.lost.cancelled() => false,
@@ -120,7 +127,11 @@ impl Worker {
             runs: TaskTracker::new(),
             closing: CancellationToken::new(),
             stopping: CancellationToken::new(),
+            abandoned: CancellationToken::new(),
             released: CancellationToken::new(),
+            hands: Arc::default(),
+            formers: Mutex::default(),
+            unsettled: Notify::new(),
             generation: Mutex::new(generation),
         });
         let keeper = tokio::spawn(keep(Arc::clone(&shared), heartbeat));
@@ -129,66 +140,19 @@ impl Worker {
     }
 
     /// Creates a task and runs it. When this returns, the task is durable, any process can read
-    /// it, and should this one die it is finished by another. The tool's [`Policy`] decides
+    /// it, and should this one die it is finished by another. The tool's [`Policy`](crate::runtime::Policy) decides
     /// whether it may run again, whatever `new` says.
     ///
     /// # Errors
     /// As [`TaskStore::create`]; [`TaskError::QueueFull`], [`TaskError::ShuttingDown`];
     /// [`TaskError::Invalid`] for a tool that the handler has not got.
-    pub async fn submit(&self, owner: &Owner, mut new: NewTask) -> Result<Task, TaskError> {
+    pub async fn submit(&self, owner: &Owner, new: NewTask) -> Result<Task, TaskError> {
         let shared = &self.0.shared;
-        if shared.closing.is_cancelled() {
-            return Err(TaskError::ShuttingDown);
-        }
-        let policy = self.policy(&new)?;
-        new.rerun = policy.rerun;
-        let place = Arc::clone(&shared.capacity)
-            .try_acquire_owned()
-            .map_err(|_| TaskError::QueueFull { limit: shared.options.capacity })?;
-        let generation = shared.generation();
-        let id = TaskStore::id_for(owner, &new)?;
-        // The claim comes first: a task without one would be lost with this process, a claim
-        // without a task harms nobody.
-        let claim = Claim { owner: owner.clone(), id: id.clone() };
-        let ttl_ms = shared.tasks.limits().ttl_ms(new.ttl_ms);
-        let expires_at = shared.tasks.clock().now().plus_millis(ttl_ms);
-        let backend = &**shared.tasks.backend();
-        claims::put(backend, &generation.worker, &claim, Some(expires_at)).await?;
-        let slot = Arc::clone(&shared.slots).try_acquire_owned().ok();
-        let custody = Custody { worker: Some(generation.worker.clone()), started: slot.is_some() };
-        let (task, is_new) = shared.tasks.create_for(owner, id, new, custody).await?;
-        if is_new && self.still_ours(&generation, &claim).await? {
-            let run =
-                Run { shared: Arc::clone(shared), generation, policy, task: task.clone(), place };
-            shared.runs.spawn(run.drive(slot));
-        }
-        Ok(task)
-    }
-
-    /// Whether a task that was just created is in this worker's care. If the process stood still
-    /// for so long that others may have taken it for dead, an heir may have looked for the task
-    /// before it was there: then it is adopted here under the new identity.
-    async fn still_ours(&self, generation: &Generation, claim: &Claim) -> Result<bool, TaskError> {
-        let shared = &self.0.shared;
-        let now = shared.tasks.clock().now();
-        let silence_ms = now.millis_since(*generation.last_beat.borrow());
-        if silence_ms < shared.options.heartbeat_timeout_ms || generation.outlives(now).await {
-            return Ok(true);
-        }
-        let mut successor = shared.generation();
-        while successor.worker == generation.worker {
-            shared.tasks.clock().back_off_long(0).await;
-            successor = shared.generation();
-        }
-        settle(shared, &successor, &generation.worker, claim.clone()).await?;
-        Ok(false)
-    }
-
-    fn policy(&self, new: &NewTask) -> Result<Policy, TaskError> {
-        self.0.shared.handler.policy(&new.call.tool).ok_or_else(|| TaskError::Invalid {
-            what: "tool",
-            reason: "this server does not have it".into(),
-        })
+        // On its own, so that a caller who goes away half-way leaves nothing half-done; and among
+        // the runs, so that a shutdown waits for it.
+        let submission = submit(Arc::clone(shared), owner.clone(), new);
+        // It fails only if the runtime goes down.
+        shared.runs.spawn(submission).await.unwrap_or(Err(TaskError::ShuttingDown))
     }
 
     /// The tasks that this worker works on.
@@ -213,7 +177,14 @@ impl Worker {
             () = shared.runs.wait() => {}
             () = shared.tasks.clock().sleep_millis(drain_ms) => {
                 shared.stopping.cancel();
-                shared.runs.wait().await;
+                let last_ms = shared.options.cancel_grace_ms.saturating_mul(2);
+                tokio::select! {
+                    () = shared.runs.wait() => {}
+                    () = shared.tasks.clock().sleep_millis(last_ms) => {
+                        shared.abandoned.cancel();
+                        shared.runs.wait().await;
+                    }
+                }
             }
         }
         let keeper = self.0.keeper.lock().take();
@@ -228,11 +199,23 @@ impl Shared {
     pub(super) fn generation(&self) -> Arc<Generation> {
         Arc::clone(&self.generation.lock())
     }
+
+    /// Has the keeper settle what `worker`, an identity of this process, claims and nobody here
+    /// has in hand.
+    pub(super) fn look_after(&self, worker: WorkerId) {
+        let mut formers = self.formers.lock();
+        if worker != self.generation().worker && !formers.contains(&worker) {
+            formers.push(worker);
+        }
+        drop(formers);
+        self.unsettled.notify_one();
+    }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
         self.shared.closing.cancel();
+        self.shared.abandoned.cancel();
         self.shared.generation().lost.cancel();
     }
 }

@@ -90,6 +90,12 @@ impl StoreError {
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Unavailable { .. })
     }
+
+    /// True when the write may have happened all the same.
+    #[must_use]
+    pub fn is_in_doubt(&self) -> bool {
+        matches!(self, Self::OutcomeUnknown(_))
+    }
 }
 
 fn describe(current: Option<&Current>) -> String {

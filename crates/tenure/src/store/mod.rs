@@ -13,11 +13,15 @@ mod key;
 mod memory;
 mod page;
 mod record;
+#[cfg(feature = "redis")]
+mod redis;
 
 use std::fmt::Debug;
 
 use async_trait::async_trait;
 
+#[cfg(feature = "redis")]
+pub use self::redis::{RedisBackend, RedisOptions};
 pub use change::{Change, ChangeKind, Revision, Watch, WatchEvent, WatchFrom};
 pub use error::{Cause, StoreError};
 #[cfg(feature = "file")]

@@ -183,7 +183,7 @@ impl Follower {
             let sign = *self.sign.borrow_and_update();
             if sign == Sign::Ended && self.resubscribe().await.is_err() {
                 self.tasks.clock().back_off_long(round).await;
-                round += 1;
+                round = round.saturating_add(1);
                 continue;
             }
             match self.tasks.read(&self.owner, &self.id).await {
@@ -197,9 +197,9 @@ impl Follower {
                     self.last = Some((record.token, task.clone()));
                     return Some((Ok(task), self));
                 }
-                Err(error) if error.is_retryable() => {
+                Err(error) if is_trouble(&error) => {
                     self.tasks.clock().back_off_long(round).await;
-                    round += 1;
+                    round = round.saturating_add(1);
                 }
                 Err(error) => {
                     self.over = true;
@@ -231,6 +231,11 @@ impl Follower {
         (self.feed, self.sign) = subscribe(&self.feeds, &self.owner, &self.id).await?;
         Ok(())
     }
+}
+
+/// Trouble of the store, which says nothing about the task.
+fn is_trouble(error: &TaskError) -> bool {
+    matches!(error, TaskError::Store(error) if !matches!(error, StoreError::Damaged { .. }))
 }
 
 impl Drop for Follower {

@@ -49,10 +49,11 @@ impl Default for TaskLimits {
 }
 
 impl TaskLimits {
-    /// The time to live that a task gets for this wish.
+    /// The time to live that a task gets for this wish. It is never 0: a task that is gone before
+    /// anybody can see it is nobody's wish.
     #[must_use]
     pub fn ttl_ms(&self, wish: Option<u64>) -> u64 {
-        wish.unwrap_or(self.default_ttl_ms).min(self.max_ttl_ms)
+        wish.unwrap_or(self.default_ttl_ms).min(self.max_ttl_ms).max(1)
     }
 
     /// Holds a whole task against the bounds.

@@ -141,3 +141,217 @@ fn merge(variables: &mut Map<String, Value>, changes: &Map<String, Value>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::owner::Owner;
+    use crate::tasks::{Call, Rerun};
+
+    const STATUSES: [Status; 5] = [
+        Status::Working,
+        Status::InputRequired,
+        Status::Completed,
+        Status::Failed,
+        Status::Cancelled,
+    ];
+
+    fn at(millis: u64) -> Timestamp {
+        Timestamp::from_millis(millis)
+    }
+
+    fn fence(worker: &str, attempt: u32) -> Fence {
+        Fence { worker: worker.into(), attempt }
+    }
+
+    fn one(key: &str, value: Value) -> Map<String, Value> {
+        Map::from_iter([(key.to_owned(), value)])
+    }
+
+    /// A task of worker `w` in attempt 1 that was changed at 100 and, if it waits, asked for `a`.
+    fn task(status: Status) -> Task {
+        let mut task = Task {
+            id: "t".into(),
+            version: 1,
+            owner: Owner::local(),
+            status,
+            status_message: Some("before".into()),
+            created_at: at(50),
+            updated_at: at(100),
+            ttl_ms: Some(1_000),
+            poll_interval_ms: None,
+            call: Call::new("tool", Map::new()),
+            rerun: Rerun::Never,
+            phase: Phase::Running,
+            attempt: 1,
+            worker: Some("w".into()),
+            variables: one("kept", json!(1)),
+            inputs: Default::default(),
+            outcome: None,
+        };
+        match status {
+            Status::InputRequired => ask(&mut task, &one("a", json!("?"))),
+            Status::Completed => task.outcome = Some(Outcome::Result(json!("result"))),
+            Status::Failed => task.outcome = Some(Outcome::Error(json!("error"))),
+            Status::Working | Status::Cancelled => {}
+        }
+        task
+    }
+
+    /// Every transition with what it makes of a working and of a waiting task.
+    fn table() -> Vec<(Transition, Status, Status)> {
+        use Status::{Cancelled, Completed, Failed, InputRequired, Working};
+        let message = || Some("word".to_owned());
+        vec![
+            (Transition::Adopt { worker: "x".into(), from: fence("w", 1) }, Working, InputRequired),
+            (Transition::Start { from: fence("w", 1) }, Working, InputRequired),
+            (Transition::Progress { message: message() }, Working, InputRequired),
+            (Transition::SetVariables { changes: one("v", json!(2)) }, Working, InputRequired),
+            (
+                Transition::RequestInputs { requests: one("b", json!("?")) },
+                InputRequired,
+                InputRequired,
+            ),
+            (
+                Transition::Park { requests: one("b", json!("?")), variables: Map::new() },
+                InputRequired,
+                InputRequired,
+            ),
+            (Transition::DeliverInputs { responses: one("a", json!("!")) }, Working, Working),
+            (Transition::DeliverInputs { responses: one("z", json!("!")) }, Working, InputRequired),
+            (Transition::Requeue { message: message() }, Working, InputRequired),
+            (Transition::Complete { result: json!("new") }, Completed, Completed),
+            (Transition::Fail { error: json!("new"), message: message() }, Failed, Failed),
+            (Transition::Cancel { message: message() }, Cancelled, Cancelled),
+        ]
+    }
+
+    #[test]
+    fn every_transition_does_in_every_state_what_the_table_says() {
+        for (transition, from_working, from_waiting) in table() {
+            for status in STATUSES {
+                let before = task(status);
+                let mut after = before.clone();
+                let applied = apply(&mut after, &transition, at(200));
+                let expected = match status {
+                    Status::Working => from_working,
+                    Status::InputRequired => from_waiting,
+                    frozen => {
+                        let refused = matches!(applied, Err(TaskError::Finished { status }) if status == frozen);
+                        assert!(refused, "{status}, {transition:?}: {applied:?}");
+                        assert_eq!(after, before, "{status}, {transition:?}");
+                        continue;
+                    }
+                };
+                assert_eq!(after.status, expected, "{status}, {transition:?}");
+                assert_eq!(applied.unwrap(), after != before, "{status}, {transition:?}");
+                let updated_at = if after == before { at(100) } else { at(200) };
+                assert_eq!(after.updated_at, updated_at, "{status}, {transition:?}");
+                assert_eq!(
+                    after.outcome.is_some(),
+                    matches!(expected, Status::Completed | Status::Failed)
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_transition_that_moves_the_fence_needs_the_one_before() {
+        for wrong in [fence("w", 0), fence("w", 2), fence("x", 1)] {
+            for transition in [
+                Transition::Adopt { worker: "x".into(), from: wrong.clone() },
+                Transition::Start { from: wrong.clone() },
+            ] {
+                let refused = apply(&mut task(Status::Working), &transition, at(200));
+                assert!(
+                    matches!(refused, Err(TaskError::Superseded { attempt: 1 })),
+                    "{refused:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn an_adopted_task_is_queued_unless_it_is_parked() {
+        for (phase, expected) in [
+            (Phase::Running, Phase::Queued),
+            (Phase::Queued, Phase::Queued),
+            (Phase::Parked, Phase::Parked),
+        ] {
+            let mut task = Task { phase, ..task(Status::Working) };
+            let adopt = Transition::Adopt { worker: "x".into(), from: fence("w", 1) };
+            apply(&mut task, &adopt, at(200)).unwrap();
+            assert_eq!((task.phase, task.attempt), (expected, 1));
+            assert_eq!(task.worker, Some("x".into()));
+        }
+    }
+
+    #[test]
+    fn a_start_counts_an_attempt_and_never_wraps() {
+        for (attempt, next) in [(0, 1), (1, 2), (u32::MAX, u32::MAX)] {
+            let mut task = Task { attempt, phase: Phase::Queued, ..task(Status::Working) };
+            apply(&mut task, &Transition::Start { from: fence("w", attempt) }, at(200)).unwrap();
+            assert_eq!((task.attempt, task.phase), (next, Phase::Running));
+        }
+    }
+
+    #[test]
+    fn a_key_keeps_its_first_request_and_its_first_answer() {
+        let mut task = task(Status::InputRequired);
+        let ask = |value| Transition::RequestInputs { requests: one("a", value) };
+        let answer = |value| Transition::DeliverInputs { responses: one("a", value) };
+        assert!(!apply(&mut task, &ask(json!("other")), at(200)).unwrap());
+        assert!(apply(&mut task, &answer(json!(1)), at(200)).unwrap());
+        assert!(!apply(&mut task, &answer(json!(2)), at(200)).unwrap());
+        assert!(!apply(&mut task, &ask(json!("again")), at(200)).unwrap());
+        let kept = Input { request: json!("?"), response: Some(json!(1)) };
+        assert_eq!(task.inputs["a"], kept);
+        assert_eq!(task.status, Status::Working);
+    }
+
+    #[test]
+    fn a_task_works_on_once_the_last_of_its_questions_is_answered() {
+        let mut task = task(Status::InputRequired);
+        apply(&mut task, &Transition::RequestInputs { requests: one("b", json!("?")) }, at(200))
+            .unwrap();
+        apply(&mut task, &Transition::DeliverInputs { responses: one("a", json!(1)) }, at(200))
+            .unwrap();
+        assert_eq!(task.status, Status::InputRequired);
+        apply(&mut task, &Transition::DeliverInputs { responses: one("b", Value::Null) }, at(200))
+            .unwrap();
+        assert_eq!(task.status, Status::Working, "null is an answer");
+    }
+
+    #[test]
+    fn a_null_deletes_a_variable_and_what_is_not_named_stays() {
+        let mut task = task(Status::Working);
+        let set = |changes| Transition::SetVariables { changes };
+        apply(&mut task, &set(one("v", json!({"deep": null}))), at(200)).unwrap();
+        assert_eq!(task.variables["v"], json!({"deep": null}));
+        apply(&mut task, &set(one("v", Value::Null)), at(200)).unwrap();
+        assert_eq!(task.variables, one("kept", json!(1)));
+        assert!(!apply(&mut task, &set(one("unknown", Value::Null)), at(300)).unwrap());
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_does_not_make_a_task_older() {
+        let mut task = task(Status::Working);
+        assert!(apply(&mut task, &Transition::Progress { message: None }, at(10)).unwrap());
+        assert_eq!(task.updated_at, at(100));
+    }
+
+    #[test]
+    fn an_end_without_a_word_keeps_the_last_one() {
+        for end in [
+            Transition::Complete { result: json!(1) },
+            Transition::Fail { error: json!(1), message: None },
+            Transition::Cancel { message: None },
+        ] {
+            let mut task = task(Status::Working);
+            apply(&mut task, &end, at(200)).unwrap();
+            assert_eq!(task.status_message.as_deref(), Some("before"));
+        }
+    }
+}

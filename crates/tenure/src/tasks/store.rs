@@ -11,6 +11,7 @@ use crate::owner::Owner;
 use crate::store::{
     Cursor, Key, PageRequest, Partition, Precondition, Record, StorageBackend, StoreError, Write,
 };
+use crate::tasks::doubt::{DOUBTFUL_ROUNDS, Doubt};
 use crate::tasks::follow::{Feeds, follow};
 use crate::tasks::state::{Transition, apply};
 use crate::tasks::watch::{TaskEvent, watch};
@@ -121,19 +122,41 @@ impl TaskStore {
         self.limits.check(&task)?;
         let key = key(owner, &task.id)?;
         let write = self.write_of(&task)?;
-        match self.backend.put_if_version(&key, write, Precondition::Absent).await {
-            Ok(_) => Ok((task, true)),
-            Err(StoreError::PartitionFull { limit }) => Err(TaskError::QuotaExceeded { limit }),
-            Err(StoreError::VersionConflict { .. }) if repeatable => {
-                let existing = self.get(owner, &task.id).await?;
-                if existing.call == task.call {
-                    Ok((existing, false))
-                } else {
-                    Err(TaskError::IdempotencyMismatch)
+        let mut in_doubt = false;
+        for round in 0..DOUBTFUL_ROUNDS {
+            match self.backend.put_if_version(&key, write.clone(), Precondition::Absent).await {
+                Ok(_) => return Ok((task, true)),
+                Err(StoreError::PartitionFull { limit }) => {
+                    return Err(TaskError::QuotaExceeded { limit });
                 }
+                Err(StoreError::VersionConflict { .. }) if repeatable || in_doubt => {
+                    let existing = match self.get(owner, &task.id).await {
+                        Err(TaskError::Store(error)) if in_doubt && error.is_retryable() => {
+                            self.clock.back_off_long(round).await;
+                            continue;
+                        }
+                        read => read?,
+                    };
+                    let ours = in_doubt
+                        && existing.created_at == task.created_at
+                        && existing.worker == task.worker;
+                    return if existing.call == task.call {
+                        Ok((existing, ours))
+                    } else {
+                        Err(TaskError::IdempotencyMismatch)
+                    };
+                }
+                Err(error) if error.is_in_doubt() || (in_doubt && error.is_retryable()) => {
+                    in_doubt = true;
+                    self.clock.back_off_long(round).await;
+                }
+                Err(error) if in_doubt => {
+                    return Err(StoreError::OutcomeUnknown(Some(error.into())).into());
+                }
+                Err(error) => return Err(error.into()),
             }
-            Err(error) => Err(error.into()),
         }
+        Err(StoreError::OutcomeUnknown(None).into())
     }
 
     fn initial(&self, owner: &Owner, id: TaskId, new: NewTask, custody: Custody) -> Task {
@@ -315,12 +338,23 @@ impl TaskStore {
         task: &TaskRef,
         transition: &Transition,
     ) -> Result<Task, TaskError> {
+        let mut doubt = Doubt::default();
         for round in 0..MAX_ROUNDS {
-            let (mut current, record) = self.read(&task.owner, &task.id).await?;
+            let (mut current, record) = match self.read(&task.owner, &task.id).await {
+                Err(TaskError::Store(error)) if doubt.outlasts(&error) => {
+                    self.clock.back_off_long(doubt.rounds).await;
+                    continue;
+                }
+                read => read?,
+            };
+            if doubt.is_settled_by(&current) {
+                return Ok(current);
+            }
             let fenced_off = task.fence.as_ref().is_some_and(|fence| !fence.admits(&current));
             if fenced_off && !current.status.is_terminal() {
                 return Err(TaskError::Superseded { attempt: current.attempt });
             }
+            let before = (current.worker.clone(), current.attempt);
             if !apply(&mut current, transition, self.clock.now())? {
                 return Ok(current);
             }
@@ -338,6 +372,17 @@ impl TaskStore {
                     return Err(TaskError::NotFound);
                 }
                 Err(StoreError::VersionConflict { .. }) => self.clock.back_off(round).await,
+                Err(error) if doubt.outlasts(&error) => {
+                    self.clock.back_off_long(doubt.rounds).await;
+                }
+                Err(error) if error.is_in_doubt() => {
+                    current.version = record.token.version() + 1;
+                    doubt.arises(current, &before);
+                    if doubt.rounds >= DOUBTFUL_ROUNDS {
+                        return Err(error.into());
+                    }
+                    self.clock.back_off_long(doubt.rounds).await;
+                }
                 Err(error) => return Err(error.into()),
             }
         }

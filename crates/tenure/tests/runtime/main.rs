@@ -1,6 +1,10 @@
 //! Execution that survives: one process, several workers, a clock that the test owns.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod exploration;
+mod faults;
+mod trouble;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 

@@ -1,0 +1,179 @@
+//! The storage contract in memory: our backend beside that of pmcp-tasks.
+//!
+//! Both contenders get the value as a borrowed slice and copy it once: pmcp-tasks inside its `put`,
+//! ours in making the `Bytes` that our `put` takes over. Both keys are made beforehand.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use pmcp_tasks::store::backend::StorageBackend as _;
+use tenure::clock::Clock;
+use tenure::store::{InMemoryBackend, Key, Partition, Precondition, StorageBackend as _, Write};
+
+use crate::measure::{Effort, alternate, concurrent};
+use crate::table::{self, Figure, Row, Target};
+
+const PEER: &str = "pmcp-tasks";
+const VALUE: [u8; 1_024] = [7; 1_024];
+const OWNERS: usize = 64;
+const RECORDS: usize = 8_192;
+const CALLS: usize = 200_000;
+
+#[derive(Clone, Copy)]
+enum Operation {
+    Get,
+    Put,
+    PutIfVersion,
+}
+
+/// Measures, and prints the table.
+pub async fn run(effort: Effort) -> Result<()> {
+    let ours = Ours::filled().await?;
+    let theirs = Theirs::filled().await?;
+    let mut rows = Vec::new();
+    for (name, operation) in [
+        ("get", Operation::Get),
+        ("put", Operation::Put),
+        ("put_if_version", Operation::PutIfVersion),
+    ] {
+        for callers in [1, 8, 64] {
+            let calls = effort.calls(CALLS) / callers;
+            let (us, them) = alternate(
+                effort,
+                || ours.run(operation, callers, calls),
+                || theirs.run(operation, callers, calls),
+            )
+            .await?;
+            rows.push(Row {
+                what: format!("{name}, {callers} callers"),
+                ours: Figure::Time(us),
+                theirs: Some((PEER, Figure::Time(them))),
+                target: Target::Ratio(1.0),
+            });
+        }
+    }
+    let note = format!(
+        "1 KB values, {RECORDS} records of {OWNERS} owners, all callers on the same two worker \
+         threads; time is wall time divided by the calls of all callers."
+    );
+    table::print("Memory", &rows, &[note]);
+    Ok(())
+}
+
+/// The records that a caller works on: its own, so that no precondition fails.
+fn share<T: Clone>(records: &[T], caller: usize, callers: usize) -> Vec<T> {
+    // A stride that is coprime to the number of records visits them out of order.
+    let order = (0..RECORDS).map(|index| index * 3_001 % RECORDS);
+    order.skip(caller).step_by(callers).filter_map(|index| records.get(index).cloned()).collect()
+}
+
+struct Ours {
+    store: Arc<InMemoryBackend>,
+    keys: Vec<Key>,
+}
+
+impl Ours {
+    async fn filled() -> Result<Self> {
+        let store = Arc::new(InMemoryBackend::new(Clock::system()));
+        let mut keys = Vec::with_capacity(RECORDS);
+        for record in 0..RECORDS {
+            let owner = format!("owner-{}", record % OWNERS);
+            let key = Partition::new(["tasks", &owner])?.key(format!("task-{record:032}"))?;
+            store.put(&key, Write::new(VALUE.to_vec())).await?;
+            keys.push(key);
+        }
+        Ok(Self { store, keys })
+    }
+
+    async fn run(&self, operation: Operation, callers: usize, calls: usize) -> Result<f64> {
+        let mut work = Vec::new();
+        for caller in 0..callers {
+            let mut records = Vec::new();
+            for key in share(&self.keys, caller, callers) {
+                let token = self.store.get(&key).await?.context("missing")?.token;
+                records.push((key, token));
+            }
+            work.push(records);
+        }
+        let work = std::cell::RefCell::new(work);
+        concurrent(callers, callers * calls, |caller| {
+            let store = Arc::clone(&self.store);
+            let mut records = std::mem::take(&mut work.borrow_mut()[caller]);
+            async move {
+                let size = records.len();
+                for call in 0..calls {
+                    let (key, token) = &mut records[call % size];
+                    match operation {
+                        Operation::Get => {
+                            std::hint::black_box(store.get(key).await?).context("missing")?;
+                        }
+                        Operation::Put => {
+                            store.put(key, Write::new(VALUE.to_vec())).await?;
+                        }
+                        Operation::PutIfVersion => {
+                            let write = Write::new(VALUE.to_vec());
+                            let precondition = Precondition::Matches(*token);
+                            *token = store.put_if_version(key, write, precondition).await?;
+                        }
+                    }
+                }
+                Ok(())
+            }
+        })
+        .await
+    }
+}
+
+struct Theirs {
+    store: Arc<pmcp_tasks::InMemoryBackend>,
+    keys: Vec<String>,
+}
+
+impl Theirs {
+    async fn filled() -> Result<Self> {
+        let store = Arc::new(pmcp_tasks::InMemoryBackend::new());
+        let mut keys = Vec::with_capacity(RECORDS);
+        for record in 0..RECORDS {
+            let key = format!("owner-{}:task-{record:032}", record % OWNERS);
+            store.put(&key, &VALUE).await?;
+            keys.push(key);
+        }
+        Ok(Self { store, keys })
+    }
+
+    async fn run(&self, operation: Operation, callers: usize, calls: usize) -> Result<f64> {
+        let mut work = Vec::new();
+        for caller in 0..callers {
+            let mut records = Vec::new();
+            for key in share(&self.keys, caller, callers) {
+                let version = self.store.get(&key).await?.version;
+                records.push((key, version));
+            }
+            work.push(records);
+        }
+        let work = std::cell::RefCell::new(work);
+        concurrent(callers, callers * calls, |caller| {
+            let store = Arc::clone(&self.store);
+            let mut records = std::mem::take(&mut work.borrow_mut()[caller]);
+            async move {
+                let size = records.len();
+                for call in 0..calls {
+                    let (key, version) = &mut records[call % size];
+                    match operation {
+                        Operation::Get => {
+                            std::hint::black_box(store.get(key).await?);
+                        }
+                        Operation::Put => {
+                            store.put(key, &VALUE).await?;
+                        }
+                        Operation::PutIfVersion => {
+                            *version = store.put_if_version(key, &VALUE, *version).await?;
+                        }
+                    }
+                }
+                Ok(())
+            }
+        })
+        .await
+    }
+}

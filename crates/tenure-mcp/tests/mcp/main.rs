@@ -1,0 +1,13 @@
+//! The protocol from the outside: requests go through the whole HTTP stack, in this process.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod bad_input;
+mod harness;
+mod isolation;
+mod legacy;
+mod listen;
+mod restart;
+mod sep_2663;
+mod stdio;
+mod tools;
+mod wrapper;

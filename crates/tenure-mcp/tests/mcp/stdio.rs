@@ -1,0 +1,86 @@
+//! The same server on a pair of pipes.
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, ReadHalf, WriteHalf};
+use tokio_util::sync::CancellationToken;
+
+use crate::harness::{Server, VERSION, soon};
+
+struct Pipe {
+    output: WriteHalf<DuplexStream>,
+    input: BufReader<ReadHalf<DuplexStream>>,
+}
+
+impl Pipe {
+    async fn write(&mut self, line: &str) {
+        self.output.write_all(format!("{line}\n").as_bytes()).await.unwrap();
+    }
+
+    async fn send(&mut self, id: u64, method: &str, mut params: Value) {
+        params["_meta"] = json!({
+            "io.modelcontextprotocol/protocolVersion": VERSION,
+            "io.modelcontextprotocol/clientInfo": { "name": "test", "version": "1" },
+            "io.modelcontextprotocol/clientCapabilities": {
+                "extensions": { "io.modelcontextprotocol/tasks": {} },
+            },
+        });
+        let message = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
+        self.write(&message.to_string()).await;
+    }
+
+    async fn read(&mut self) -> Value {
+        let mut line = String::new();
+        soon(self.input.read_line(&mut line)).await.unwrap();
+        serde_json::from_str(&line).unwrap()
+    }
+}
+
+fn serve(server: &Server) -> (Pipe, tokio::task::JoinHandle<std::io::Result<()>>) {
+    let (ours, theirs) = tokio::io::duplex(1 << 20);
+    let (input, output) = tokio::io::split(theirs);
+    let durable = server.durable.clone();
+    let serving = tokio::spawn(async move {
+        tenure_mcp::stdio::serve_on(&durable, input, output, CancellationToken::new()).await
+    });
+    let (input, output) = tokio::io::split(ours);
+    (Pipe { output, input: BufReader::new(input) }, serving)
+}
+
+#[tokio::test]
+async fn a_task_is_created_listened_to_and_read_over_pipes() {
+    let server = Server::new().await;
+    let (mut pipe, serving) = serve(&server);
+    pipe.send(1, "tools/call", json!({ "name": "wait", "arguments": {} })).await;
+    let created = pipe.read().await;
+    let id = created["result"]["taskId"].as_str().unwrap().to_owned();
+
+    pipe.send(2, "subscriptions/listen", json!({ "notifications": { "taskIds": [id] } })).await;
+    let acknowledged = pipe.read().await;
+    assert_eq!(acknowledged["params"]["notifications"], json!({ "taskIds": [id] }));
+    assert_eq!(pipe.read().await["params"]["status"], "working");
+    server.begun(1).await;
+    server.open_gate();
+    while pipe.read().await["params"]["status"] != "completed" {}
+    assert_eq!(pipe.read().await["id"], 2);
+
+    pipe.send(3, "tasks/get", json!({ "taskId": id })).await;
+    assert_eq!(pipe.read().await["result"]["status"], "completed");
+
+    pipe.output.shutdown().await.unwrap();
+    soon(serving).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn bad_lines_are_answered_and_the_next_one_is_read() {
+    let server = Server::new().await;
+    let (mut pipe, _serving) = serve(&server);
+    pipe.write("nonsense").await;
+    assert_eq!(pipe.read().await["error"]["code"], -32700);
+    pipe.write("").await;
+    pipe.write("{}").await;
+    assert_eq!(pipe.read().await["error"]["code"], -32600);
+    pipe.write(&"x".repeat(5 << 20)).await;
+    assert_eq!(pipe.read().await["error"]["code"], -32600);
+    pipe.send(1, "tools/call", json!({ "name": "echo", "arguments": {} })).await;
+    assert_eq!(pipe.read().await["result"]["content"][0]["text"], "{}");
+}

@@ -1,0 +1,153 @@
+//! The kill loop: a server under 32 clients is killed at random moments, again and again.
+//!
+//! `KILLS` says how often (4 if not given), `SEED` repeats the choices of an earlier run.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use serde_json::Value;
+use tenure::Owner;
+use tenure::clock::Clock;
+use tenure::store::PageRequest;
+use tenure::tasks::{Status, Task, TaskStore};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::audit::Evidence;
+use crate::client::{Client, get};
+use crate::clients::{Journal, Story, live};
+use crate::ledger;
+use crate::server::{Server, Settings};
+
+const CLIENTS: usize = 32;
+/// How long a server lives. Some do not live long enough to take over what the one before left.
+const LIFE_MS: std::ops::Range<u64> = 50..1_800;
+/// In this time after the last start every task has ended.
+const SETTLED: Duration = Duration::from_secs(15);
+
+fn variable(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap())
+}
+
+struct Outcome {
+    evidence: Evidence,
+    kills: u64,
+    settled_in: Duration,
+}
+
+/// Kills the server `kills` times, then lets the last one settle everything.
+async fn kill_loop(settings: &Settings, kills: u64, seed: u64) -> Outcome {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut server = Server::start(settings).await;
+    let (address, addresses) = watch::channel(Some(server.url.clone()));
+    let (journal, last) = (Journal::default(), CancellationToken::new());
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|name| live(name, seed, addresses.clone(), Arc::clone(&journal), last.clone()))
+        .map(tokio::spawn)
+        .collect();
+    let mut killed = 0;
+    for _ in 0..kills {
+        tokio::time::sleep(Duration::from_millis(rng.random_range(LIFE_MS))).await;
+        server.kill();
+        killed += 1;
+        address.send_replace(None);
+        server = Server::start(settings).await;
+        address.send_replace(Some(server.url.clone()));
+    }
+    let started = Instant::now();
+    last.cancel();
+    let clients = futures::future::join_all(clients);
+    // What has not ended by then shows in the evidence.
+    if let Ok(ended) = tokio::time::timeout(SETTLED, clients).await {
+        ended.into_iter().for_each(Result::unwrap);
+    }
+    let stored = settle(settings, started).await;
+    let settled_in = started.elapsed();
+    let stories = journal.lock().clone();
+    let told = ask_for_all(&server, &stories).await;
+    let ledger = ledger::read(&settings.ledger);
+    Outcome { evidence: Evidence { stories, told, stored, ledger }, kills: killed, settled_in }
+}
+
+/// The tasks in the store once none of them is at work, or when the time for that is over.
+async fn settle(settings: &Settings, started: Instant) -> BTreeMap<String, Task> {
+    let backend = tenure::open(&settings.store, Clock::system()).await.unwrap();
+    let tasks = TaskStore::new(backend, Clock::system());
+    loop {
+        let stored = list(&tasks).await;
+        let working = stored.values().any(|task| task.status == Status::Working);
+        if !working || started.elapsed() > SETTLED {
+            return stored;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn list(tasks: &TaskStore) -> BTreeMap<String, Task> {
+    let mut stored = BTreeMap::new();
+    let mut after = None;
+    loop {
+        let page = PageRequest { limit: None, after };
+        let page = tasks.list(&Owner::local(), page).await.unwrap();
+        let page_tasks = page.tasks.into_iter().map(Result::unwrap);
+        stored.extend(page_tasks.map(|task| (task.id.as_str().to_owned(), task)));
+        after = page.next;
+        if after.is_none() {
+            return stored;
+        }
+    }
+}
+
+/// What the server says of every task that a client knows of.
+async fn ask_for_all(server: &Server, stories: &[Story]) -> BTreeMap<String, Value> {
+    let client = Client::new();
+    let mut told = BTreeMap::new();
+    for id in stories.iter().filter_map(|story| story.ids.first()) {
+        if let Ok(task) = client.call(&server.url, get(id)).await {
+            told.insert(id.clone(), task);
+        }
+    }
+    told
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_kill_loses_what_was_acknowledged_or_runs_twice_what_may_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let kills = variable("KILLS").unwrap_or(4);
+    let seed = variable("SEED").unwrap_or_else(rand::random);
+    println!("seed {seed}");
+    let outcome = kill_loop(&Settings::on_file(folder.path()), kills, seed).await;
+    let figures = outcome.evidence.figures();
+    println!("{} kills; {figures}; settled in {:?}", outcome.kills, outcome.settled_in);
+    let violations = outcome.evidence.violations();
+    assert!(violations.is_empty(), "{} violations: {violations:#?}", violations.len());
+    assert_eq!(outcome.kills, kills);
+    assert!(outcome.settled_in < SETTLED);
+    // Each check had something to check.
+    assert!(figures.creates > CLIENTS && figures.inputs > 0 && figures.cancels > 0, "{figures}");
+    assert!(figures.completed > 0 && figures.failed > 0 && figures.retakes > 0, "{figures}");
+}
+
+/// The violations that a loop over a server with this fault finds.
+async fn violations_with(fault: impl FnOnce(&mut Settings)) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = Settings::on_file(folder.path());
+    fault(&mut settings);
+    let outcome = kill_loop(&settings, 3, 7).await;
+    outcome.evidence.violations().join("\n")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_check_notices_a_store_that_forgets() {
+    let found = violations_with(|settings| settings.store = "memory:".into()).await;
+    assert!(found.contains("an acknowledged create is lost"), "{found}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_check_notices_a_tool_that_runs_twice() {
+    let found = violations_with(|settings| settings.rerun_once = true).await;
+    assert!(found.contains("it ran twice and may not"), "{found}");
+}

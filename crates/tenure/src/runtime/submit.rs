@@ -1,0 +1,170 @@
+//! Submissions: a claim, a task, a run, in this order.
+
+use std::sync::Arc;
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::owner::Owner;
+use crate::runtime::Policy;
+use crate::runtime::claims::{self, Claim};
+use crate::runtime::hands::InHand;
+use crate::runtime::run::Run;
+use crate::runtime::takeover::Estate;
+use crate::runtime::worker::{Generation, Shared};
+use crate::store::StoreError;
+use crate::tasks::{Custody, NewTask, Task, TaskError, TaskStore};
+
+/// Creates a task and starts its run. Once begun it has to be carried through: a task that is
+/// created and not run would stay as it is for as long as this worker lives.
+pub(super) async fn submit(
+    shared: Arc<Shared>,
+    owner: Owner,
+    mut new: NewTask,
+) -> Result<Task, TaskError> {
+    if shared.closing.is_cancelled() {
+        return Err(TaskError::ShuttingDown);
+    }
+    let policy = shared.handler.policy(&new.call.tool).ok_or_else(|| TaskError::Invalid {
+        what: "tool",
+        reason: "this server does not have it".into(),
+    })?;
+    new.rerun = policy.rerun;
+    let place = Arc::clone(&shared.capacity)
+        .try_acquire_owned()
+        .map_err(|_| TaskError::QueueFull { limit: shared.options.capacity })?;
+    let claim = Claim { id: TaskStore::id_for(&owner, &new)?, owner };
+    let in_hand = match take(&shared, &claim, &new).await? {
+        Taken::InHand(in_hand) => in_hand,
+        Taken::Existing(task) => return Ok(*task),
+    };
+    Submission { shared, policy, claim, in_hand, place }.carry_out(new).await
+}
+
+enum Taken {
+    InHand(InHand),
+    Existing(Box<Task>),
+}
+
+/// Takes a task in hand that is about to be created. The same submission may be under way, or its
+/// task in work; then that task is the answer.
+async fn take(shared: &Arc<Shared>, claim: &Claim, new: &NewTask) -> Result<Taken, TaskError> {
+    let mut round = 0;
+    loop {
+        if let Some(in_hand) = shared.hands.try_take(claim) {
+            return Ok(Taken::InHand(in_hand));
+        }
+        match shared.tasks.get(&claim.owner, &claim.id).await {
+            Ok(task) if task.call == new.call => return Ok(Taken::Existing(task.into())),
+            Ok(_) => return Err(TaskError::IdempotencyMismatch),
+            Err(TaskError::NotFound) if !shared.closing.is_cancelled() => {
+                shared.tasks.clock().back_off_long(round).await;
+                round += 1;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+struct Submission {
+    shared: Arc<Shared>,
+    policy: Policy,
+    claim: Claim,
+    in_hand: InHand,
+    place: OwnedSemaphorePermit,
+}
+
+impl Submission {
+    async fn carry_out(self, new: NewTask) -> Result<Task, TaskError> {
+        let shared = Arc::clone(&self.shared);
+        let generation = shared.generation();
+        let ttl_ms = shared.tasks.limits().ttl_ms(new.ttl_ms);
+        let expires_at = shared.tasks.clock().now().plus_millis(ttl_ms);
+        let backend = &**shared.tasks.backend();
+        // The claim comes first: a task without one would be lost with this process, a claim
+        // without a task harms nobody.
+        let claimed = claims::put(backend, &generation.worker, &self.claim, Some(expires_at)).await;
+        if let Err(error) = claimed {
+            return Err(self.withdraw(&generation, error.into()).await);
+        }
+        let slot = Arc::clone(&shared.slots).try_acquire_owned().ok();
+        let custody = Custody { worker: Some(generation.worker.clone()), started: slot.is_some() };
+        let Claim { owner, id } = self.claim.clone();
+        match shared.tasks.create_for(&owner, id, new, custody).await {
+            Ok((task, true)) if is_still(&shared, &generation).await => {
+                let Self { policy, in_hand, place, .. } = self;
+                let run = Run { shared, generation, policy, task: task.clone(), place, in_hand };
+                let runs = run.shared.runs.clone();
+                runs.spawn(run.drive(slot));
+                Ok(task)
+            }
+            Ok((task, true)) => {
+                drop(slot);
+                self.readopt(&generation, task).await
+            }
+            Ok((task, false)) => {
+                self.unclaim(&generation).await;
+                Ok(task)
+            }
+            Err(error) => Err(self.withdraw(&generation, error).await),
+        }
+    }
+
+    /// The process stood still for so long that others may have taken it for dead; an heir may
+    /// have looked for the task before it was there. It is adopted under the new identity.
+    async fn readopt(self, former: &Generation, task: Task) -> Result<Task, TaskError> {
+        let Self { shared, claim, in_hand, place, .. } = self;
+        let mut heir = shared.generation();
+        let mut round = 0;
+        while heir.worker == former.worker {
+            if shared.abandoned.is_cancelled() {
+                return Err(TaskError::ShuttingDown);
+            }
+            shared.tasks.clock().back_off_long(round).await;
+            round += 1;
+            heir = shared.generation();
+        }
+        let estate = Estate { shared: &shared, heir: &heir, former: &former.worker, own: true };
+        match estate.settle(claim, in_hand, Some(place)).await {
+            Ok(_) => Ok(task),
+            Err(error) => {
+                shared.look_after(former.worker.clone());
+                Err(error.into())
+            }
+        }
+    }
+
+    /// The task was not created, or perhaps it was.
+    async fn withdraw(&self, generation: &Generation, error: TaskError) -> TaskError {
+        match error {
+            TaskError::Store(StoreError::OutcomeUnknown(_)) => {
+                self.shared.look_after(generation.worker.clone());
+            }
+            _ => self.unclaim(generation).await,
+        }
+        error
+    }
+
+    /// Takes the claim back. If that fails it is looked after later.
+    async fn unclaim(&self, generation: &Generation) {
+        let backend = &**self.shared.tasks.backend();
+        if claims::remove(backend, &generation.worker, &self.claim.id).await.is_err() {
+            self.shared.look_after(generation.worker.clone());
+        }
+    }
+}
+
+/// Whether a task that was just created is in this worker's care.
+async fn is_still(shared: &Shared, generation: &Generation) -> bool {
+    if generation.lost.is_cancelled() {
+        return false;
+    }
+    let now = shared.tasks.clock().now();
+    let silence_ms = now.millis_since(*generation.last_beat.borrow());
+    if silence_ms < shared.options.heartbeat_timeout_ms {
+        return true;
+    }
+    tokio::select! {
+        outlives = generation.outlives(now) => outlives,
+        () = shared.abandoned.cancelled() => false,
+    }
+}

@@ -1,0 +1,15 @@
+-- Tells what changed after a position.
+-- KEYS: log
+-- ARGV: position
+-- Returns {0, entry...}, or {1, position} when changes may have been missed: the entry at the
+-- position is gone, or there are more than the backlog promises.
+local entries = redis.call('XRANGE', KEYS[1], ARGV[1], '+', 'COUNT', BACKLOG + 1)
+if entries[1] and entries[1][1] == ARGV[1] and #entries <= BACKLOG then
+  entries[1] = 0
+  return entries
+end
+local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
+if last[1] then return { 1, last[1][1] } end
+local id = redis.call('XADD', KEYS[1], '*', 'name', '', 'token', '', 'expires_at', '', 'tag', '')
+redis.call('PEXPIRE', KEYS[1], GRACE_MS)
+return { 1, id }

@@ -1,0 +1,136 @@
+//! What the errors of Redis mean for a caller.
+
+use redis::{ErrorKind, RedisError, ServerErrorKind};
+
+use crate::store::StoreError;
+
+/// How far a command got that did not succeed.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// It never left: nothing happened.
+    NotSent(RedisError),
+    /// The server refused it: nothing happened.
+    Refused(RedisError),
+    /// It left, and no answer came: anything may have happened.
+    Lost(RedisError),
+}
+
+impl Failure {
+    /// Sorts the error of a command that was handed to a connection.
+    pub(super) fn of_sent(error: RedisError) -> Self {
+        match error.kind() {
+            ErrorKind::Server(_) | ErrorKind::Extension => Self::Refused(error),
+            ErrorKind::Client
+            | ErrorKind::InvalidClientConfig
+            | ErrorKind::AuthenticationFailed
+            | ErrorKind::ClusterConnectionNotFound => Self::NotSent(error),
+            ErrorKind::Io if error.is_connection_refusal() => Self::NotSent(error),
+            _ => Self::Lost(error),
+        }
+    }
+
+    /// True when the same command may succeed in a moment, and trying it again cannot do harm.
+    pub(super) fn is_transient(&self) -> bool {
+        match self {
+            Self::NotSent(error) => !is_denied(error) && !is_misconfigured(error),
+            Self::Refused(error) => is_busy(error) || code(error) == "FENCED",
+            Self::Lost(_) => false,
+        }
+    }
+
+    pub(super) fn is_no_script(&self) -> bool {
+        matches!(self, Self::Refused(error)
+            if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript))
+    }
+
+    pub(super) fn is_wrong_type(&self) -> bool {
+        matches!(self, Self::Refused(error) if code(error) == "WRONGTYPE")
+    }
+
+    /// The reason, if the server says that what is stored is not what Tenure wrote.
+    pub(super) fn damage(&self) -> Option<&str> {
+        match self {
+            Self::Refused(error) if code(error) == "DAMAGED" => {
+                Some(error.detail().unwrap_or("unreadable"))
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn into_store_error(self) -> StoreError {
+        match self {
+            Self::NotSent(error) if is_denied(&error) => denied(error),
+            Self::NotSent(error) if is_misconfigured(&error) => {
+                StoreError::InvalidLocation(error.to_string())
+            }
+            Self::NotSent(error) => unavailable("connecting to Redis", error),
+            Self::Lost(error) => unavailable("waiting for an answer from Redis", error),
+            Self::Refused(error) => refused(error),
+        }
+    }
+}
+
+fn code(error: &RedisError) -> &str {
+    error.code().unwrap_or_default()
+}
+
+fn is_denied(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::AuthenticationFailed
+        || matches!(code(error), "NOAUTH" | "WRONGPASS" | "NOPERM")
+}
+
+fn is_misconfigured(error: &RedisError) -> bool {
+    matches!(error.kind(), ErrorKind::InvalidClientConfig | ErrorKind::Client)
+}
+
+/// The server, or the slot, is between two states. `MOVED` and `ASK` arrive here only while the
+/// client's map of a cluster is being renewed.
+fn is_busy(error: &RedisError) -> bool {
+    matches!(
+        code(error),
+        "LOADING"
+            | "TRYAGAIN"
+            | "CLUSTERDOWN"
+            | "MASTERDOWN"
+            | "BUSY"
+            | "MOVED"
+            | "ASK"
+            | "NOREPLICAS"
+    )
+}
+
+fn refused(error: RedisError) -> StoreError {
+    match code(&error) {
+        _ if is_denied(&error) => denied(error),
+        _ if is_busy(&error) => unavailable("Redis is not ready", error),
+        "FENCED" => unavailable("an earlier attempt was given up", error),
+        "OOM" => StoreError::Full(Some(error.into())),
+        // MISCONF: it cannot write its snapshot, and so takes no writes.
+        "READONLY" | "MISCONF" => StoreError::ReadOnly(Some(error.into())),
+        "WRONGTYPE" => foreign(),
+        _ => StoreError::Engine {
+            reason: format!("Redis refused the command: {error}"),
+            source: Some(error.into()),
+        },
+    }
+}
+
+/// What to say when a key that belongs to no single record holds something else.
+pub(super) fn foreign() -> StoreError {
+    StoreError::Foreign("a key under the configured prefix holds somebody else's data".into())
+}
+
+pub(super) fn unreadable(what: &str) -> StoreError {
+    StoreError::Engine { reason: format!("Redis answered with no {what}"), source: None }
+}
+
+fn denied(error: RedisError) -> StoreError {
+    StoreError::Engine {
+        reason: format!("Redis denies access; check the user, the password and the ACL: {error}"),
+        source: Some(error.into()),
+    }
+}
+
+fn unavailable(what: &str, error: RedisError) -> StoreError {
+    StoreError::Unavailable { reason: format!("{what}: {error}"), source: Some(error.into()) }
+}

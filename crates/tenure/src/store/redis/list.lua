@@ -1,0 +1,60 @@
+-- Reads a page of live records in the order of their names.
+-- KEYS: index, log, counted
+-- ARGV: key of a record without its name, lower bound, upper bound, now, most records
+-- Returns {position or '', outcome, name, record...}, a record being six elements: name, token,
+-- expires_at, data, tag, created_at. The outcome is 'end'; 'more' when another live record follows; 'pause'
+-- when the call has done enough and goes on after the name; 'damaged' with the name of the record.
+local index, log, records = KEYS[1], KEYS[2], ARGV[1]
+local min, max, now, most = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
+local reply, orphans = { '', 'end', '' }, {}
+local found, bytes, scanned = 0, 0, 0
+
+local function scan()
+  while true do
+    local batch = math.min(most - found + 1, 256)
+    local names = redis.call('ZRANGEBYLEX', index, min, max, 'LIMIT', 0, batch)
+    for _, name in ipairs(names) do
+      local it = redis.pcall('HMGET', records .. name, 'version', 'expires_at', 'data', 'tag',
+        'created_at')
+      if it.err then return 'damaged', name end
+      if not it[1] then
+        orphans[#orphans + 1] = name
+      elseif not it[3] or (it[2] and not tonumber(it[2])) then
+        return 'damaged', name
+      elseif not it[2] or tonumber(it[2]) > now then
+        if found == most then return 'more', '' end
+        found = found + 1
+        bytes = bytes + #it[3]
+        local at = #reply
+        reply[at + 1], reply[at + 2] = name, it[1]
+        reply[at + 3], reply[at + 4] = it[2] or '', it[3]
+        reply[at + 5], reply[at + 6] = it[4] or '', it[5] or ''
+      end
+      scanned = scanned + 1
+      if scanned >= PAGE_SCAN or bytes >= PAGE_BYTES then return 'pause', name end
+    end
+    if #names < batch then return 'end', '' end
+    min = '(' .. names[#names]
+  end
+end
+reply[2], reply[3] = scan()
+
+-- Only names whose record is really gone: to a clock that is ahead, live ones look expired.
+-- On a replica or without memory the cleaning has to wait; the reading has not.
+for _, name in ipairs(orphans) do
+  redis.pcall('ZREM', index, name)
+  redis.pcall('ZREM', KEYS[3], name)
+end
+if #orphans > 0 and redis.call('EXISTS', index) == 0 then redis.pcall('PEXPIRE', log, GRACE_MS) end
+
+local last = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)
+if last[1] then
+  reply[1] = last[1][1]
+else
+  local id = redis.pcall('XADD', log, '*', 'name', '', 'token', '', 'expires_at', '', 'tag', '')
+  if type(id) == 'string' then
+    reply[1] = id
+    redis.pcall('PEXPIRE', log, GRACE_MS)
+  end
+end
+return reply

@@ -1,0 +1,330 @@
+//! [`RedisBackend`]: the contract on Redis 7 and Valkey, one server or a cluster.
+//!
+//! | key, after `<prefix>:{/<partition>}:` | type | holds |
+//! |---|---|---|
+//! | `record:<name>` | hash | `version` (the token), `data`, `created_at`; `expires_at`, `counted`, `tag` and `fence` where they apply; former versions as `was:<number>`, from `oldest` on |
+//! | `index` | sorted set | the names of the partition |
+//! | `counted` | sorted set | the counted names by deadline |
+//! | `log` | stream | the last changes; also the channel that says it has grown |
+//!
+//! `fence` holds the stamps of the last writes that were given up and must not land any more.
+
+mod call;
+mod connect;
+mod error;
+mod key;
+mod reply;
+mod scripts;
+mod watch;
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use redis::{Cmd, Value};
+
+use self::call::{Failed, Outcome};
+use self::connect::Link;
+use self::error::Failure;
+use self::key::Keyspace;
+use self::reply::Listed;
+use self::scripts::Scripts;
+use self::watch::Subscriber;
+use crate::clock::Clock;
+use crate::store::{
+    Cursor, Key, Page, PageRequest, Partition, Precondition, Record, Revision, StorageBackend,
+    StoreError, Version, VersionToken, Watch, WatchFrom, Write,
+};
+
+/// How a [`RedisBackend`] behaves.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct RedisOptions {
+    /// What every key begins with. Stores with different prefixes share a server without meeting.
+    pub prefix: String,
+    /// The longest that one attempt to connect may take.
+    pub connect_timeout: Duration,
+    /// The longest to wait for an answer.
+    pub response_timeout: Duration,
+    /// How often a call is tried again where that is harmless.
+    pub retries: usize,
+}
+
+impl Default for RedisOptions {
+    fn default() -> Self {
+        Self {
+            prefix: "tenure".into(),
+            connect_timeout: Duration::from_secs(1),
+            response_timeout: Duration::from_secs(2),
+            retries: 2,
+        }
+    }
+}
+
+impl RedisOptions {
+    /// Sets what every key begins with.
+    #[must_use]
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// Sets the longest that one attempt to connect may take.
+    #[must_use]
+    pub fn connect_timeout(mut self, limit: Duration) -> Self {
+        self.connect_timeout = limit;
+        self
+    }
+
+    /// Sets the longest to wait for an answer.
+    #[must_use]
+    pub fn response_timeout(mut self, limit: Duration) -> Self {
+        self.response_timeout = limit;
+        self
+    }
+
+    /// Sets how often a call is tried again where that is harmless.
+    #[must_use]
+    pub fn retries(mut self, retries: usize) -> Self {
+        self.retries = retries;
+        self
+    }
+}
+
+/// Keeps everything in Redis or Valkey, 7.0 or later, where several processes share it.
+///
+/// An acknowledged write is as durable as the server makes it: with `appendonly yes` it survives
+/// the end of the server's process, with `appendfsync always` that of its machine. A failover may
+/// lose what the replica had not received. The server must not evict keys
+/// (`maxmemory-policy noeviction`, the default).
+///
+/// A record is absent from its deadline on by the clock of the process that asks. The server
+/// reclaims it some minutes later, so that clocks may differ. A lost answer is settled with the
+/// server; only when that fails too is a write reported as [`StoreError::OutcomeUnknown`].
+#[derive(Clone)]
+pub struct RedisBackend(Arc<Shared>);
+
+struct Shared {
+    link: Arc<Link>,
+    options: RedisOptions,
+    keyspace: Keyspace,
+    scripts: Scripts,
+    clock: Clock,
+    subscriber: OnceLock<Subscriber>,
+}
+
+impl RedisBackend {
+    /// Connects to `redis://`, `rediss://` (TLS), `redis+cluster://` or `rediss+cluster://`.
+    ///
+    /// The URL may name an ACL user, a password and a database:
+    /// `rediss://user:password@host:6380/2`; a cluster is named by some of its nodes:
+    /// `redis+cluster://host1:7000,host2:7000`.
+    ///
+    /// # Errors
+    /// [`StoreError::InvalidLocation`] for a URL that names no server,
+    /// [`StoreError::Unavailable`] when it cannot be reached.
+    pub async fn connect(
+        url: &str,
+        options: RedisOptions,
+        clock: Clock,
+    ) -> Result<Self, StoreError> {
+        let link = Arc::new(Link::open(url, &options).await?);
+        let keyspace = Keyspace::new(&options.prefix);
+        let (scripts, subscriber) = (Scripts::new(), OnceLock::new());
+        Ok(Self(Arc::new(Shared { link, options, keyspace, scripts, clock, subscriber })))
+    }
+}
+
+impl std::fmt::Debug for RedisBackend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RedisBackend")
+            .field("prefix", &self.0.options.prefix)
+            .field("clock", &self.0.clock)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    fn subscriber(&self) -> &Subscriber {
+        self.subscriber.get_or_init(|| Subscriber::spawn(Arc::clone(&self.link)))
+    }
+
+    /// What is wrong with a record, or with the keys around it. Only asked when something is.
+    async fn explain(&self, key: &Key, failure: Failure) -> StoreError {
+        if let Some(reason) = failure.damage() {
+            return reply::damaged(key, reason);
+        }
+        if !failure.is_wrong_type() {
+            return failure.into_store_error();
+        }
+        let mut cmd = Cmd::new();
+        cmd.arg("TYPE").arg(self.keyspace.record_only(key));
+        match self.read(&cmd).await {
+            Ok(Value::SimpleString(kind)) if kind != "hash" && kind != "none" => {
+                reply::damaged(key, &format!("a {kind} of somebody else"))
+            }
+            Ok(_) => error::foreign(),
+            Err(failure) => failure.into_store_error(),
+        }
+    }
+
+    async fn explain_failed(&self, key: &Key, failed: Failed) -> StoreError {
+        match failed {
+            Failed::NotDone(failure) => self.explain(key, failure).await,
+            unknown => unknown.into_store_error(),
+        }
+    }
+
+    async fn put(
+        &self,
+        key: &Key,
+        write: Write,
+        precondition: Precondition,
+    ) -> Result<VersionToken, StoreError> {
+        write.check()?;
+        let keys = self.keyspace.record(key);
+        let wanted = expected(precondition);
+        let expires_at = write.expires_at.map(|at| at.as_millis().to_string()).unwrap_or_default();
+        let capacity = write.capacity.map(|limit| limit.to_string()).unwrap_or_default();
+        let prepare = |stamp: &str| {
+            let mut call = self
+                .scripts
+                .write
+                .call(&[&keys.record, &keys.log], write.value.len() + key.name().len() + 128);
+            call.arg(self.clock.now().as_millis()).arg(&wanted).arg(stamp).arg(&expires_at);
+            call.arg(&capacity).arg(key.name()).arg(&*write.value);
+            call.arg(write.tag.as_ref().map_or(&[][..], |tag| tag.as_bytes())).arg(write.kept);
+            call
+        };
+        match self.write(&keys, prepare).await {
+            Ok((_, Outcome::Landed(token))) => Ok(token),
+            Ok((stamp, Outcome::Answer(Value::Int(version)))) => {
+                let version = u64::try_from(version).map_err(|_| error::unreadable("version"))?;
+                Ok(VersionToken::from_parts(version, stamp))
+            }
+            Ok((_, Outcome::Answer(Value::Array(found)))) => Err(reply::conflict(found)),
+            Ok((_, Outcome::Answer(Value::SimpleString(_)))) => {
+                Err(StoreError::PartitionFull { limit: write.capacity.unwrap_or_default() })
+            }
+            Ok(_) => Err(error::unreadable("version")),
+            Err(failed) => Err(self.explain_failed(key, failed).await),
+        }
+    }
+}
+
+/// A precondition as the scripts read it.
+fn expected(precondition: Precondition) -> Vec<u8> {
+    match precondition {
+        Precondition::Any => Vec::new(),
+        Precondition::Absent => b"absent".to_vec(),
+        Precondition::Present => b"present".to_vec(),
+        Precondition::Matches(token) => token.to_string().into_bytes(),
+        Precondition::Tagged(tag) => [b"tag:", &tag.as_bytes()[..]].concat(),
+    }
+}
+
+#[async_trait]
+impl StorageBackend for RedisBackend {
+    async fn get(&self, key: &Key) -> Result<Option<Record>, StoreError> {
+        let name = self.0.keyspace.record_only(key);
+        let mut cmd = Cmd::with_capacity(6, name.len() + 64);
+        cmd.arg("HMGET").arg(name).arg(&reply::FIELDS);
+        match self.0.read(&cmd).await {
+            Ok(value) => {
+                let record = reply::stored(value, key)?;
+                Ok(record.filter(|record| !record.is_expired(self.0.clock.now())))
+            }
+            Err(failure) => Err(self.0.explain(key, failure).await),
+        }
+    }
+
+    async fn put(&self, key: &Key, write: Write) -> Result<VersionToken, StoreError> {
+        self.0.put(key, write, Precondition::Any).await
+    }
+
+    async fn put_if_version(
+        &self,
+        key: &Key,
+        write: Write,
+        precondition: Precondition,
+    ) -> Result<VersionToken, StoreError> {
+        self.0.put(key, write, precondition).await
+    }
+
+    async fn delete(&self, key: &Key, precondition: Precondition) -> Result<bool, StoreError> {
+        let shared = &*self.0;
+        let keys = shared.keyspace.record(key);
+        let wanted = expected(precondition);
+        let prepare = |stamp: &str| {
+            let mut call =
+                shared.scripts.delete.call(&[&keys.record, &keys.log], key.name().len() + 128);
+            call.arg(shared.clock.now().as_millis()).arg(&wanted).arg(stamp).arg(key.name());
+            call
+        };
+        match shared.write(&keys, prepare).await {
+            Ok((_, Outcome::Landed(_))) => Ok(true),
+            Ok((_, Outcome::Answer(Value::Int(deleted)))) => Ok(deleted == 1),
+            Ok((_, Outcome::Answer(Value::Array(found)))) => Err(reply::conflict(found)),
+            Ok(_) => Err(error::unreadable("outcome")),
+            Err(failed) => Err(shared.explain_failed(key, failed).await),
+        }
+    }
+
+    async fn history(&self, key: &Key) -> Result<Vec<Version>, StoreError> {
+        let mut cmd = Cmd::new();
+        cmd.arg("HGETALL").arg(self.0.keyspace.record_only(key));
+        match self.0.read(&cmd).await {
+            Ok(value) => reply::history(value, key, self.0.clock.now()),
+            Err(failure) => Err(self.0.explain(key, failure).await),
+        }
+    }
+
+    async fn list_by_prefix(
+        &self,
+        partition: &Partition,
+        prefix: &str,
+        page: PageRequest,
+    ) -> Result<Page, StoreError> {
+        let shared = &*self.0;
+        let mut after = page.start(partition, prefix)?;
+        let limit = page.limit();
+        let keys = shared.keyspace.partition(partition);
+        let (index, log, counted) = (keys.index(), keys.log(), keys.counted());
+        let now = shared.clock.now().as_millis();
+        let (mut entries, mut revision) = (Vec::new(), None);
+        let more = loop {
+            let (min, max) = key::lexical_range(prefix, after.as_deref());
+            let mut call = shared.scripts.list.call(&[&index, &log, &counted], 1_024);
+            call.arg(keys.records()).arg(min).arg(max).arg(now).arg(limit - entries.len());
+            let value = shared.read_script(&call).await.map_err(Failure::into_store_error)?;
+            let listing = reply::listing(value, partition)?;
+            entries.extend(listing.entries);
+            // The first look is the one that a watch has to go on from.
+            revision.get_or_insert(listing.position);
+            match listing.outcome {
+                Listed::End => break false,
+                Listed::More => break true,
+                Listed::Pause(name) => after = Some(name.into()),
+            }
+        };
+        let next = match entries.last() {
+            Some(entry) if more => Some(Cursor::new(partition, prefix, entry.key.shared_name())),
+            _ => None,
+        };
+        let epoch = shared.keyspace.epoch(partition);
+        let revision = match revision.filter(|position| !position.is_empty()) {
+            Some(position) => reply::revision(epoch, &position)?,
+            // A replica, or a server without memory: a watch from here begins with a resync.
+            None => Revision { epoch, sequence: 0 },
+        };
+        Ok(Page { entries, next, revision })
+    }
+
+    async fn cleanup_expired(&self, _limit: usize) -> Result<usize, StoreError> {
+        Ok(0)
+    }
+
+    async fn watch(&self, partition: &Partition, from: WatchFrom) -> Result<Watch, StoreError> {
+        watch::watch(&self.0, partition, from).await
+    }
+}

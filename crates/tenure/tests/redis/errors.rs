@@ -1,0 +1,137 @@
+//! A clear error for each way in which Redis says no.
+
+use std::time::Duration;
+
+use redis::Cmd;
+use tenure::clock::Clock;
+use tenure::store::{
+    PageRequest, Precondition, RedisBackend, RedisOptions, StorageBackend as _, StoreError,
+    WatchFrom,
+};
+
+use crate::server::{Server, shared_url};
+use crate::store::{key, open, open_with, options, partition, write};
+
+async fn raw(url: &str, args: &[&str]) {
+    let mut raw =
+        redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let mut cmd = Cmd::new();
+    cmd.arg(args).exec_async(&mut raw).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_without_memory_is_full_for_writes_and_takes_reads_and_deletes() {
+    let server = Server::start(&["--maxmemory-policy", "noeviction"]);
+    let store = open(&server.url()).await;
+    store.put(&key("a"), write("x")).await.unwrap();
+    server.cli(&["CONFIG", "SET", "maxmemory", "1mb"]);
+    let full = store.put(&key("b"), write("x")).await;
+    assert!(matches!(full, Err(StoreError::Full(_))), "{full:?}");
+    assert!(store.get(&key("a")).await.unwrap().is_some());
+    assert!(store.delete(&key("a"), Precondition::Any).await.unwrap());
+    let page = store.list_by_prefix(&partition(), "", PageRequest::default()).await.unwrap();
+    assert!(page.entries.is_empty(), "a refused write has left a trace");
+    server.cli(&["CONFIG", "SET", "maxmemory", "0"]);
+    store.put(&key("b"), write("x")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_replica_is_read_only() {
+    let primary = Server::start(&[]);
+    let port = primary.port.to_string();
+    let replica = Server::start(&["--replicaof", "127.0.0.1", &port]);
+    replica.wait_for("link", &["INFO", "replication"], |it| it.contains("master_link_status:up"));
+    let prefix = options();
+    open_with(&primary.url(), prefix.clone(), Clock::system())
+        .await
+        .put(&key("a"), write("x"))
+        .await
+        .unwrap();
+    let record = format!("{}:{{/p}}:record:a", prefix.prefix);
+    replica.wait_for("record", &["EXISTS", &record], |it| it == "1");
+    let store = open_with(&replica.url(), prefix, Clock::system()).await;
+    assert!(store.get(&key("a")).await.unwrap().is_some());
+    let page = store.list_by_prefix(&partition(), "", PageRequest::default()).await.unwrap();
+    assert_eq!(page.entries.len(), 1);
+    let refused = store.put(&key("a"), write("y")).await;
+    assert!(matches!(refused, Err(StoreError::ReadOnly(_))), "{refused:?}");
+}
+
+#[tokio::test]
+async fn somebody_elses_data_at_a_record_is_damage_and_stays() {
+    let (url, options) = (shared_url(), options());
+    let store = open_with(&url, options.clone(), Clock::system()).await;
+    let record = format!("{}:{{/p}}:record:a", options.prefix);
+    for write_it in [["SET", &record, "theirs"].as_slice(), &["HSET", &record, "their", "field"]] {
+        raw(&url, write_it).await;
+        let refused = store.put(&key("a"), write("x")).await;
+        assert!(matches!(refused, Err(StoreError::Damaged { .. })), "{refused:?}");
+        raw(&url, &["DEL", &record]).await;
+    }
+    store.put(&key("a"), write("x")).await.unwrap();
+    raw(&url, &["SET", &record, "theirs"]).await;
+    let page = store.list_by_prefix(&partition(), "", PageRequest::default()).await;
+    assert!(matches!(page, Err(StoreError::Damaged { key: at, .. }) if at == key("a")));
+    assert!(matches!(store.get(&key("a")).await, Err(StoreError::Damaged { .. })));
+    raw(&url, &["DEL", &record]).await;
+    raw(&url, &["HSET", &record, "version", "nonsense", "data", "x"]).await;
+    assert!(matches!(store.get(&key("a")).await, Err(StoreError::Damaged { .. })));
+    let refused = store.put(&key("a"), write("x")).await;
+    assert!(matches!(refused, Err(StoreError::Damaged { .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn somebody_elses_data_at_an_index_or_log_is_foreign_and_nothing_is_written() {
+    for kind in ["index", "log", "counted"] {
+        let (url, options) = (shared_url(), options());
+        let store = open_with(&url, options.clone(), Clock::system()).await;
+        raw(&url, &["SET", &format!("{}:{{/p}}:{kind}", options.prefix), "theirs"]).await;
+        let refused = store.put(&key("a"), write("x").counted_within(1)).await;
+        assert!(matches!(refused, Err(StoreError::Foreign(_))), "{kind}: {refused:?}");
+        assert_eq!(store.get(&key("a")).await.unwrap(), None, "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn access_is_denied_clearly_and_no_error_repeats_the_password() {
+    let server = Server::start(&["--requirepass", "right"]);
+    let connect = |userinfo: &str| {
+        let url = format!("redis://{userinfo}127.0.0.1:{}", server.port);
+        async move { RedisBackend::connect(&url, RedisOptions::default(), Clock::system()).await }
+    };
+    let denied = connect(":wrong@").await.unwrap_err();
+    assert!(denied.to_string().contains("denies access"), "{denied}");
+    assert!(!format!("{denied:?}").contains("wrong"), "{denied:?}");
+    let store = connect(":right@").await.unwrap();
+    assert!(!format!("{store:?}").contains("right"));
+    store.put(&key("a"), write("x")).await.unwrap();
+    let admin = ["-a", "right", "ACL", "SETUSER", "me", "on", ">pw", "~tenure*", "&*", "+@all"];
+    server.cli(&admin);
+    let store = connect("me:pw@").await.unwrap();
+    assert!(store.get(&key("a")).await.unwrap().is_some());
+    server.cli(&["-a", "right", "ACL", "SETUSER", "me", "-hmget"]);
+    let denied = store.get(&key("a")).await.unwrap_err();
+    assert!(denied.to_string().contains("denies access"), "{denied}");
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_unavailable_in_bounded_time() {
+    let mut server = Server::start(&[]);
+    let store = open(&server.url()).await;
+    server.kill();
+    let calls = async {
+        let errors = [
+            store.get(&key("a")).await.map(drop),
+            store.put(&key("a"), write("x")).await.map(drop),
+            store.delete(&key("a"), Precondition::Any).await.map(drop),
+            store.watch(&partition(), WatchFrom::Now).await.map(drop),
+        ];
+        // The first may have found the connection still open.
+        for error in &errors[1..] {
+            assert!(matches!(error, Err(error) if error.is_retryable()), "{error:?}");
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(6), calls).await.expect("a call hung");
+    let gone = RedisBackend::connect(&server.url(), options(), Clock::system()).await;
+    assert!(matches!(gone, Err(StoreError::Unavailable { .. })), "{gone:?}");
+}

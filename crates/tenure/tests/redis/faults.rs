@@ -1,0 +1,228 @@
+//! Servers that die, pause or fail over, and connections that lose what they carry.
+
+use std::time::{Duration, Instant};
+
+use futures::StreamExt as _;
+use tenure::clock::Clock;
+use tenure::store::{
+    Change, ChangeKind, Precondition, StorageBackend as _, StoreError, Watch, WatchEvent, WatchFrom,
+};
+
+use crate::proxy::{DELAY, Proxy};
+use crate::server::Server;
+use crate::store::{key, open, open_with, options, partition, when_back, write};
+
+async fn event(watch: &mut Watch) -> WatchEvent {
+    let next = tokio::time::timeout(Duration::from_secs(10), watch.next()).await;
+    next.expect("the watch is silent").expect("the watch has ended").unwrap()
+}
+
+/// Takes in events until the record is known to be at this value's write, or a resync says look.
+async fn hears_of(watch: &mut Watch, name: &str) {
+    loop {
+        match event(watch).await {
+            WatchEvent::Change(Change { key: at, .. }) if at == key(name) => return,
+            WatchEvent::Resync(_) => return,
+            WatchEvent::Change(_) => {}
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_server_loses_no_acknowledged_write() {
+    let mut server = Server::start(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let store = open(&server.url()).await;
+    let writers: Vec<_> = (0..8)
+        .map(|writer| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                let (key, mut acknowledged) = (key(&format!("{writer}")), 0_u64);
+                let until = Instant::now() + Duration::from_secs(3);
+                while Instant::now() < until {
+                    match store.put(&key, write("x")).await {
+                        Ok(token) => {
+                            assert!(token.version() > acknowledged);
+                            acknowledged = token.version();
+                        }
+                        Err(StoreError::Unavailable { .. } | StoreError::OutcomeUnknown(_)) => {}
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+                (key, acknowledged)
+            })
+        })
+        .collect();
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        server.kill();
+        server.launch();
+    }
+    for writer in writers {
+        let (key, acknowledged) = writer.await.unwrap();
+        let record = when_back(async || store.get(&key).await).await.unwrap();
+        assert!(acknowledged > 0 && record.token.version() >= acknowledged);
+    }
+}
+
+#[tokio::test]
+async fn a_paused_server_fails_calls_in_bounded_time_and_comes_back() {
+    let server = Server::start(&[]);
+    let store = open(&server.url()).await;
+    store.put(&key("a"), write("x")).await.unwrap();
+    server.pause();
+    let started = Instant::now();
+    let read = store.get(&key("a")).await;
+    assert!(matches!(&read, Err(error) if error.is_retryable()), "{read:?}");
+    let written = store.put(&key("a"), write("y")).await;
+    assert!(
+        matches!(written, Err(StoreError::Unavailable { .. } | StoreError::OutcomeUnknown(_))),
+        "{written:?}"
+    );
+    assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
+    server.resume();
+    when_back(async || store.put(&key("a"), write("z")).await).await;
+    assert_eq!(store.get(&key("a")).await.unwrap().unwrap().value, "z");
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_settled_for_every_kind_of_write() {
+    let server = Server::start(&[]);
+    let proxy = Proxy::start(server.port).await;
+    let store = open(&proxy.url()).await;
+    for round in 1..=5 {
+        let name = key(&format!("{round}"));
+        proxy.lose_answers(1);
+        let created = store.put_if_version(&name, write("1"), Precondition::Absent).await.unwrap();
+        assert_eq!(created.version(), 1);
+        proxy.lose_answers(1);
+        let put = store.put(&name, write("2")).await.unwrap();
+        assert_eq!(put.version(), 2, "the write was applied twice");
+        proxy.lose_answers(1);
+        let matched = Precondition::Matches(put);
+        let updated = store.put_if_version(&name, write("3"), matched).await.unwrap();
+        assert_eq!(store.get(&name).await.unwrap().unwrap().token, updated);
+        proxy.lose_answers(1);
+        let stale = store.put_if_version(&name, write("4"), matched).await;
+        assert!(
+            matches!(stale, Err(StoreError::VersionConflict { current: Some(at) }) if at.token == updated),
+            "{stale:?}"
+        );
+        proxy.lose_answers(1);
+        assert!(store.delete(&name, Precondition::Matches(updated)).await.unwrap());
+        assert_eq!(store.get(&name).await.unwrap(), None);
+    }
+}
+
+#[tokio::test]
+async fn a_write_that_was_given_up_does_not_land_later() {
+    let server = Server::start(&[]);
+    let proxy = Proxy::start(server.port).await;
+    let store = open(&proxy.url()).await;
+    for (name, existing) in [("absent", None), ("there", Some("old"))] {
+        if let Some(value) = existing {
+            store.put(&key(name), write(value)).await.unwrap();
+        }
+        proxy.delay_requests(1);
+        let token = store.put(&key(name), write("new")).await.unwrap();
+        // Somebody else deletes it, which a late second write would undo.
+        assert!(store.delete(&key(name), Precondition::Matches(token)).await.unwrap());
+        tokio::time::sleep(DELAY).await;
+        assert_eq!(store.get(&key(name)).await.unwrap(), None, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_write_whose_fate_is_out_of_reach_is_unknown_and_not_guessed() {
+    let server = Server::start(&[]);
+    let proxy = Proxy::start(server.port).await;
+    let store = open(&proxy.url()).await;
+    store.put(&key("a"), write("x")).await.unwrap();
+    proxy.silence(true);
+    let started = Instant::now();
+    let lost = store.put(&key("a"), write("y")).await;
+    assert!(matches!(lost, Err(StoreError::OutcomeUnknown(_))), "{lost:?}");
+    // Nothing more was sent: connecting is what fails now.
+    let refused = store.put(&key("a"), write("y")).await;
+    assert!(matches!(refused, Err(StoreError::Unavailable { .. })), "{refused:?}");
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    proxy.silence(false);
+    proxy.cut();
+    when_back(async || store.put(&key("a"), write("z")).await).await;
+}
+
+#[tokio::test]
+async fn a_cut_connection_loses_no_change() {
+    let server = Server::start(&[]);
+    let proxy = Proxy::start(server.port).await;
+    let options = options();
+    let watching = open_with(&proxy.url(), options.clone(), Clock::system()).await;
+    let writing = open_with(&server.url(), options, Clock::system()).await;
+    let mut watch = watching.watch(&partition(), WatchFrom::Now).await.unwrap();
+    for round in 0..5 {
+        let name = format!("{round}");
+        proxy.cut();
+        // Published while nobody listens.
+        writing.put(&key(&name), write("x")).await.unwrap();
+        let WatchEvent::Change(change) = event(&mut watch).await else { panic!("no change") };
+        assert_eq!(change.key, key(&name));
+        assert!(matches!(change.kind, ChangeKind::Put { .. }));
+    }
+}
+
+#[tokio::test]
+async fn a_watch_survives_a_restart_that_forgets_everything() {
+    let mut server = Server::start(&[]);
+    let store = open(&server.url()).await;
+    let mut watch = store.watch(&partition(), WatchFrom::Now).await.unwrap();
+    store.put(&key("a"), write("x")).await.unwrap();
+    hears_of(&mut watch, "a").await;
+    server.kill();
+    server.launch();
+    when_back(async || store.put(&key("b"), write("x")).await).await;
+    assert!(matches!(event(&mut watch).await, WatchEvent::Resync(_)), "a silent loss");
+    store.put(&key("c"), write("x")).await.unwrap();
+    hears_of(&mut watch, "c").await;
+}
+
+#[tokio::test]
+async fn a_failover_ends_in_a_resync_where_changes_were_lost() {
+    let mut primary = Server::start(&[]);
+    let port = primary.port.to_string();
+    let replica = Server::start(&["--replicaof", "127.0.0.1", &port]);
+    replica.wait_for("link", &["INFO", "replication"], |it| it.contains("master_link_status:up"));
+    // A proxy stands for the address that follows the primary.
+    let (address, options) = (Proxy::start(primary.port).await, options());
+    let store = open_with(&address.url(), options.clone(), Clock::system()).await;
+    let mut watch = store.watch(&partition(), WatchFrom::Now).await.unwrap();
+    store.put(&key("kept"), write("x")).await.unwrap();
+    hears_of(&mut watch, "kept").await;
+    let record = format!("{}:{{/p}}:record:kept", options.prefix);
+    replica.wait_for("record", &["EXISTS", &record], |it| it == "1");
+    // From here on the replica receives nothing, as when the link breaks before the primary does.
+    replica.cli(&["REPLICAOF", "NO", "ONE"]);
+    replica.wait_for("promotion", &["INFO", "replication"], |it| it.contains("role:master"));
+    store.put(&key("lost"), write("x")).await.unwrap();
+    hears_of(&mut watch, "lost").await;
+    primary.kill();
+    let promoted = open_with(&replica.url(), options, Clock::system()).await;
+    promoted.put(&key("new"), write("x")).await.unwrap();
+    address.retarget(replica.port);
+    address.cut();
+    assert!(matches!(event(&mut watch).await, WatchEvent::Resync(_)), "a silent loss");
+    assert_eq!(when_back(async || store.get(&key("lost")).await).await, None);
+    store.put(&key("after"), write("x")).await.unwrap();
+    hears_of(&mut watch, "after").await;
+}
+
+#[tokio::test]
+async fn scripts_that_the_server_forgot_are_brought_again() {
+    let server = Server::start(&[]);
+    let store = open(&server.url()).await;
+    for round in 0..3 {
+        server.cli(&["SCRIPT", "FLUSH"]);
+        store.put(&key(&format!("{round}")), write("x")).await.unwrap();
+        server.cli(&["SCRIPT", "FLUSH"]);
+        let page = store.list_by_prefix(&partition(), "", Default::default()).await.unwrap();
+        assert_eq!(page.entries.len(), round + 1);
+    }
+}

@@ -1,0 +1,41 @@
+//! The contract on real servers, and what happens when they fail. Feature `redis-tests`.
+
+#![allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "this is test code, and nobody's interface"
+)]
+
+#[path = "../task_cases/mod.rs"]
+mod task_cases;
+
+mod errors;
+mod faults;
+mod layout;
+mod linearizability;
+mod proxy;
+mod server;
+mod store;
+
+use store::RedisHarness;
+use tenure::clock::Clock;
+use tenure::store::contract::clock_ahead_of_the_server;
+
+tenure::contract_suite!(redis, RedisHarness::new(server::shared_url()));
+tenure::contract_suite!(redis_cluster, RedisHarness::new(server::shared_cluster_url()));
+
+mod tasks {
+    use super::*;
+
+    task_cases::for_each_case!(async |clock: Clock| {
+        let store = store::open_with(&server::shared_url(), store::options(), clock).await;
+        std::sync::Arc::new(store) as std::sync::Arc<dyn tenure::store::StorageBackend>
+    });
+}
+
+/// What is near its deadline by the test's clock is not so by the server's.
+fn new_clock() -> Clock {
+    clock_ahead_of_the_server()
+}

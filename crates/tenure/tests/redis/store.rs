@@ -1,0 +1,89 @@
+//! Stores on a server, each below a random prefix of its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tenure::clock::Clock;
+use tenure::store::contract::{Harness, clock_ahead_of_the_server};
+use tenure::store::{
+    Key, Partition, RedisBackend, RedisOptions, StorageBackend, StoreError, Write,
+};
+
+pub fn random_prefix() -> String {
+    format!("tenure-test-{:032x}", rand::random::<u128>())
+}
+
+/// Short timeouts, so that a test that waits for one does not wait long.
+pub fn options() -> RedisOptions {
+    RedisOptions::default()
+        .prefix(random_prefix())
+        .connect_timeout(Duration::from_millis(500))
+        .response_timeout(Duration::from_millis(500))
+}
+
+pub async fn open(url: &str) -> RedisBackend {
+    open_with(url, options(), Clock::system()).await
+}
+
+pub async fn open_with(url: &str, options: RedisOptions, clock: Clock) -> RedisBackend {
+    RedisBackend::connect(url, options, clock).await.unwrap()
+}
+
+pub fn partition() -> Partition {
+    Partition::new(["p"]).unwrap()
+}
+
+pub fn key(name: &str) -> Key {
+    partition().key(name).unwrap()
+}
+
+pub fn write(value: &str) -> Write {
+    Write::new(value.as_bytes().to_vec())
+}
+
+/// Calls until Redis is back. Anything but its absence fails.
+pub async fn when_back<T>(mut call: impl AsyncFnMut() -> Result<T, StoreError>) -> T {
+    for _ in 0..100 {
+        match call().await {
+            Ok(value) => return value,
+            Err(StoreError::Unavailable { .. } | StoreError::OutcomeUnknown(_)) => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    panic!("Redis did not come back")
+}
+
+pub struct RedisHarness {
+    url: String,
+    prefix: String,
+    clock: Clock,
+}
+
+impl RedisHarness {
+    pub fn new(url: String) -> Self {
+        Self { url, prefix: random_prefix(), clock: clock_ahead_of_the_server() }
+    }
+}
+
+#[async_trait]
+impl Harness for RedisHarness {
+    async fn connect(&self) -> Arc<dyn StorageBackend> {
+        let options = RedisOptions::default().prefix(&self.prefix);
+        Arc::new(open_with(&self.url, options, self.clock.clone()).await)
+    }
+
+    fn clock(&self) -> Clock {
+        self.clock.clone()
+    }
+
+    fn reclaims_by_itself(&self) -> bool {
+        true
+    }
+
+    fn model_sequences(&self) -> u32 {
+        24
+    }
+}

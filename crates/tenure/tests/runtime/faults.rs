@@ -1,0 +1,223 @@
+//! A storage backend that misbehaves on request: everything one process sees of its store.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use futures::StreamExt as _;
+use parking_lot::Mutex;
+use tenure::store::{
+    InMemoryBackend, Key, Page, PageRequest, Partition, Precondition, Record, StorageBackend,
+    StoreError, Version, VersionToken, Watch, WatchFrom, Write,
+};
+use tokio::sync::watch;
+
+/// What happens at the chosen call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// The process dies: this call and all later ones never return.
+    KilledBefore,
+    /// The same, but the call was carried out.
+    KilledAfter,
+    /// The process stands still until it is let go; then everything goes on where it was.
+    StalledBefore,
+    /// The same, but the call was carried out before.
+    StalledAfter,
+    /// Nothing happened, and the caller is told so.
+    Unavailable,
+    /// Nothing happened, and the caller is told that it may have.
+    UnknownNotDone,
+    /// It happened, and the caller is told that it may not have.
+    UnknownDone,
+}
+
+/// Which calls go wrong: `length` of them from number `first` on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Plan {
+    pub(crate) first: u64,
+    pub(crate) length: u64,
+    pub(crate) fault: Fault,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Power {
+    On,
+    Stalled,
+    Off,
+}
+
+/// One process's view of a store.
+#[derive(Clone)]
+pub(crate) struct Faulty(Arc<Inner>);
+
+struct Inner {
+    store: InMemoryBackend,
+    calls: AtomicU64,
+    plan: Option<Plan>,
+    power: watch::Sender<Power>,
+    claims: Mutex<BTreeSet<Partition>>,
+}
+
+impl Faulty {
+    pub(crate) fn new(store: InMemoryBackend, plan: Option<Plan>) -> Self {
+        Self(Arc::new(Inner {
+            store,
+            calls: AtomicU64::new(0),
+            plan,
+            power: watch::Sender::new(Power::On),
+            claims: Mutex::default(),
+        }))
+    }
+
+    /// How many calls there were.
+    pub(crate) fn calls(&self) -> u64 {
+        self.0.calls.load(Ordering::SeqCst)
+    }
+
+    /// Stands still, as under a debugger or on a machine that was suspended.
+    pub(crate) fn stall(&self) {
+        self.0.power.send_replace(Power::Stalled);
+    }
+
+    /// Ends a stall.
+    pub(crate) fn resume(&self) {
+        self.0.power.send_if_modified(|power| {
+            let stalled = *power == Power::Stalled;
+            *power = if stalled { Power::On } else { *power };
+            stalled
+        });
+    }
+
+    /// The partitions in which this process has ever claimed a task.
+    pub(crate) fn claims(&self) -> Vec<Partition> {
+        self.0.claims.lock().iter().cloned().collect()
+    }
+
+    async fn powered(&self) {
+        let _ = self.0.power.subscribe().wait_for(|power| *power == Power::On).await;
+    }
+
+    async fn call<T>(
+        &self,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        self.powered().await;
+        let number = self.0.calls.fetch_add(1, Ordering::SeqCst);
+        let hit = |plan: &Plan| (plan.first..plan.first + plan.length).contains(&number);
+        match self.0.plan.filter(hit).map(|plan| plan.fault) {
+            None => call.await,
+            Some(Fault::KilledBefore) => self.halt(Power::Off).await,
+            Some(Fault::KilledAfter) => {
+                let _ = call.await;
+                self.halt(Power::Off).await
+            }
+            Some(Fault::StalledBefore) => {
+                self.stall();
+                self.powered().await;
+                call.await
+            }
+            Some(Fault::StalledAfter) => {
+                let done = call.await;
+                self.stall();
+                self.powered().await;
+                done
+            }
+            Some(Fault::Unavailable) => {
+                Err(StoreError::Unavailable { reason: "as planned".into(), source: None })
+            }
+            Some(Fault::UnknownNotDone) => Err(StoreError::OutcomeUnknown(None)),
+            Some(Fault::UnknownDone) => match call.await {
+                // Only a write can be in doubt, and only one that was not refused.
+                Ok(_) => Err(StoreError::OutcomeUnknown(None)),
+                refused => refused,
+            },
+        }
+    }
+
+    /// A read that goes wrong is never in doubt.
+    async fn read<T>(
+        &self,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        self.call(call).await.map_err(|error| match error {
+            StoreError::OutcomeUnknown(source) => {
+                StoreError::Unavailable { reason: "as planned".into(), source }
+            }
+            other => other,
+        })
+    }
+
+    async fn halt<T>(&self, power: Power) -> T {
+        self.0.power.send_replace(power);
+        std::future::pending().await
+    }
+
+    fn note(&self, key: &Key) {
+        if key.partition().segments().next().as_deref() == Some("claims") {
+            self.0.claims.lock().insert(key.partition().clone());
+        }
+    }
+}
+
+impl std::fmt::Debug for Faulty {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Faulty").field("plan", &self.0.plan).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl StorageBackend for Faulty {
+    async fn get(&self, key: &Key) -> Result<Option<Record>, StoreError> {
+        self.read(self.0.store.get(key)).await
+    }
+
+    async fn put(&self, key: &Key, write: Write) -> Result<VersionToken, StoreError> {
+        self.note(key);
+        self.call(self.0.store.put(key, write)).await
+    }
+
+    async fn put_if_version(
+        &self,
+        key: &Key,
+        write: Write,
+        precondition: Precondition,
+    ) -> Result<VersionToken, StoreError> {
+        self.call(self.0.store.put_if_version(key, write, precondition)).await
+    }
+
+    async fn delete(&self, key: &Key, precondition: Precondition) -> Result<bool, StoreError> {
+        self.call(self.0.store.delete(key, precondition)).await
+    }
+
+    async fn history(&self, key: &Key) -> Result<Vec<Version>, StoreError> {
+        self.read(self.0.store.history(key)).await
+    }
+
+    async fn list_by_prefix(
+        &self,
+        partition: &Partition,
+        prefix: &str,
+        page: PageRequest,
+    ) -> Result<Page, StoreError> {
+        self.read(self.0.store.list_by_prefix(partition, prefix, page)).await
+    }
+
+    async fn cleanup_expired(&self, limit: usize) -> Result<usize, StoreError> {
+        self.call(self.0.store.cleanup_expired(limit)).await
+    }
+
+    async fn watch(&self, partition: &Partition, from: WatchFrom) -> Result<Watch, StoreError> {
+        let watch = self.read(self.0.store.watch(partition, from)).await?;
+        let process = self.clone();
+        // What has died or stands still hears nothing.
+        let heard = watch.then(move |event| {
+            let process = process.clone();
+            async move {
+                process.powered().await;
+                event
+            }
+        });
+        Ok(heard.boxed())
+    }
+}
