@@ -3,6 +3,7 @@
 //! `cargo run --release --manifest-path bench-compare/Cargo.toml -- [memory|tasks|file|http|all]`
 
 mod file;
+mod http;
 mod measure;
 mod memory;
 mod table;
@@ -40,6 +41,7 @@ enum Group {
     Memory,
     Tasks,
     File,
+    Http,
     All,
 }
 
@@ -68,6 +70,9 @@ async fn run(Arguments { group, rounds, quick, folder }: Arguments) -> Result<()
     }
     if group.includes(Group::File) {
         file::run(effort, &folder).await?;
+    }
+    if group.includes(Group::Http) {
+        http::run(effort, &folder).await?;
     }
     Ok(())
 }

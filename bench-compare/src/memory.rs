@@ -1,7 +1,9 @@
 //! The storage contract in memory: our backend beside that of pmcp-tasks.
 //!
-//! Both contenders get the value as a borrowed slice and copy it once: pmcp-tasks inside its `put`,
-//! ours in making the `Bytes` that our `put` takes over. Both keys are made beforehand.
+//! A writer serialises its record into a fresh buffer and gives that to the store, as the task
+//! stores of both crates do: ours takes the buffer over, pmcp-tasks copies it. In the rows "of a
+//! borrowed value" nothing is serialised, so that the copy is the caller's in ours. Keys are made
+//! beforehand.
 
 use std::sync::Arc;
 
@@ -24,6 +26,8 @@ enum Operation {
     Get,
     Put,
     PutIfVersion,
+    PutBorrowed,
+    PutIfVersionBorrowed,
 }
 
 /// Measures, and prints the table.
@@ -35,6 +39,8 @@ pub async fn run(effort: Effort) -> Result<()> {
         ("get", Operation::Get),
         ("put", Operation::Put),
         ("put_if_version", Operation::PutIfVersion),
+        ("put of a borrowed value", Operation::PutBorrowed),
+        ("put_if_version of a borrowed value", Operation::PutIfVersionBorrowed),
     ] {
         for callers in [1, 8, 64] {
             let calls = effort.calls(CALLS) / callers;
@@ -60,6 +66,11 @@ pub async fn run(effort: Effort) -> Result<()> {
     Ok(())
 }
 
+/// Stands for a record that a caller has just serialised.
+fn serialised() -> Vec<u8> {
+    std::hint::black_box(&VALUE).to_vec()
+}
+
 /// The records that a caller works on: its own, so that no precondition fails.
 fn share<T: Clone>(records: &[T], caller: usize, callers: usize) -> Vec<T> {
     // A stride that is coprime to the number of records visits them out of order.
@@ -75,10 +86,12 @@ struct Ours {
 impl Ours {
     async fn filled() -> Result<Self> {
         let store = Arc::new(InMemoryBackend::new(Clock::system()));
+        let owners = (0..OWNERS)
+            .map(|owner| Partition::new(["tasks", &format!("owner-{owner}")]))
+            .collect::<Result<Vec<_>, _>>()?;
         let mut keys = Vec::with_capacity(RECORDS);
         for record in 0..RECORDS {
-            let owner = format!("owner-{}", record % OWNERS);
-            let key = Partition::new(["tasks", &owner])?.key(format!("task-{record:032}"))?;
+            let key = owners[record % OWNERS].key(format!("task-{record:032}"))?;
             store.put(&key, Write::new(VALUE.to_vec())).await?;
             keys.push(key);
         }
@@ -107,11 +120,11 @@ impl Ours {
                         Operation::Get => {
                             std::hint::black_box(store.get(key).await?).context("missing")?;
                         }
-                        Operation::Put => {
-                            store.put(key, Write::new(VALUE.to_vec())).await?;
+                        Operation::Put | Operation::PutBorrowed => {
+                            store.put(key, Write::new(serialised())).await?;
                         }
-                        Operation::PutIfVersion => {
-                            let write = Write::new(VALUE.to_vec());
+                        Operation::PutIfVersion | Operation::PutIfVersionBorrowed => {
+                            let write = Write::new(serialised());
                             let precondition = Precondition::Matches(*token);
                             *token = store.put_if_version(key, write, precondition).await?;
                         }
@@ -164,9 +177,15 @@ impl Theirs {
                             std::hint::black_box(store.get(key).await?);
                         }
                         Operation::Put => {
-                            store.put(key, &VALUE).await?;
+                            store.put(key, &serialised()).await?;
                         }
                         Operation::PutIfVersion => {
+                            *version = store.put_if_version(key, &serialised(), *version).await?;
+                        }
+                        Operation::PutBorrowed => {
+                            store.put(key, &VALUE).await?;
+                        }
+                        Operation::PutIfVersionBorrowed => {
                             *version = store.put_if_version(key, &VALUE, *version).await?;
                         }
                     }

@@ -12,7 +12,7 @@ use super::{SQLITE, VALUE, key};
 use crate::measure::{Effort, alternate, concurrent, rate};
 use crate::table::{Figure, Row, Target};
 
-const CALLS: usize = 6_400;
+const CALLS: usize = 1_920;
 /// Above this time of a raw fdatasync, sharing it has to be worth more.
 const SLOW_SYNC_NANOS: f64 = 1e6;
 

@@ -20,7 +20,7 @@ use crate::measure::{Effort, alternate, concurrent, rate};
 use crate::table::{Figure, Row, Target};
 
 const PEER: &str = "turul";
-const CALLS: usize = 1_280;
+const CALLS: usize = 640;
 
 pub async fn run(effort: Effort, folder: &Path) -> Result<(Vec<Row>, String)> {
     let clock = Clock::system();

@@ -30,12 +30,8 @@ pub async fn run(effort: Effort) -> Result<(Vec<Row>, String)> {
         let calls = effort.calls(CALLS);
         // As many calls as take about as long.
         let their_calls = (calls * FEW / live / 10).max(10);
-        last = alternate(
-            effort,
-            async || ours.get(calls).await,
-            async || theirs.get(their_calls),
-        )
-        .await?;
+        last = alternate(effort, async || ours.get(calls).await, async || theirs.get(their_calls))
+            .await?;
         theirs.manager.shutdown();
         if live == FEW {
             few = last;

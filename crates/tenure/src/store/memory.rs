@@ -1,10 +1,11 @@
 //! [`InMemoryBackend`]: the reference model of the contract.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeSet, VecDeque};
 use std::hash::BuildHasher;
 use std::ops::Bound;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use futures::StreamExt as _;
@@ -52,10 +53,15 @@ struct PartitionState {
     /// The counted records by deadline, so that the expired ones stop counting at once.
     counted: BTreeSet<(Timestamp, Arc<str>)>,
     log: VecDeque<Change>,
+    /// How many of the next changes somebody could ask for who was told a position. Nobody asks
+    /// for more than the backlog, so a partition that is only written keeps no log.
+    wanted: AtomicUsize,
     /// Changes up to here are no longer in the log.
     forgotten: u64,
-    /// The sequence of the last change; watchers wait on it.
-    position: watch::Sender<u64>,
+    /// The sequence of the last change.
+    position: u64,
+    /// Wakes the watchers. Waking nobody is dear, so it is there only once somebody watches.
+    bell: Option<watch::Sender<u64>>,
 }
 
 struct Stored {
@@ -75,6 +81,22 @@ fn version(record: &Record) -> Version {
     Version { value: record.value.clone(), token: record.token, tag: record.tag }
 }
 
+/// The time of one call: read if something needs it, and then once.
+struct Now<'a> {
+    clock: &'a Clock,
+    time: OnceCell<Timestamp>,
+}
+
+impl<'a> Now<'a> {
+    fn of(clock: &'a Clock) -> Self {
+        Self { clock, time: OnceCell::new() }
+    }
+
+    fn read(&self) -> Timestamp {
+        *self.time.get_or_init(|| self.clock.now())
+    }
+}
+
 impl PartitionState {
     fn new(sequence: u64) -> Self {
         Self {
@@ -82,22 +104,25 @@ impl PartitionState {
             order: BTreeSet::new(),
             counted: BTreeSet::new(),
             log: VecDeque::new(),
+            wanted: AtomicUsize::new(limits::WATCH_BACKLOG),
             forgotten: sequence,
-            position: watch::Sender::new(sequence),
+            position: sequence,
+            bell: None,
         }
     }
 
-    fn live(&self, name: &str, now: Timestamp) -> Option<&Record> {
+    fn live(&self, name: &str, now: &Now<'_>) -> Option<&Record> {
         let record = &self.records.get(name)?.record;
-        (!record.is_expired(now)).then_some(record)
+        let expired = record.expires_at.is_some_and(|deadline| deadline <= now.read());
+        (!expired).then_some(record)
     }
 
-    /// The versions before the next one, as many as that keeps.
+    /// The versions before the next one, as many as that keeps: at least one.
     fn take_former(&mut self, name: &str, kept: u32, now: Timestamp) -> VecDeque<Version> {
         let stored = self.records.get_mut(name).filter(|it| !it.record.is_expired(now));
-        let Some(stored) = stored.filter(|_| kept > 0) else { return VecDeque::new() };
+        let Some(stored) = stored else { return VecDeque::new() };
         let mut former = std::mem::take(&mut stored.former);
-        former.truncate(kept as usize - 1);
+        former.truncate((kept as usize).saturating_sub(1));
         former.push_front(version(&stored.record));
         former
     }
@@ -114,14 +139,44 @@ impl PartitionState {
         Ok(())
     }
 
+    /// Puts a record in place of the former one, which it returns.
+    fn replace(&mut self, key: &Key, stored: Stored) -> Option<Stored> {
+        if let Some(place) = self.records.get_mut(key.name()) {
+            return Some(std::mem::replace(place, stored));
+        }
+        self.order.insert(key.shared_name());
+        self.records.insert(key.shared_name(), stored)
+    }
+
+    fn is_watched(&self) -> bool {
+        self.bell.as_ref().is_some_and(|bell| bell.receiver_count() > 0)
+    }
+
+    /// The position, told to somebody who may resume from it.
+    fn tell_position(&self) -> u64 {
+        self.wanted.store(limits::WATCH_BACKLOG, Ordering::Relaxed);
+        self.position
+    }
+
     fn announce(&mut self, key: &Key, revision: Revision, kind: ChangeKind) {
+        self.position = revision.sequence;
+        let watched = self.is_watched();
+        let wanted = self.wanted.get_mut();
+        if *wanted == 0 && !watched {
+            self.log = VecDeque::new();
+            self.forgotten = revision.sequence;
+            return;
+        }
+        *wanted = wanted.saturating_sub(1);
         if self.log.len() == limits::WATCH_BACKLOG
             && let Some(oldest) = self.log.pop_front()
         {
             self.forgotten = oldest.revision.sequence;
         }
         self.log.push_back(Change { key: key.clone(), revision, kind });
-        self.position.send_replace(revision.sequence);
+        if watched && let Some(bell) = &self.bell {
+            bell.send_replace(revision.sequence);
+        }
     }
 }
 
@@ -140,34 +195,12 @@ impl Shard {
         Some(stored)
     }
 
-    fn insert(&mut self, key: &Key, stored: Stored) {
-        let Some(partition) = self.partitions.get_mut(key.partition()) else { return };
-        let name = key.shared_name();
-        let deadline = stored.record.expires_at;
-        let counted = stored.counted.then(|| (stored.counted_until(), Arc::clone(&name)));
-        let former = partition.records.insert(Arc::clone(&name), stored);
-        if former.is_none() {
-            partition.order.insert(Arc::clone(&name));
-        }
-        let former_counted =
-            former.as_ref().filter(|it| it.counted).map(|it| (it.counted_until(), name));
-        if former_counted != counted {
-            former_counted.map(|it| partition.counted.remove(&it));
-            counted.map(|it| partition.counted.insert(it));
-        }
-        let former_deadline = former.and_then(|it| it.record.expires_at);
-        if former_deadline != deadline {
-            former_deadline.map(|it| self.deadlines.remove(&(it, key.clone())));
-            deadline.map(|it| self.deadlines.insert((it, key.clone())));
-        }
-    }
-
     /// Forgets a partition that nobody needs: no record, no watcher.
     fn drop_if_idle(&mut self, partition: &Partition) {
         let idle = self
             .partitions
             .get(partition)
-            .is_some_and(|it| it.records.is_empty() && it.position.receiver_count() == 0);
+            .is_some_and(|it| it.records.is_empty() && !it.is_watched());
         if idle {
             self.partitions.remove(partition);
         }
@@ -200,14 +233,13 @@ impl InMemoryBackend {
         Revision { epoch: self.0.epoch, sequence }
     }
 
-    /// Makes sure that the partition exists, and returns it with the rest of its shard locked.
+    /// Makes sure that the partition exists.
     fn partition_mut<'a>(
         &self,
-        shard: &'a mut Shard,
+        partitions: &'a mut HashMap<Partition, PartitionState>,
         partition: &Partition,
     ) -> &'a mut PartitionState {
-        shard
-            .partitions
+        partitions
             .entry_ref(partition)
             .or_insert_with(|| PartitionState::new(self.0.sequence.load(Ordering::Relaxed)))
     }
@@ -219,13 +251,14 @@ impl InMemoryBackend {
         precondition: Precondition,
     ) -> Result<VersionToken, StoreError> {
         write.check()?;
-        let now = self.0.clock.now();
         let mut shard = self.shard(key.partition()).write();
-        let partition = self.partition_mut(&mut shard, key.partition());
-        let live = partition.live(key.name(), now);
+        let now = Now::of(&self.0.clock);
+        let Shard { partitions, deadlines } = &mut *shard;
+        let partition = self.partition_mut(partitions, key.partition());
+        let live = partition.live(key.name(), &now);
         let (current, created_at) = (live.map(Record::current), live.map(|it| it.created_at));
         let checked = precondition.check(current).and_then(|()| match write.capacity {
-            Some(limit) => partition.check_capacity(key.name(), limit, now),
+            Some(limit) => partition.check_capacity(key.name(), limit, now.read()),
             None => Ok(()),
         });
         if let Err(refused) = checked {
@@ -234,13 +267,31 @@ impl InMemoryBackend {
         }
         let token = VersionToken::new(current.map_or(1, |it| it.token.version() + 1));
         let Write { value, expires_at, capacity, tag, kept } = write;
-        let former = partition.take_former(key.name(), kept, now);
-        let created_at = created_at.unwrap_or(now);
+        let former = match kept {
+            0 => VecDeque::new(),
+            _ => partition.take_former(key.name(), kept, now.read()),
+        };
+        let created_at = created_at.unwrap_or_else(|| now.read());
         let record = Record { value, token, tag, created_at, expires_at };
-        let change = ChangeKind::Put { token, tag, expires_at };
-        shard.insert(key, Stored { record, counted: capacity.is_some(), former });
+        let stored = Stored { record, counted: capacity.is_some(), former };
+        let counted = stored.counted.then(|| stored.counted_until());
+        let former = partition.replace(key, stored);
         let revision = self.next_revision();
-        self.partition_mut(&mut shard, key.partition()).announce(key, revision, change);
+        let change = ChangeKind::Put { token, tag, expires_at };
+        partition.announce(key, revision, change);
+        let former_counted = former.as_ref().filter(|it| it.counted).map(Stored::counted_until);
+        if former_counted != counted {
+            former_counted.map(|at| partition.counted.remove(&(at, key.shared_name())));
+            counted.map(|at| partition.counted.insert((at, key.shared_name())));
+        }
+        let former_deadline = former.as_ref().and_then(|it| it.record.expires_at);
+        if former_deadline != expires_at {
+            former_deadline.map(|at| deadlines.remove(&(at, key.clone())));
+            expires_at.map(|at| deadlines.insert((at, key.clone())));
+        }
+        // The former value is freed after the lock is released.
+        drop(shard);
+        drop(former);
         Ok(token)
     }
 
@@ -248,7 +299,11 @@ impl InMemoryBackend {
     fn remove(&self, shard: &mut Shard, key: &Key) {
         if shard.remove(key).is_some() {
             let revision = self.next_revision();
-            self.partition_mut(shard, key.partition()).announce(key, revision, ChangeKind::Gone);
+            self.partition_mut(&mut shard.partitions, key.partition()).announce(
+                key,
+                revision,
+                ChangeKind::Gone,
+            );
             shard.drop_if_idle(key.partition());
         }
     }
@@ -257,7 +312,7 @@ impl InMemoryBackend {
     fn changes_after(&self, partition: &Partition, after: u64) -> (Vec<WatchEvent>, u64) {
         let shard = self.shard(partition).read();
         let Some(state) = shard.partitions.get(partition) else { return (Vec::new(), after) };
-        let position = *state.position.borrow();
+        let position = state.tell_position();
         if after < state.forgotten || after > position {
             let revision = Revision { epoch: self.0.epoch, sequence: position };
             return (vec![WatchEvent::Resync(revision)], position);
@@ -276,9 +331,9 @@ impl std::fmt::Debug for InMemoryBackend {
 #[async_trait]
 impl StorageBackend for InMemoryBackend {
     async fn get(&self, key: &Key) -> Result<Option<Record>, StoreError> {
-        let now = self.0.clock.now();
         let shard = self.shard(key.partition()).read();
-        Ok(shard.partitions.get(key.partition()).and_then(|it| it.live(key.name(), now)).cloned())
+        let now = Now::of(&self.0.clock);
+        Ok(shard.partitions.get(key.partition()).and_then(|it| it.live(key.name(), &now)).cloned())
     }
 
     async fn put(&self, key: &Key, write: Write) -> Result<VersionToken, StoreError> {
@@ -295,12 +350,12 @@ impl StorageBackend for InMemoryBackend {
     }
 
     async fn delete(&self, key: &Key, precondition: Precondition) -> Result<bool, StoreError> {
-        let now = self.0.clock.now();
         let mut shard = self.shard(key.partition()).write();
+        let now = Now::of(&self.0.clock);
         let current = shard
             .partitions
             .get(key.partition())
-            .and_then(|it| it.live(key.name(), now))
+            .and_then(|it| it.live(key.name(), &now))
             .map(Record::current);
         precondition.check(current)?;
         self.remove(&mut shard, key);
@@ -325,9 +380,9 @@ impl StorageBackend for InMemoryBackend {
         prefix: &str,
         page: PageRequest,
     ) -> Result<Page, StoreError> {
-        let now = self.0.clock.now();
         let start = page.start(partition, prefix)?;
         let shard = self.shard(partition).read();
+        let now = Now::of(&self.0.clock);
         let Some(state) = shard.partitions.get(partition) else {
             let sequence = self.0.sequence.load(Ordering::Relaxed);
             let revision = Revision { epoch: self.0.epoch, sequence };
@@ -341,7 +396,7 @@ impl StorageBackend for InMemoryBackend {
             .order
             .range::<str, _>((lower, Bound::Unbounded))
             .take_while(|name| name.starts_with(prefix))
-            .filter_map(|name| Some((name, state.live(name, now)?)));
+            .filter_map(|name| Some((name, state.live(name, &now)?)));
         let mut entries = Vec::new();
         for (name, record) in live.by_ref().take(page.limit()) {
             let key = partition.key(Arc::clone(name))?;
@@ -352,7 +407,7 @@ impl StorageBackend for InMemoryBackend {
             (Some(last), Some(_)) => Some(Cursor::new(partition, prefix, last)),
             _ => None,
         };
-        let revision = Revision { epoch: self.0.epoch, sequence: *state.position.borrow() };
+        let revision = Revision { epoch: self.0.epoch, sequence: state.tell_position() };
         Ok(Page { entries, next, revision })
     }
 
@@ -375,15 +430,16 @@ impl StorageBackend for InMemoryBackend {
 
     async fn watch(&self, partition: &Partition, from: WatchFrom) -> Result<Watch, StoreError> {
         let mut shard = self.shard(partition).write();
-        let position = self.partition_mut(&mut shard, partition).position.subscribe();
+        let state = self.partition_mut(&mut shard.partitions, partition);
+        let bell = state.bell.get_or_insert_with(|| watch::Sender::new(0)).subscribe();
         let after = match from {
-            WatchFrom::Now => *position.borrow(),
+            WatchFrom::Now => state.tell_position(),
             // A position of another epoch is beyond any of ours, and so a gap.
             WatchFrom::After(revision) if revision.epoch != self.0.epoch => u64::MAX,
             WatchFrom::After(revision) => revision.sequence,
         };
         let place = Place { store: self.clone(), partition: partition.clone() };
-        let watcher = Watcher { pending: VecDeque::new(), after, position, place };
+        let watcher = Watcher { pending: VecDeque::new(), after, bell, place };
         Ok(futures::stream::unfold(watcher, Watcher::next).boxed())
     }
 }
@@ -393,7 +449,7 @@ impl StorageBackend for InMemoryBackend {
 struct Watcher {
     pending: VecDeque<WatchEvent>,
     after: u64,
-    position: watch::Receiver<u64>,
+    bell: watch::Receiver<u64>,
     // Dropped last, when the receiver no longer keeps the partition.
     place: Place,
 }
@@ -404,12 +460,12 @@ impl Watcher {
             if let Some(event) = self.pending.pop_front() {
                 return Some((Ok(event), self));
             }
-            let seen = *self.position.borrow_and_update();
+            let seen = *self.bell.borrow_and_update();
             let (events, after) = self.place.store.changes_after(&self.place.partition, self.after);
             self.pending.extend(events);
             self.after = after;
             if self.pending.is_empty() && seen <= after {
-                self.position.changed().await.ok()?;
+                self.bell.changed().await.ok()?;
             }
         }
     }
