@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::client::{Client, Request, answer, cancel, create, created, get};
+use crate::latency::create_many;
 use crate::ledger::{self, Entry, Event, now_us};
 use crate::server::{Server, Settings};
 use crate::tools::STEPS;
@@ -129,6 +130,22 @@ async fn taken_over(replicas: Replicas) {
         // The ledger of the killed server may lack its last line.
         assert!(saved == 1 || (saved == 0 && step == 3), "step {step}: {entries:?}");
     }
+}
+
+/// How long after the kill of A the last of its tasks is at work again.
+pub(crate) async fn take_over_many(settings: Settings, count: usize) -> Duration {
+    let replicas = Replicas::start(settings).await;
+    create_many(&replicas, "wait", count).await;
+    replicas.entries(Event::Start, count).await;
+    let Replicas { a, b, c, client, settings } = replicas;
+    a.kill();
+    let killed_us = now_us();
+    let replicas = Replicas { a: Server::start(&settings).await, b, c, client, settings };
+    let starts = replicas.entries(Event::Start, 2 * count).await;
+    let last_us = starts.iter().map(|entry| entry.at_us).max().unwrap();
+    let took = Duration::from_micros(last_us - killed_us);
+    println!("{count} tasks taken over within {} ms of the kill", took.as_millis());
+    took
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
