@@ -12,7 +12,9 @@ use axum::http::header::AUTHORIZATION;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use tenure::Owner;
+use tenure::clock::Clock;
 
+use jwt::JwtDescription;
 pub use jwt::{JwtAlgorithm, JwtVerifier};
 
 /// The verified party behind a request.
@@ -90,6 +92,7 @@ pub enum CallersError {
 struct Description {
     #[serde(default)]
     caller: Vec<Entry>,
+    jwt: Option<JwtDescription>,
 }
 
 #[derive(Deserialize)]
@@ -127,16 +130,37 @@ impl Callers {
     /// # Ok::<_, tenure_mcp::identity::CallersError>(())
     /// ```
     ///
+    /// Or callers with tokens that somebody else signs, whose subject is the owner:
+    ///
+    /// ```toml
+    /// [jwt]
+    /// algorithm = "ES256"  # or RS256, EdDSA; HS256 with a secret of 32 bytes or more as key
+    /// key = """-----BEGIN PUBLIC KEY----- …"""
+    /// audience = "tenure"  # optional, as is
+    /// issuer = "https://login.example.com"
+    /// ```
+    ///
     /// # Errors
-    /// Unknown fields, no caller at all, a token twice, or one that no header can carry.
+    /// Unknown fields, no caller at all, both kinds, a token twice, or one that no header can
+    /// carry.
     pub fn from_toml(text: &str) -> Result<Self, CallersError> {
         let description: Description = toml::from_str(text).map_err(|mut error| {
             // The error quotes its place in the text, and the text is full of tokens.
             error.set_input(None);
             Box::new(error)
         })?;
+        match (description.caller, description.jwt) {
+            (callers, None) => Self::tokens(callers),
+            (callers, Some(jwt)) if callers.is_empty() => {
+                Ok(Self::jwt(JwtVerifier::described(jwt, Clock::system())?))
+            }
+            _ => Err(CallersError::Invalid("there are both [[caller]] and [jwt]".into())),
+        }
+    }
+
+    fn tokens(callers: Vec<Entry>) -> Result<Self, CallersError> {
         let mut tokens = HashMap::new();
-        for Entry { token, owner } in description.caller {
+        for Entry { token, owner } in callers {
             if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
                 return Err(CallersError::Invalid(format!(
                     "the token of owner {owner:?} must be visible ASCII without spaces"
@@ -153,7 +177,7 @@ impl Callers {
             }
         }
         if tokens.is_empty() {
-            return Err(CallersError::Invalid("there is no [[caller]]".into()));
+            return Err(CallersError::Invalid("there is neither [[caller]] nor [jwt]".into()));
         }
         Ok(Self(Arc::new(Proof::Tokens(tokens))))
     }
@@ -270,6 +294,13 @@ mod tests {
             r#"caller = [{ token = "t", owner = "a", admin = true }]"#,
             r#"caller = [{ token = "t" }]"#,
             r#"callers = [{ token = "t", owner = "a" }]"#,
+            r#"jwt = { algorithm = "HS256", key = "short" }"#,
+            r#"jwt = { algorithm = "none", key = "0123456789abcdef0123456789abcdef" }"#,
+            r#"jwt = { algorithm = "ES256", key = "0123456789abcdef0123456789abcdef" }"#,
+            r#"
+                caller = [{ token = "t", owner = "a" }]
+                jwt = { algorithm = "HS256", key = "0123456789abcdef0123456789abcdef" }
+            "#,
         ] {
             assert!(Callers::from_toml(text).is_err(), "{text}");
         }

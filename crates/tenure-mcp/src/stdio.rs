@@ -23,6 +23,9 @@ const LINE_BYTES: usize = 4 * 1_024 * 1_024;
 /// Serves standard input and output until the input ends or `shutdown` is cancelled. The tasks go
 /// on: end them with [`DurableServer::shutdown`].
 ///
+/// A read of standard input cannot be interrupted. After a shutdown that did not come from its end,
+/// leave with [`std::process::exit`]: the runtime would wait for the next line.
+///
 /// # Errors
 /// When the client does not begin with a request that opens a session.
 pub async fn serve<H: ServerHandler>(

@@ -5,6 +5,7 @@ pub mod clock;
 pub mod limits;
 mod open;
 mod owner;
+pub mod resources;
 pub mod runtime;
 pub mod store;
 pub mod tasks;

@@ -8,13 +8,19 @@ pub const PARTITION_BYTES: usize = 1_024;
 pub const NAME_BYTES: usize = 512;
 /// Bytes of a record's value. DynamoDB caps an item at 400 KB, key and attributes included.
 pub const VALUE_BYTES: usize = 384 * 1_024;
+/// Former versions that a record keeps.
+pub const KEPT_VERSIONS: u32 = 32;
 /// Records of one page.
 pub const PAGE_RECORDS: usize = 1_000;
 /// Changes of a partition that a backend remembers for watchers to resume from.
 pub const WATCH_BACKLOG: usize = 256;
 
-/// Bytes of an owner. Escaped threefold it still fits a partition.
+/// Bytes of an owner or a project. Escaped threefold it still fits a partition.
 pub const OWNER_BYTES: usize = 256;
+/// Bytes of a resource's kind. Escaped threefold it fits a name, together with an id.
+pub const KIND_BYTES: usize = 64;
+/// Bytes of a resource's id.
+pub const RESOURCE_ID_BYTES: usize = 256;
 /// Bytes of a task id, an idempotency key or the name of a tool.
 pub const ID_BYTES: usize = 128;
 /// Attempts of one task, after which it is not started again when a server stopped during the last.

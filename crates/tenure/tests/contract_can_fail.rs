@@ -13,8 +13,8 @@ use futures::{FutureExt as _, StreamExt as _};
 use tenure::clock::{Clock, Timestamp};
 use tenure::store::contract::{self, Harness, MemoryHarness};
 use tenure::store::{
-    Entry, InMemoryBackend, Key, Page, PageRequest, Partition, Precondition, Record,
-    StorageBackend, StoreError, VersionToken, Watch, WatchEvent, WatchFrom, Write,
+    Current, Entry, InMemoryBackend, Key, Page, PageRequest, Partition, Precondition, Record,
+    StorageBackend, StoreError, Version, VersionToken, Watch, WatchEvent, WatchFrom, Write,
 };
 
 /// What is wrong with a backend.
@@ -48,6 +48,16 @@ enum Defect {
     SkipsGaps,
     /// Cleaning up takes all there is.
     CleansUpWithoutLimit,
+    /// Tags are neither stored nor compared.
+    IgnoresTags,
+    /// A tag is stored, and stays when the next write has none.
+    KeepsStaleTags,
+    /// A conflict tells the token and not the tag.
+    ConflictsHideTags,
+    /// Former versions are not kept.
+    ForgetsHistory,
+    /// Every write is taken for the first.
+    ForgetsTheBeginning,
 }
 
 #[derive(Debug, Clone)]
@@ -87,6 +97,10 @@ impl Broken {
     fn record(&self, record: Record) -> Option<Record> {
         (!record.is_expired(self.clock.now()))
             .then(|| Record { token: self.token(record.token), ..record })
+            .map(|record| match self.defect {
+                Defect::ForgetsTheBeginning => Record { created_at: self.clock.now(), ..record },
+                _ => record,
+            })
     }
 
     async fn precondition(
@@ -94,12 +108,13 @@ impl Broken {
         key: &Key,
         precondition: Precondition,
     ) -> Result<Precondition, StoreError> {
-        let current = self.inner.get(key).await?.map(|record| record.token);
+        let current = self.inner.get(key).await?.map(|record| record.current());
         match (self.defect, precondition) {
             (Defect::TokenIsVersion, Precondition::Matches(token)) => {
-                let same = current.filter(|current| current.version() == token.version());
-                Ok(Precondition::Matches(same.unwrap_or(token)))
+                let same = current.filter(|it| it.token.version() == token.version());
+                Ok(Precondition::Matches(same.map_or(token, |it| it.token)))
             }
+            (Defect::IgnoresTags, Precondition::Tagged(_)) => Ok(Precondition::Present),
             (Defect::ChecksThenActs, _) => {
                 precondition.check(current)?;
                 tokio::task::yield_now().await;
@@ -118,7 +133,12 @@ impl Broken {
                 StoreError::VersionConflict { current: None }
             }
             StoreError::VersionConflict { current } => {
-                StoreError::VersionConflict { current: current.map(|token| self.token(token)) }
+                let hidden = self.is(Defect::ConflictsHideTags);
+                let seen = |it: Current| Current {
+                    token: self.token(it.token),
+                    tag: it.tag.filter(|_| !hidden),
+                };
+                StoreError::VersionConflict { current: current.map(seen) }
             }
             error => error,
         }
@@ -127,6 +147,12 @@ impl Broken {
     /// The write as the defect leaves it. Where expiry is ignored, nothing tells the inner store
     /// of a deadline; it travels in front of the value.
     fn write(&self, key: &Key, mut write: Write) -> Write {
+        if self.is(Defect::IgnoresTags) {
+            write.tag = None;
+        }
+        if self.is(Defect::ForgetsHistory) {
+            write.kept = 0;
+        }
         if self.is(Defect::FloorsDeadlines) {
             write.expires_at =
                 write.expires_at.map(|at| Timestamp::from_millis(at.as_millis() / 1_000 * 1_000));
@@ -164,8 +190,7 @@ impl StorageBackend for Broken {
     }
 
     async fn put(&self, key: &Key, write: Write) -> Result<VersionToken, StoreError> {
-        let written = self.inner.put(&self.key(key), self.write(key, write)).await;
-        written.map(|token| self.token(token)).map_err(|error| self.error(error))
+        self.put_if_version(key, write, Precondition::Any).await
     }
 
     async fn put_if_version(
@@ -174,8 +199,11 @@ impl StorageBackend for Broken {
         write: Write,
         precondition: Precondition,
     ) -> Result<VersionToken, StoreError> {
-        let write = self.write(key, write);
+        let mut write = self.write(key, write);
         let key = self.key(key);
+        if self.is(Defect::KeepsStaleTags) && write.tag.is_none() {
+            write.tag = self.inner.get(&key).await?.and_then(|record| record.tag);
+        }
         let precondition = self.precondition(&key, precondition).await?;
         let written = self.inner.put_if_version(&key, write, precondition).await;
         written.map(|token| self.token(token)).map_err(|error| self.error(error))
@@ -190,6 +218,17 @@ impl StorageBackend for Broken {
             *self.deleted.lock().unwrap().entry(partition.clone()).or_default() += 1;
         }
         deleted.map_err(|error| self.error(error))
+    }
+
+    async fn history(&self, key: &Key) -> Result<Vec<Version>, StoreError> {
+        let mut history = self.inner.history(&self.key(key)).await?;
+        for version in &mut history {
+            version.token = self.token(version.token);
+            if self.hides_deadlines() {
+                version.value = version.value.slice(8..);
+            }
+        }
+        Ok(history)
     }
 
     async fn list_by_prefix(
@@ -314,6 +353,14 @@ caught! {
     skipped_gaps_are_caught: SkipsGaps by watch_never_loses_silently_when_it_lags,
         watch_from_another_epoch_resyncs;
     unbounded_cleanup_is_caught: CleansUpWithoutLimit by cleanup_keeps_to_its_limit;
+    ignored_tags_are_caught: IgnoresTags by tag_is_stored_with_its_value,
+        tag_that_differs_conflicts_with_the_current_one, tag_travels_with_the_watch,
+        race_for_one_tag_has_one_winner;
+    stale_tags_are_caught: KeepsStaleTags by tag_is_replaced_and_removed_by_the_next_write;
+    hidden_tags_are_caught: ConflictsHideTags by tag_that_differs_conflicts_with_the_current_one;
+    forgotten_history_is_caught: ForgetsHistory by history_tells_versions_newest_first,
+        history_is_bounded_by_the_write, history_misses_no_acknowledged_write;
+    forgotten_beginnings_are_caught: ForgetsTheBeginning by created_at_stays_with_the_record;
 }
 
 /// The model notices every defect that shows in answers, without knowing what to look for.
@@ -328,6 +375,10 @@ fn the_model_catches_what_shows_in_answers() {
         Defect::DeleteFreesNothing,
         Defect::FiltersPagesLate,
         Defect::CleansUpWithoutLimit,
+        Defect::IgnoresTags,
+        Defect::KeepsStaleTags,
+        Defect::ConflictsHideTags,
+        Defect::ForgetsHistory,
     ] {
         let broken = BrokenHarness::new(defect);
         let runtime =

@@ -81,7 +81,7 @@ async fn a_watcher_hears_of_another_backends_changes() {
     let mut watch = one.watch(&partition(), WatchFrom::Now).await.unwrap();
     let token = other.put(&key("a"), Write::new("1")).await.unwrap();
     let Some(Ok(WatchEvent::Change(change))) = watch.next().await else { panic!("no change") };
-    assert_eq!(change.kind, ChangeKind::Put { token, expires_at: None });
+    assert_eq!(change.kind, ChangeKind::Put { token, tag: None, expires_at: None });
 }
 
 fn refused(result: Result<FileBackend, StoreError>) -> String {

@@ -12,6 +12,16 @@ const LEEWAY_MS: u64 = 30_000;
 /// A shorter secret can be guessed; the algorithm's own output is this long.
 const SECRET_BYTES: usize = 32;
 
+/// The table `[jwt]` of a description of callers.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct JwtDescription {
+    algorithm: String,
+    key: String,
+    audience: Option<String>,
+    issuer: Option<String>,
+}
+
 /// How tokens are signed with a key pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JwtAlgorithm {
@@ -69,6 +79,31 @@ impl JwtVerifier {
         Ok(Self::new(key, algorithm, clock))
     }
 
+    pub(super) fn described(
+        description: JwtDescription,
+        clock: Clock,
+    ) -> Result<Self, CallersError> {
+        let key = description.key.as_bytes();
+        let mut verifier = match description.algorithm.as_str() {
+            "HS256" => Self::hs256(key, clock)?,
+            "RS256" => Self::public_key(JwtAlgorithm::Rs256, key, clock)?,
+            "ES256" => Self::public_key(JwtAlgorithm::Es256, key, clock)?,
+            "EdDSA" => Self::public_key(JwtAlgorithm::EdDsa, key, clock)?,
+            other => {
+                let known = "HS256, RS256, ES256 and EdDSA";
+                let reason = format!("there is no algorithm {other:?}; there are {known}");
+                return Err(CallersError::Invalid(reason));
+            }
+        };
+        if let Some(audience) = &description.audience {
+            verifier = verifier.audience(audience);
+        }
+        if let Some(issuer) = &description.issuer {
+            verifier = verifier.issuer(issuer);
+        }
+        Ok(verifier)
+    }
+
     fn new(key: DecodingKey, algorithm: Algorithm, clock: Clock) -> Self {
         // One algorithm, fixed here: what the token says about itself is not trusted.
         let mut validation = Validation::new(algorithm);
@@ -116,6 +151,8 @@ fn millis(numeric_date: f64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
     use jsonwebtoken::{EncodingKey, Header, encode};
     use serde_json::{Value, json};
     use tenure::clock::Timestamp;
@@ -171,6 +208,26 @@ mod tests {
         assert!(strict.owner(&bare).is_none());
         assert!(verifier().audience("other").owner(&full).is_none());
         assert!(verifier().issuer("other").owner(&full).is_none());
+    }
+
+    /// A key pair made for this test: PKCS #8 in base64, and PEM.
+    const PRIVATE: &str = "MC4CAQAwBQYDK2VwBCIEIL6isJWabDQpu3DM9ERv3ewOiHwWRj4Np88XG9JZ6Lsi";
+    const PUBLIC: &str = "-----BEGIN PUBLIC KEY-----\n\
+        MCowBQYDK2VwAyEAXXp5LXeB8nU0LyjDklDsIGFe2zH552OVfCPvRvIqvpI=\n-----END PUBLIC KEY-----\n";
+
+    #[test]
+    fn a_token_of_a_key_pair_is_verified_with_the_public_key_only() {
+        let clock = Clock::manual(Timestamp::from_millis(1_000_000));
+        let verifier =
+            JwtVerifier::public_key(JwtAlgorithm::EdDsa, PUBLIC.as_bytes(), clock).unwrap();
+        let claims = json!({ "sub": "alice", "exp": 1_001 });
+        let key = EncodingKey::from_ed_der(&STANDARD.decode(PRIVATE).unwrap());
+        let token = encode(&Header::new(Algorithm::EdDSA), &claims, &key).unwrap();
+        assert!(verifier.owner(&token).is_some());
+        // The old trick: the public key as the secret of a symmetric algorithm.
+        let secret = EncodingKey::from_secret(PUBLIC.as_bytes());
+        let token = encode(&Header::new(Algorithm::HS256), &claims, &secret).unwrap();
+        assert_eq!(verifier.owner(&token), None);
     }
 
     #[test]

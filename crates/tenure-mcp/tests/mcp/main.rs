@@ -7,6 +7,8 @@ mod harness;
 mod isolation;
 mod legacy;
 mod listen;
+mod network;
+mod outage;
 mod restart;
 mod sep_2663;
 mod stdio;

@@ -29,6 +29,7 @@ pub(crate) fn policies() -> Vec<(&'static str, TaskPolicy)> {
         ("rounds", TaskPolicy::required()),
         ("name_first", TaskPolicy::required().input_first()),
         ("broken", TaskPolicy::optional()),
+        ("verbose", TaskPolicy::optional()),
         ("flaky", TaskPolicy::optional().retry(3, 1_000)),
         ("refuses", TaskPolicy::optional()),
         ("panics", TaskPolicy::optional()),
@@ -146,6 +147,7 @@ impl ServerHandler for Tools {
                 None => asked(None),
             },
             "broken" => Err(ErrorData::internal_error("it broke", Some(json!({ "part": 7 })))),
+            "verbose" => Err(ErrorData::internal_error("x".repeat(1 << 20), None)),
             "flaky" => {
                 let attempt = tenure_mcp::task(&cx).map_or(0, |task| task.attempt());
                 if attempt < 3 { Err(internal("not yet")) } else { say("at last") }

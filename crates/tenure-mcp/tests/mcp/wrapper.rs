@@ -1,7 +1,8 @@
 //! What the wrapper makes of tools that know nothing of it.
 
-use serde_json::json;
-use tenure::tasks::{Rerun, Status};
+use serde_json::{Map, json};
+use tenure::Owner;
+use tenure::tasks::{Call, NewTask, Rerun, Status};
 
 use crate::harness::{Server, named, open_keys, soon};
 
@@ -54,6 +55,25 @@ async fn a_repeated_create_with_the_same_key_finds_the_same_task() {
     server.task(&id, |task| task.status == Status::Completed).await;
     assert_eq!(client.create("wait").await, id);
     assert_eq!(*server.tools.begun.borrow(), 1, "it ran twice");
+}
+
+#[tokio::test]
+async fn a_create_over_the_quota_is_refused_until_a_task_ends() {
+    let server = Server::new().await;
+    let client = server.client();
+    let id = client.create("wait").await;
+    let (tasks, owner) = (server.durable.tasks(), Owner::local());
+    for _ in 1..tasks.limits().unfinished_per_owner {
+        tasks.create(&owner, NewTask::new(Call::new("elsewhere", Map::new()))).await.unwrap();
+    }
+    let refused = client.tool("wait", json!({})).await.unwrap_err();
+    assert_eq!(
+        (&refused["code"], &refused["data"]),
+        (&json!(-32600), &json!({ "retryable": true }))
+    );
+    assert_eq!(refused["message"], "the limit of 1000 unfinished tasks is reached");
+    client.cancel(&id).await.unwrap();
+    client.create("wait").await;
 }
 
 #[tokio::test]
@@ -117,6 +137,17 @@ async fn a_panic_is_an_honest_failure() {
     let task = client.get(&id).await.unwrap();
     assert_eq!(task["error"]["code"], -32603);
     assert_eq!(task["statusMessage"], "the tool panicked");
+}
+
+#[tokio::test]
+async fn an_error_that_is_too_large_to_keep_is_still_a_failure() {
+    let server = Server::new().await;
+    let client = server.client();
+    let id = client.create("verbose").await;
+    server.task(&id, |task| task.status == Status::Failed).await;
+    let task = client.get(&id).await.unwrap();
+    assert_eq!(task["error"]["code"], -32603);
+    assert!(task.to_string().len() < 5_000);
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use futures::stream::BoxStream;
 
 use crate::clock::Timestamp;
-use crate::store::{Key, StoreError, VersionToken};
+use crate::store::{Key, StoreError, Tag, VersionToken};
 
 /// A position in the history of a partition.
 ///
@@ -70,6 +70,8 @@ pub enum ChangeKind {
     Put {
         /// The write.
         token: VersionToken,
+        /// What the write tagged the value with.
+        tag: Option<Tag>,
         /// When the record will be absent.
         expires_at: Option<Timestamp>,
     },

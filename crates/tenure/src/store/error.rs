@@ -1,6 +1,6 @@
 //! Why a storage call did not happen.
 
-use crate::store::{Key, VersionToken};
+use crate::store::{Current, Key};
 
 /// The cause behind a backend's failure, kept for logs.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -12,8 +12,8 @@ pub enum StoreError {
     /// The precondition did not hold.
     #[error("version conflict: {}", describe(.current.as_ref()))]
     VersionConflict {
-        /// What is really there: nothing, or the record that this token names.
-        current: Option<VersionToken>,
+        /// What is really there: nothing, or a record in this state.
+        current: Option<Current>,
     },
     /// The partition already has as many counted records as the write allows.
     #[error("the partition already holds {limit} counted records")]
@@ -98,9 +98,9 @@ impl StoreError {
     }
 }
 
-fn describe(current: Option<&VersionToken>) -> String {
+fn describe(current: Option<&Current>) -> String {
     match current {
         None => "there is no record".into(),
-        Some(token) => format!("the record is at {token}"),
+        Some(Current { token, .. }) => format!("the record is at {token}"),
     }
 }

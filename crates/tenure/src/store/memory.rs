@@ -16,7 +16,8 @@ use crate::clock::{Clock, Timestamp};
 use crate::limits;
 use crate::store::{
     Change, ChangeKind, Cursor, Entry, Key, Page, PageRequest, Partition, Precondition, Record,
-    Revision, StorageBackend, StoreError, VersionToken, Watch, WatchEvent, WatchFrom, Write,
+    Revision, StorageBackend, StoreError, Version, VersionToken, Watch, WatchEvent, WatchFrom,
+    Write,
 };
 
 /// Locks are per shard, and a partition lives in one shard: what is atomic needs one lock.
@@ -60,12 +61,18 @@ struct PartitionState {
 struct Stored {
     record: Record,
     counted: bool,
+    /// What the record was before, newest first.
+    former: VecDeque<Version>,
 }
 
 impl Stored {
     fn counted_until(&self) -> Timestamp {
         self.record.expires_at.unwrap_or(Timestamp::MAX)
     }
+}
+
+fn version(record: &Record) -> Version {
+    Version { value: record.value.clone(), token: record.token, tag: record.tag }
 }
 
 impl PartitionState {
@@ -83,6 +90,16 @@ impl PartitionState {
     fn live(&self, name: &str, now: Timestamp) -> Option<&Record> {
         let record = &self.records.get(name)?.record;
         (!record.is_expired(now)).then_some(record)
+    }
+
+    /// The versions before the next one, as many as that keeps.
+    fn take_former(&mut self, name: &str, kept: u32, now: Timestamp) -> VecDeque<Version> {
+        let stored = self.records.get_mut(name).filter(|it| !it.record.is_expired(now));
+        let Some(stored) = stored.filter(|_| kept > 0) else { return VecDeque::new() };
+        let mut former = std::mem::take(&mut stored.former);
+        former.truncate(kept as usize - 1);
+        former.push_front(version(&stored.record));
+        former
     }
 
     fn check_capacity(&mut self, name: &str, limit: u32, now: Timestamp) -> Result<(), StoreError> {
@@ -205,7 +222,8 @@ impl InMemoryBackend {
         let now = self.0.clock.now();
         let mut shard = self.shard(key.partition()).write();
         let partition = self.partition_mut(&mut shard, key.partition());
-        let current = partition.live(key.name(), now).map(|record| record.token);
+        let live = partition.live(key.name(), now);
+        let (current, created_at) = (live.map(Record::current), live.map(|it| it.created_at));
         let checked = precondition.check(current).and_then(|()| match write.capacity {
             Some(limit) => partition.check_capacity(key.name(), limit, now),
             None => Ok(()),
@@ -214,10 +232,13 @@ impl InMemoryBackend {
             shard.drop_if_idle(key.partition());
             return Err(refused);
         }
-        let token = VersionToken::new(current.map_or(1, |token| token.version() + 1));
-        let change = ChangeKind::Put { token, expires_at: write.expires_at };
-        let record = Record { value: write.value, token, expires_at: write.expires_at };
-        shard.insert(key, Stored { record, counted: write.capacity.is_some() });
+        let token = VersionToken::new(current.map_or(1, |it| it.token.version() + 1));
+        let Write { value, expires_at, capacity, tag, kept } = write;
+        let former = partition.take_former(key.name(), kept, now);
+        let created_at = created_at.unwrap_or(now);
+        let record = Record { value, token, tag, created_at, expires_at };
+        let change = ChangeKind::Put { token, tag, expires_at };
+        shard.insert(key, Stored { record, counted: capacity.is_some(), former });
         let revision = self.next_revision();
         self.partition_mut(&mut shard, key.partition()).announce(key, revision, change);
         Ok(token)
@@ -280,10 +301,22 @@ impl StorageBackend for InMemoryBackend {
             .partitions
             .get(key.partition())
             .and_then(|it| it.live(key.name(), now))
-            .map(|record| record.token);
+            .map(Record::current);
         precondition.check(current)?;
         self.remove(&mut shard, key);
         Ok(current.is_some())
+    }
+
+    async fn history(&self, key: &Key) -> Result<Vec<Version>, StoreError> {
+        let now = self.0.clock.now();
+        let shard = self.shard(key.partition()).read();
+        let stored = shard
+            .partitions
+            .get(key.partition())
+            .and_then(|it| it.records.get(key.name()))
+            .filter(|it| !it.record.is_expired(now));
+        let Some(stored) = stored else { return Ok(Vec::new()) };
+        Ok([version(&stored.record)].into_iter().chain(stored.former.iter().cloned()).collect())
     }
 
     async fn list_by_prefix(

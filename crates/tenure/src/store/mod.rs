@@ -29,7 +29,7 @@ pub use file::{Durability, FileBackend, FileOptions};
 pub use key::{Key, Partition};
 pub use memory::InMemoryBackend;
 pub use page::{Cursor, Page, PageRequest};
-pub use record::{Entry, Precondition, Record, VersionToken, Write};
+pub use record::{Current, Entry, Precondition, Record, Tag, Version, VersionToken, Write};
 
 /// Keeps versioned records in partitions.
 ///
@@ -37,9 +37,10 @@ pub use record::{Entry, Precondition, Record, VersionToken, Write};
 ///
 /// - **Expired is absent**, to the millisecond, for reads and preconditions alike. Whether the
 ///   record was reclaimed makes no difference.
-/// - A version starts at 1 and rises by 1 with each write of its key.
-/// - A write or delete is atomic with all that goes with it: value, version, deadline, count, index
-///   and notification. An acknowledged one is durable on the terms that the backend documents.
+/// - A version starts at 1 and rises by 1 with each write of its key. The moment of version 1, by
+///   the backend's clock, stays with the record.
+/// - A write or delete is atomic with all that goes with it: value, version, tag, deadline, count,
+///   index, history and notification. An acknowledged one is durable on the terms that the backend documents.
 /// - A future that is dropped half-way leaves the call either done or not done.
 #[async_trait]
 pub trait StorageBackend: Debug + Send + Sync + 'static {
@@ -69,6 +70,10 @@ pub trait StorageBackend: Debug + Send + Sync + 'static {
     /// # Errors
     /// [`StoreError::VersionConflict`] with what is really there.
     async fn delete(&self, key: &Key, precondition: Precondition) -> Result<bool, StoreError>;
+
+    /// Tells the versions of a record that are kept, newest first: the current one, then the former
+    /// ones that [`Write::keeping`] kept. One consistent look; empty when there is no record.
+    async fn history(&self, key: &Key) -> Result<Vec<Version>, StoreError>;
 
     /// Lists the live records of one partition whose names start with `prefix`, in key order.
     /// The cost of a page depends on the page, not on what else is stored.

@@ -77,6 +77,47 @@ impl FromStr for VersionToken {
     }
 }
 
+/// A fingerprint that a writer gives a value. No backend looks inside; all compare it.
+///
+/// It lets a caller who knows what the value was, but not which write left it, make a conditional
+/// write without reading first: [`Precondition::Tagged`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tag([u8; Tag::BYTES]);
+
+impl Tag {
+    /// What a tag weighs: a SHA-256.
+    pub const BYTES: usize = 32;
+
+    /// The tag of these bytes.
+    #[must_use]
+    pub fn new(bytes: [u8; Self::BYTES]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; Self::BYTES] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Tag(")?;
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
+        write!(f, ")")
+    }
+}
+
+/// What names the state of a record: which write left it, and how that write tagged the value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Current {
+    /// The write.
+    pub token: VersionToken,
+    /// Its tag.
+    pub tag: Option<Tag>,
+}
+
 /// A stored value, as read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
@@ -84,6 +125,10 @@ pub struct Record {
     pub value: Bytes,
     /// The write that left this value.
     pub token: VersionToken,
+    /// What that write tagged the value with.
+    pub tag: Option<Tag>,
+    /// When version 1 was written. Later writes leave it as it is, so it needs no read before them.
+    pub created_at: Timestamp,
     /// From this moment on the record is absent.
     pub expires_at: Option<Timestamp>,
 }
@@ -94,6 +139,23 @@ impl Record {
     pub fn is_expired(&self, now: Timestamp) -> bool {
         self.expires_at.is_some_and(|deadline| deadline <= now)
     }
+
+    /// What names this state of the record.
+    #[must_use]
+    pub fn current(&self) -> Current {
+        Current { token: self.token, tag: self.tag }
+    }
+}
+
+/// What one write left, as [`history`](crate::store::StorageBackend::history) tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Version {
+    /// The bytes that were written.
+    pub value: Bytes,
+    /// The write.
+    pub token: VersionToken,
+    /// Its tag.
+    pub tag: Option<Tag>,
 }
 
 /// A record together with its key, as listed.
@@ -105,7 +167,8 @@ pub struct Entry {
     pub record: Record,
 }
 
-/// One write: the whole new state of a record. Nothing of the former state is kept.
+/// One write: the whole new state of a record. Nothing of the former state is kept, unless the
+/// write says so with [`Write::keeping`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Write {
     /// The new value.
@@ -115,13 +178,35 @@ pub struct Write {
     /// `Some(limit)` makes the record count against its partition's capacity. See
     /// [`Write::counted_within`].
     pub capacity: Option<u32>,
+    /// What the value is tagged with.
+    pub tag: Option<Tag>,
+    /// Former versions to keep. See [`Write::keeping`].
+    pub kept: u32,
 }
 
 impl Write {
     /// A value without deadline that counts against no capacity.
     #[must_use]
     pub fn new(value: impl Into<Bytes>) -> Self {
-        Self { value: value.into(), expires_at: None, capacity: None }
+        Self { value: value.into(), expires_at: None, capacity: None, tag: None, kept: 0 }
+    }
+
+    /// Gives the value a tag. A write without one leaves a record without one.
+    #[must_use]
+    pub fn tagged(mut self, tag: impl Into<Option<Tag>>) -> Self {
+        self.tag = tag.into();
+        self
+    }
+
+    /// Keeps up to `former` of the versions before this one, at most [`limits::KEPT_VERSIONS`].
+    ///
+    /// What it replaces moves to the [`history`](crate::store::StorageBackend::history) in the
+    /// same atomic step, and what is older than that many versions goes. The history belongs to the
+    /// record: it is gone with it, and with a write that keeps none.
+    #[must_use]
+    pub fn keeping(mut self, former: u32) -> Self {
+        self.kept = former.min(limits::KEPT_VERSIONS);
+        self
     }
 
     /// Makes the record absent from this moment on.
@@ -163,6 +248,8 @@ pub enum Precondition {
     Present,
     /// The record is still the one that this token names.
     Matches(VersionToken),
+    /// There is a record, and it carries this tag, whichever write left it.
+    Tagged(Tag),
 }
 
 impl Precondition {
@@ -170,12 +257,13 @@ impl Precondition {
     ///
     /// # Errors
     /// [`StoreError::VersionConflict`] with what is really there.
-    pub fn check(self, current: Option<VersionToken>) -> Result<(), StoreError> {
+    pub fn check(self, current: Option<Current>) -> Result<(), StoreError> {
         let holds = match self {
             Self::Any => true,
             Self::Absent => current.is_none(),
             Self::Present => current.is_some(),
-            Self::Matches(token) => current == Some(token),
+            Self::Matches(token) => current.is_some_and(|it| it.token == token),
+            Self::Tagged(tag) => current.is_some_and(|it| it.tag == Some(tag)),
         };
         if holds { Ok(()) } else { Err(StoreError::VersionConflict { current }) }
     }
@@ -211,6 +299,8 @@ mod tests {
         let record = Record {
             value: Bytes::new(),
             token: VersionToken::new(1),
+            tag: None,
+            created_at: Timestamp::from_millis(1),
             expires_at: Some(Timestamp::from_millis(10)),
         };
         assert!(!record.is_expired(Timestamp::from_millis(9)));

@@ -94,7 +94,13 @@ mod tests {
     }
 
     fn decode_bytes(bytes: impl Into<bytes::Bytes>) -> Result<Task, TaskError> {
-        let record = Record { value: bytes.into(), token: VersionToken::new(1), expires_at: None };
+        let record = Record {
+            value: bytes.into(),
+            token: VersionToken::new(1),
+            tag: None,
+            created_at: Timestamp::from_millis(1),
+            expires_at: None,
+        };
         decode(&owner(), &"t1".into(), &record)
     }
 

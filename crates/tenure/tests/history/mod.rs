@@ -125,7 +125,7 @@ async fn work(
         let ret = match result {
             Ok(ret) => ret,
             Err(StoreError::VersionConflict { current }) => {
-                Ret::Conflict(current.map(VersionToken::version))
+                Ret::Conflict(current.map(|it| it.token.version()))
             }
             Err(StoreError::Unavailable { .. }) => Ret::NotDone,
             Err(StoreError::OutcomeUnknown(_)) => {

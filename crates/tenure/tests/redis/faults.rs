@@ -104,7 +104,7 @@ async fn a_lost_answer_is_settled_for_every_kind_of_write() {
         proxy.lose_answers(1);
         let stale = store.put_if_version(&name, write("4"), matched).await;
         assert!(
-            matches!(stale, Err(StoreError::VersionConflict { current: Some(at) }) if at == updated),
+            matches!(stale, Err(StoreError::VersionConflict { current: Some(at) }) if at.token == updated),
             "{stale:?}"
         );
         proxy.lose_answers(1);

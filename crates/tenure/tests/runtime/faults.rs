@@ -9,7 +9,7 @@ use futures::StreamExt as _;
 use parking_lot::Mutex;
 use tenure::store::{
     InMemoryBackend, Key, Page, PageRequest, Partition, Precondition, Record, StorageBackend,
-    StoreError, VersionToken, Watch, WatchFrom, Write,
+    StoreError, Version, VersionToken, Watch, WatchFrom, Write,
 };
 use tokio::sync::watch;
 
@@ -188,6 +188,10 @@ impl StorageBackend for Faulty {
 
     async fn delete(&self, key: &Key, precondition: Precondition) -> Result<bool, StoreError> {
         self.call(self.0.store.delete(key, precondition)).await
+    }
+
+    async fn history(&self, key: &Key) -> Result<Vec<Version>, StoreError> {
+        self.read(self.0.store.history(key)).await
     }
 
     async fn list_by_prefix(

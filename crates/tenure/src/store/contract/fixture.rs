@@ -6,8 +6,8 @@ use crate::clock::Timestamp;
 use crate::limits;
 use crate::store::contract::Harness;
 use crate::store::{
-    Entry, Key, Page, PageRequest, Partition, Precondition, Record, StorageBackend, StoreError,
-    VersionToken, Watch, WatchFrom, Write,
+    Current, Entry, Key, Page, PageRequest, Partition, Precondition, Record, StorageBackend,
+    StoreError, Tag, Version, VersionToken, Watch, WatchFrom, Write,
 };
 
 /// A deadline that is far enough to do something before it on a real clock, and near enough to
@@ -110,6 +110,10 @@ impl<'a> Fixture<'a> {
         self.store.delete(&self.key(name), precondition).await
     }
 
+    pub(super) async fn history(&self, name: &str) -> Vec<Version> {
+        self.store.history(&self.key(name)).await.unwrap()
+    }
+
     pub(super) async fn page(&self, prefix: &str, page: PageRequest) -> Page {
         self.store.list_by_prefix(&self.partition, prefix, page).await.unwrap()
     }
@@ -149,13 +153,27 @@ pub(super) fn write(value: &str) -> Write {
     Write::new(value.as_bytes().to_vec())
 }
 
+/// The tag that a test calls by a number.
+pub(super) fn tag(number: u8) -> Tag {
+    // The ends differ, so that a backend which cuts a tag off at either is noticed.
+    let mut bytes = [0; Tag::BYTES];
+    (bytes[0], bytes[Tag::BYTES - 1]) = (number, !number);
+    Tag::new(bytes)
+}
+
 pub(super) fn names(entries: &[Entry]) -> Vec<String> {
     entries.iter().map(|entry| entry.key.name().to_owned()).collect()
 }
 
-/// What a call that must conflict says is there.
+/// The write that a call which must conflict says is there.
 #[track_caller]
 pub(super) fn conflict<T: std::fmt::Debug>(result: Result<T, StoreError>) -> Option<VersionToken> {
+    conflict_with(result).map(|current| current.token)
+}
+
+/// All that a call which must conflict says is there.
+#[track_caller]
+pub(super) fn conflict_with<T: std::fmt::Debug>(result: Result<T, StoreError>) -> Option<Current> {
     match result {
         Err(StoreError::VersionConflict { current }) => current,
         other => panic!("a version conflict was expected, not {other:?}"),

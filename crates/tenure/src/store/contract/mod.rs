@@ -28,6 +28,7 @@ mod expiry;
 mod fixture;
 mod get_put;
 mod harness;
+mod history;
 mod incarnation;
 mod isolation;
 mod list;
@@ -36,6 +37,7 @@ mod pages;
 mod precondition;
 mod races;
 mod resume;
+mod tag;
 mod watch;
 
 pub use harness::{Harness, MemoryHarness, clock_ahead_of_the_server, run};
@@ -154,6 +156,30 @@ macro_rules! __contract_cases {
                 capacity_admits_exactly_ten_of_200,
                 capacity_holds_while_records_come_and_go,
             }
+            tag {
+                tag_is_stored_with_its_value,
+                tag_is_replaced_and_removed_by_the_next_write,
+                tag_that_matches_writes_and_deletes,
+                tag_that_differs_conflicts_with_the_current_one,
+                tag_of_a_missing_record_conflicts,
+                tag_of_an_expired_record_conflicts,
+                tag_of_an_earlier_value_matches_again,
+                tag_travels_with_the_watch,
+                race_for_one_tag_has_one_winner,
+            }
+            history {
+                history_of_a_missing_record_is_empty,
+                history_tells_versions_newest_first,
+                history_is_bounded_by_the_write,
+                history_goes_with_a_write_that_keeps_none,
+                history_ends_with_its_record,
+                history_of_an_expired_record_is_not_the_next_ones,
+                history_ignores_refused_writes,
+                history_keeps_hostile_names_apart,
+                history_misses_no_acknowledged_write,
+                created_at_stays_with_the_record,
+                created_at_begins_anew_with_an_incarnation,
+            }
             incarnation {
                 token_from_before_a_delete_is_refused,
                 token_from_before_expiry_is_refused,
@@ -216,10 +242,14 @@ macro_rules! contract_suite {
 #[macro_export]
 macro_rules! __contract_tests {
     ($attributes:tt $harness:tt $($module:ident { $($case:ident,)* })*) => {
-        $crate::__contract_tests!(@ $attributes $harness $($($case)*)*);
+        $($($crate::__contract_test!($attributes $harness $case);)*)*
     };
-    (@ $attributes:tt $harness:tt) => {};
-    (@ { $($attribute:tt)* } { $harness:expr } $case:ident $($rest:ident)*) => {
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __contract_test {
+    ({ $($attribute:tt)* } { $harness:expr } $case:ident) => {
         #[test]
         $($attribute)*
         fn $case() {
@@ -228,6 +258,5 @@ macro_rules! __contract_tests {
                 $crate::store::contract::$case(&harness).await;
             });
         }
-        $crate::__contract_tests!(@ { $($attribute)* } { $harness } $($rest)*);
     };
 }

@@ -6,11 +6,11 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 
 use super::Harness;
-use super::fixture::{Fixture, write};
+use super::fixture::{Fixture, tag, write};
 use crate::clock::Timestamp;
 use crate::store::{
-    InMemoryBackend, Key, PageRequest, Partition, Precondition, Record, StorageBackend, StoreError,
-    VersionToken, Write,
+    Current, InMemoryBackend, Key, PageRequest, Partition, Precondition, Record, StorageBackend,
+    StoreError, Tag, VersionToken, Write,
 };
 
 const NAMES: [&str; 4] = ["a", "a\0", "ab", "b"];
@@ -20,6 +20,7 @@ const PARTITIONS: usize = 2;
 #[derive(Debug, Clone)]
 enum Step {
     Get(Place),
+    History(Place),
     Put(Place, Content),
     PutIf(Place, Content, Condition),
     Delete(Place, Condition),
@@ -40,6 +41,8 @@ struct Content {
     /// From now; negative is in the past.
     ttl_ms: Option<i64>,
     capacity: Option<u32>,
+    tag: Option<u8>,
+    kept: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -51,6 +54,7 @@ enum Condition {
     Written(usize),
     /// What the key really holds.
     Current,
+    Tagged(u8),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -58,22 +62,23 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         .prop_map(|(partition, name)| Place { partition, name });
     let ttl = prop_oneof![4 => Just(None), 4 => (0i64..20).prop_map(Some), 1 => Just(Some(-5))];
     let capacity = prop_oneof![2 => Just(None), 2 => (0u32..4).prop_map(Some)];
-    let content = (any::<u8>(), ttl, capacity).prop_map(|(value, ttl_ms, capacity)| Content {
-        value,
-        ttl_ms,
-        capacity,
-    });
+    let tag = prop_oneof![Just(None), (0u8..3).prop_map(Some)];
+    let content = (any::<u8>(), ttl, capacity, tag, 0u32..4).prop_map(
+        |(value, ttl_ms, capacity, tag, kept)| Content { value, ttl_ms, capacity, tag, kept },
+    );
     let condition = prop_oneof![
         1 => Just(Condition::Any),
         2 => Just(Condition::Absent),
         1 => Just(Condition::Present),
         2 => (0usize..8).prop_map(Condition::Written),
         3 => Just(Condition::Current),
+        2 => (0u8..3).prop_map(Condition::Tagged),
     ];
     let walk = (0..PARTITIONS, prop::sample::select(&PREFIXES[..]), 1usize..4)
         .prop_map(|(partition, prefix, limit)| Step::Walk { partition, prefix, limit });
     let step = prop_oneof![
         3 => place.clone().prop_map(Step::Get),
+        2 => place.clone().prop_map(Step::History),
         4 => (place.clone(), content.clone()).prop_map(|(at, it)| Step::Put(at, it)),
         6 => (place.clone(), content, condition.clone())
             .prop_map(|(at, it, when)| Step::PutIf(at, it, when)),
@@ -94,15 +99,17 @@ enum Answer {
     Conflict(Option<Seen>),
     Full { limit: u32 },
     Read(Option<Found>),
+    Versions(Vec<(Seen, Vec<u8>)>),
     Pages(Vec<Vec<(String, Found)>>),
     Cleaned(usize),
 }
 
-/// A token, as the number of the write that it came from.
+/// A token, as the number of the write that it came from, and the tag beside it.
 #[derive(Debug, PartialEq)]
 struct Seen {
     write: Option<usize>,
     version: u64,
+    tag: Option<Tag>,
 }
 
 #[derive(Debug, PartialEq)]
@@ -123,14 +130,14 @@ impl Side {
         Self { store, written: Vec::new() }
     }
 
-    fn seen(&self, token: VersionToken) -> Seen {
+    fn seen(&self, Current { token, tag }: Current) -> Seen {
         let write = self.written.iter().position(|written| *written == token);
-        Seen { write, version: token.version() }
+        Seen { write, version: token.version(), tag }
     }
 
     fn found(&self, record: &Record) -> Found {
         let value = record.value.to_vec();
-        Found { seen: self.seen(record.token), value, expires_at: record.expires_at }
+        Found { seen: self.seen(record.current()), value, expires_at: record.expires_at }
     }
 
     async fn precondition(
@@ -142,6 +149,7 @@ impl Side {
             Condition::Any => return Ok(Precondition::Any),
             Condition::Absent => return Ok(Precondition::Absent),
             Condition::Present => return Ok(Precondition::Present),
+            Condition::Tagged(number) => return Ok(Precondition::Tagged(tag(number))),
             Condition::Written(back) => self.written.iter().rev().nth(back).copied(),
             Condition::Current => self.store.get(key).await?.map(|record| record.token),
         };
@@ -162,7 +170,7 @@ impl Side {
     ) -> Result<Answer, StoreError> {
         match self.take(step, partitions, now).await {
             Err(StoreError::VersionConflict { current }) => {
-                Ok(Answer::Conflict(current.map(|token| self.seen(token))))
+                Ok(Answer::Conflict(current.map(|current| self.seen(current))))
             }
             Err(StoreError::PartitionFull { limit }) => Ok(Answer::Full { limit }),
             answer => answer,
@@ -180,6 +188,12 @@ impl Side {
             Step::Get(place) => {
                 let record = self.store.get(&key(place)?).await?;
                 Ok(Answer::Read(record.map(|record| self.found(&record))))
+            }
+            Step::History(place) => {
+                let versions = self.store.history(&key(place)?).await?.into_iter().map(|it| {
+                    (self.seen(Current { token: it.token, tag: it.tag }), it.value.to_vec())
+                });
+                Ok(Answer::Versions(versions.collect()))
             }
             Step::Put(place, content) => {
                 let token = self.store.put(&key(place)?, content.at(now)).await?;
@@ -239,7 +253,10 @@ impl Content {
         let deadline = self
             .ttl_ms
             .map(|ttl_ms| Timestamp::from_millis(now.as_millis().saturating_add_signed(ttl_ms)));
-        let write = write(&self.value.to_string()).expires_at(deadline);
+        let write = write(&self.value.to_string())
+            .expires_at(deadline)
+            .tagged(self.tag.map(tag))
+            .keeping(self.kept);
         match self.capacity {
             Some(limit) => write.counted_within(limit),
             None => write,

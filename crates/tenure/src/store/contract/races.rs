@@ -36,7 +36,7 @@ fn winners<T>(results: Vec<Result<T, StoreError>>) -> usize {
     let won = |result| match result {
         Ok(_) => true,
         Err(StoreError::VersionConflict { current }) => {
-            assert!(current.is_some_and(|token| token.version() >= 1));
+            assert!(current.is_some_and(|it| it.token.version() >= 1));
             false
         }
         Err(error) => panic!("{error}"),
@@ -68,7 +68,9 @@ async fn increment(store: &dyn StorageBackend, key: &Key) -> VersionToken {
         let next = write(&(count + 1).to_string());
         match store.put_if_version(key, next, Precondition::Matches(record.token)).await {
             Ok(token) => return token,
-            Err(StoreError::VersionConflict { current }) => assert_ne!(current, Some(record.token)),
+            Err(StoreError::VersionConflict { current }) => {
+                assert_ne!(current, Some(record.current()))
+            }
             Err(error) => panic!("{error}"),
         }
     }

@@ -112,11 +112,11 @@ pub async fn watch_resumes_after_a_revision(harness: &dyn Harness) {
     for (name, token) in [("b", b), ("c", c)] {
         let change = next_change(&mut watch).await;
         assert_eq!(change.key, it.key(name));
-        assert_eq!(change.kind, ChangeKind::Put { token, expires_at: None });
+        assert_eq!(change.kind, ChangeKind::Put { token, tag: None, expires_at: None });
     }
     let d = it.put("d", "x").await;
     let change = next_change(&mut watch).await;
-    assert_eq!(change.kind, ChangeKind::Put { token: d, expires_at: None });
+    assert_eq!(change.kind, ChangeKind::Put { token: d, tag: None, expires_at: None });
 }
 
 /// A position of another history, or beyond this one, is a gap.
@@ -134,7 +134,7 @@ pub async fn watch_from_another_epoch_resyncs(harness: &dyn Harness) {
         assert!(matches!(event, WatchEvent::Resync(_)), "{event:?} after {foreign}");
         let token = it.put("a", "y").await;
         let change = next_change(&mut watch).await;
-        assert_eq!(change.kind, ChangeKind::Put { token, expires_at: None });
+        assert_eq!(change.kind, ChangeKind::Put { token, tag: None, expires_at: None });
     }
 }
 

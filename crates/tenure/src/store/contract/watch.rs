@@ -33,7 +33,7 @@ pub(super) async fn next_change(watch: &mut Watch) -> Change {
 #[track_caller]
 fn assert_put(it: &Fixture<'_>, change: &Change, name: &str, token: VersionToken) {
     assert_eq!(change.key, it.key(name));
-    assert_eq!(change.kind, ChangeKind::Put { token, expires_at: None });
+    assert_eq!(change.kind, ChangeKind::Put { token, tag: None, expires_at: None });
 }
 
 /// Every change of a watcher that keeps up arrives, in the order of the commits.
@@ -67,7 +67,7 @@ pub async fn watch_carries_token_and_deadline(harness: &dyn Harness) {
         let token = it.put_until(name, deadline).await;
         let change = next_change(&mut watch).await;
         assert_eq!(change.key, it.key(name));
-        assert_eq!(change.kind, ChangeKind::Put { token, expires_at: Some(deadline) });
+        assert_eq!(change.kind, ChangeKind::Put { token, tag: None, expires_at: Some(deadline) });
     }
 }
 

@@ -27,7 +27,7 @@ use self::watch::Hub;
 use self::writer::Writer;
 use crate::clock::Clock;
 use crate::store::{
-    Key, Page, PageRequest, Partition, Precondition, Record, StorageBackend, StoreError,
+    Key, Page, PageRequest, Partition, Precondition, Record, StorageBackend, StoreError, Version,
     VersionToken, Watch, WatchFrom, Write,
 };
 
@@ -224,6 +224,11 @@ impl StorageBackend for FileBackend {
 
     async fn delete(&self, key: &Key, precondition: Precondition) -> Result<bool, StoreError> {
         self.writer.write(Delete { key: key.clone(), precondition }).await
+    }
+
+    async fn history(&self, key: &Key) -> Result<Vec<Version>, StoreError> {
+        let (key, now) = (key.clone(), self.clock.now());
+        self.list_readers.read(move |connection| query::history(connection, &key, now)).await
     }
 
     async fn list_by_prefix(

@@ -3,7 +3,9 @@
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::clock::Timestamp;
-use crate::store::{Key, Partition, Precondition, Record, StoreError, VersionToken, Write};
+use crate::store::{
+    Current, Key, Partition, Precondition, Record, StoreError, Tag, VersionToken, Write,
+};
 
 /// Deleted names are remembered for watchers until the store has made this many further changes.
 pub(super) const HISTORY: u64 = 64 * crate::limits::WATCH_BACKLOG as u64;
@@ -52,18 +54,22 @@ pub(super) struct Transaction<'a> {
 
 struct Row {
     id: i64,
-    token: VersionToken,
+    current: Current,
+    created_at: Timestamp,
     expires_at: Option<Timestamp>,
     counted: bool,
+    former: u32,
 }
 
 impl Row {
     fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
             id: row.get(0)?,
-            token: token(row, 1)?,
-            expires_at: deadline(row, 3)?,
-            counted: row.get(4)?,
+            current: current(row, 1)?,
+            created_at: Timestamp::from_millis(row.get(4)?),
+            expires_at: deadline(row, 5)?,
+            counted: row.get(6)?,
+            former: row.get(7)?,
         })
     }
 
@@ -97,8 +103,8 @@ impl<'a> Transaction<'a> {
     fn row(&self, key: &Key) -> rusqlite::Result<Option<Row>> {
         self.connection
             .prepare_cached(
-                "SELECT id, version, stamp, expires_at, counted FROM records
-                 WHERE partition = ?1 AND name = ?2",
+                "SELECT id, version, stamp, tag, created_at, expires_at, counted, former
+                 FROM records WHERE partition = ?1 AND name = ?2",
             )?
             .query_row(params![key.partition().as_str(), key.name().as_bytes()], Row::read)
             .optional()
@@ -173,12 +179,13 @@ impl<'a> Transaction<'a> {
 
     fn expired(&self, limit: usize) -> rusqlite::Result<Vec<(Key, Row)>> {
         let mut statement = self.connection.prepare_cached(
-            "SELECT id, version, stamp, expires_at, counted, partition, name FROM records
+            "SELECT id, version, stamp, tag, created_at, expires_at, counted, former,
+                    partition, name FROM records
              WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2",
         )?;
         let rows = statement.query_map(params![self.now.as_millis(), limit], |row| {
-            let partition = Partition::stored(row.get_ref(5)?.as_str()?);
-            let key = partition.stored_key(text(row.get_ref(6)?.as_blob()?, 6)?);
+            let partition = Partition::stored(row.get_ref(8)?.as_str()?);
+            let key = partition.stored_key(text(row.get_ref(9)?.as_blob()?, 9)?);
             Ok((key, Row::read(row)?))
         })?;
         rows.collect()
@@ -201,14 +208,17 @@ impl<'a> Transaction<'a> {
         self.connection
             .prepare_cached(
                 "INSERT INTO records
-                 (partition, name, version, stamp, expires_at, counted, revision, value)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                 (partition, name, version, stamp, tag, created_at, expires_at, counted, former,
+                  revision, value)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, ?9, ?10)",
             )?
             .execute(params![
                 key.partition().as_str(),
                 key.name().as_bytes(),
                 record.token.version(),
                 record.token.stamp().cast_signed(),
+                record.tag.as_ref().map(Tag::as_bytes),
+                record.created_at.as_millis(),
                 record.expires_at.map(Timestamp::as_millis),
                 counted,
                 revision,
@@ -217,27 +227,65 @@ impl<'a> Transaction<'a> {
         Ok(())
     }
 
-    fn update(&mut self, id: i64, record: &Record, counted: bool) -> rusqlite::Result<()> {
+    fn update(
+        &mut self,
+        row: &Row,
+        record: &Record,
+        counted: bool,
+        kept: u32,
+    ) -> rusqlite::Result<()> {
+        let former = self.move_to_history(row, kept)?;
         let revision = self.next_revision();
         self.connection
             .prepare_cached(
-                "UPDATE records SET version = ?2, stamp = ?3, expires_at = ?4, counted = ?5,
-                 revision = ?6, value = ?7 WHERE id = ?1",
+                "UPDATE records SET version = ?2, stamp = ?3, tag = ?4, created_at = ?5,
+                 expires_at = ?6, counted = ?7, former = ?8, revision = ?9, value = ?10
+                 WHERE id = ?1",
             )?
             .execute(params![
-                id,
+                row.id,
                 record.token.version(),
                 record.token.stamp().cast_signed(),
+                record.tag.as_ref().map(Tag::as_bytes),
+                record.created_at.as_millis(),
                 record.expires_at.map(Timestamp::as_millis),
                 counted,
+                former,
                 revision,
                 &*record.value,
             ])?;
         Ok(())
+    }
+
+    /// Moves what is about to be replaced into the history of the record, of which `kept` versions
+    /// stay; an expired one has none. Tells how many there are then.
+    fn move_to_history(&self, row: &Row, kept: u32) -> rusqlite::Result<u32> {
+        let kept = if row.is_live(self.now) { kept } else { 0 };
+        let former = row.former + u32::from(kept > 0);
+        if kept > 0 {
+            self.connection
+                .prepare_cached(
+                    "INSERT INTO former (record, version, stamp, tag, value)
+                     SELECT id, version, stamp, tag, value FROM records WHERE id = ?1",
+                )?
+                .execute([row.id])?;
+        }
+        if former > kept {
+            let newest = row.current.token.version();
+            self.connection
+                .prepare_cached("DELETE FROM former WHERE record = ?1 AND version <= ?2")?
+                .execute(params![row.id, newest.saturating_sub(u64::from(kept))])?;
+        }
+        Ok(former.min(kept))
     }
 
     fn remove(&mut self, key: &Key, row: &Row) -> rusqlite::Result<()> {
         self.connection.prepare_cached("DELETE FROM records WHERE id = ?1")?.execute([row.id])?;
+        if row.former > 0 {
+            self.connection
+                .prepare_cached("DELETE FROM former WHERE record = ?1")?
+                .execute([row.id])?;
+        }
         self.change_count(key.partition(), -i64::from(row.counted))?;
         let revision = self.next_revision();
         self.connection
@@ -262,7 +310,7 @@ impl Operation for Put {
         let partition = self.key.partition();
         let row = transaction.row(&self.key)?;
         let live = row.as_ref().filter(|row| row.is_live(transaction.now));
-        let current = live.map(|row| row.token);
+        let current = live.map(|row| row.current);
         self.precondition.check(current)?;
         if let Some(limit) = self.write.capacity
             && !live.is_some_and(|row| row.counted)
@@ -272,7 +320,9 @@ impl Operation for Put {
         let counted = self.write.capacity.is_some();
         let record = Record {
             value: self.write.value.clone(),
-            token: VersionToken::new(current.map_or(1, |token| token.version() + 1)),
+            token: VersionToken::new(current.map_or(1, |it| it.token.version() + 1)),
+            tag: self.write.tag,
+            created_at: live.map_or(transaction.now, |row| row.created_at),
             expires_at: self.write.expires_at,
         };
         let was_counted = match &row {
@@ -280,7 +330,7 @@ impl Operation for Put {
             _ => false,
         };
         match row {
-            Some(row) => transaction.update(row.id, &record, counted)?,
+            Some(row) => transaction.update(&row, &record, counted, self.write.kept)?,
             None => transaction.insert(&self.key, &record, counted)?,
         }
         transaction.change_count(partition, i64::from(counted) - i64::from(was_counted))?;
@@ -302,7 +352,7 @@ impl Operation for Delete {
     fn run(&self, transaction: &mut Transaction<'_>) -> Result<bool, Failure> {
         let row = transaction.row(&self.key)?;
         let live = row.as_ref().filter(|row| row.is_live(transaction.now));
-        let current = live.map(|row| row.token);
+        let current = live.map(|row| row.current);
         self.precondition.check(current)?;
         if let Some(row) = &row {
             transaction.remove(&self.key, row)?;
@@ -329,9 +379,15 @@ impl Operation for Reclaim {
 }
 
 /// The token in two adjacent columns.
-pub(super) fn token(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<VersionToken> {
+fn token(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<VersionToken> {
     let stamp: i64 = row.get(column + 1)?;
     Ok(VersionToken::from_parts(row.get(column)?, stamp.cast_unsigned()))
+}
+
+/// Token and tag in three adjacent columns.
+pub(super) fn current(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Current> {
+    let tag: Option<[u8; Tag::BYTES]> = row.get(column + 2)?;
+    Ok(Current { token: token(row, column)?, tag: tag.map(Tag::new) })
 }
 
 /// A deadline column.

@@ -3,11 +3,11 @@
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::error::translate;
-use super::operation::{HISTORY, deadline, text, token};
+use super::operation::{HISTORY, current, deadline, text};
 use crate::clock::Timestamp;
 use crate::store::{
-    Change, ChangeKind, Cursor, Entry, Key, Page, Partition, Record, Revision, StoreError,
-    WatchEvent,
+    Change, ChangeKind, Current, Cursor, Entry, Key, Page, Partition, Record, Revision, StoreError,
+    Version, WatchEvent,
 };
 
 /// Changes that a watcher takes at a time.
@@ -20,7 +20,7 @@ pub(super) fn get(connection: &Connection, key: &Key) -> Result<Option<Record>, 
     let read = || {
         connection
             .prepare_cached(
-                "SELECT version, stamp, expires_at, value FROM records
+                "SELECT version, stamp, tag, created_at, expires_at, value FROM records
                  WHERE partition = ?1 AND name = ?2",
             )?
             .query_row(params![key.partition().as_str(), key.name().as_bytes()], |row| {
@@ -29,6 +29,34 @@ pub(super) fn get(connection: &Connection, key: &Key) -> Result<Option<Record>, 
             .optional()
     };
     read().map_err(|error| translate(error, "reading a record"))
+}
+
+/// The versions of a record, newest first, if it has not expired at `now`.
+pub(super) fn history(
+    connection: &Connection,
+    key: &Key,
+    now: Timestamp,
+) -> Result<Vec<Version>, StoreError> {
+    let read = || -> rusqlite::Result<Vec<Version>> {
+        // One statement, one snapshot.
+        let mut statement = connection.prepare_cached(
+            "WITH live AS (SELECT id, version, stamp, tag, value FROM records
+                 WHERE partition = ?1 AND name = ?2 AND (expires_at IS NULL OR expires_at > ?3))
+             SELECT version, stamp, tag, value FROM live
+             UNION ALL
+             SELECT former.version, former.stamp, former.tag, former.value
+                 FROM live JOIN former ON former.record = live.id
+             ORDER BY version DESC",
+        )?;
+        let (partition, name) = (key.partition().as_str(), key.name().as_bytes());
+        let rows = statement.query_map(params![partition, name, now.as_millis()], |row| {
+            let Current { token, tag } = current(row, 0)?;
+            let value = bytes::Bytes::copy_from_slice(row.get_ref(3)?.as_blob()?);
+            Ok(Version { value, token, tag })
+        })?;
+        rows.collect()
+    };
+    read().map_err(|error| translate(error, "reading a history"))
 }
 
 /// What a page asks for.
@@ -64,11 +92,11 @@ fn entries(
     limit: usize,
 ) -> rusqlite::Result<Vec<Entry>> {
     let sql = if listing.after.is_some() {
-        "SELECT name, version, stamp, expires_at, value FROM records
+        "SELECT name, version, stamp, tag, created_at, expires_at, value FROM records
          WHERE partition = ?1 AND name > ?2 AND name < ?3
          AND (expires_at IS NULL OR expires_at > ?4) ORDER BY name LIMIT ?5"
     } else {
-        "SELECT name, version, stamp, expires_at, value FROM records
+        "SELECT name, version, stamp, tag, created_at, expires_at, value FROM records
          WHERE partition = ?1 AND name >= ?2 AND name < ?3
          AND (expires_at IS NULL OR expires_at > ?4) ORDER BY name LIMIT ?5"
     };
@@ -101,10 +129,13 @@ fn end_of(prefix: &str) -> Vec<u8> {
 }
 
 fn record(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<Record> {
+    let Current { token, tag } = current(row, first)?;
     Ok(Record {
-        token: token(row, first)?,
-        expires_at: deadline(row, first + 2)?,
-        value: bytes::Bytes::copy_from_slice(row.get_ref(first + 3)?.as_blob()?),
+        token,
+        tag,
+        created_at: Timestamp::from_millis(row.get(first + 3)?),
+        expires_at: deadline(row, first + 4)?,
+        value: bytes::Bytes::copy_from_slice(row.get_ref(first + 5)?.as_blob()?),
     })
 }
 
@@ -159,15 +190,16 @@ fn written(
     after: Revision,
 ) -> rusqlite::Result<Vec<Change>> {
     let mut statement = connection.prepare_cached(
-        "SELECT name, revision, version, stamp, expires_at FROM records
+        "SELECT name, revision, version, stamp, tag, expires_at FROM records
          WHERE partition = ?1 AND revision > ?2 ORDER BY revision LIMIT ?3",
     )?;
     let rows =
         statement.query_map(params![partition.as_str(), after.sequence, CHANGES], |row| {
+            let Current { token, tag } = current(row, 2)?;
             Ok(Change {
                 key: partition.stored_key(text(row.get_ref(0)?.as_blob()?, 0)?),
                 revision: Revision { epoch: after.epoch, sequence: row.get(1)? },
-                kind: ChangeKind::Put { token: token(row, 2)?, expires_at: deadline(row, 4)? },
+                kind: ChangeKind::Put { token, tag, expires_at: deadline(row, 5)? },
             })
         })?;
     rows.collect()

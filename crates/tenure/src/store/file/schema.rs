@@ -10,7 +10,8 @@ pub(super) const FORMAT: i32 = 1;
 
 /// A record's table has a row id: with values of 1 KB `WITHOUT ROWID` cost three times as much.
 /// Names are blobs, so their order is that of their bytes and NUL is an ordinary byte. The value is
-/// the last column: what a write looks at never touches the value's overflow pages.
+/// the last column: what a write looks at never touches the value's overflow pages. `former` is the
+/// number of a record's rows in the table of that name, so that who keeps none never looks there.
 const TABLES: &str = "
 CREATE TABLE meta (
     id INTEGER PRIMARY KEY CHECK (id = 0),
@@ -24,8 +25,11 @@ CREATE TABLE records (
     name BLOB NOT NULL,
     version INTEGER NOT NULL,
     stamp INTEGER NOT NULL,
+    tag BLOB,
+    created_at INTEGER NOT NULL,
     expires_at INTEGER,
     counted INTEGER NOT NULL,
+    former INTEGER NOT NULL,
     revision INTEGER NOT NULL,
     value BLOB NOT NULL,
     UNIQUE (partition, name)
@@ -33,6 +37,16 @@ CREATE TABLE records (
 CREATE INDEX records_by_revision ON records (partition, revision);
 CREATE INDEX records_by_deadline ON records (expires_at) WHERE expires_at IS NOT NULL;
 CREATE INDEX counted_by_deadline ON records (partition, expires_at) WHERE counted = 1;
+
+CREATE TABLE former (
+    id INTEGER PRIMARY KEY,
+    record INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    stamp INTEGER NOT NULL,
+    tag BLOB,
+    value BLOB NOT NULL,
+    UNIQUE (record, version)
+) STRICT;
 
 CREATE TABLE counts (
     partition TEXT PRIMARY KEY,

@@ -1,20 +1,21 @@
 -- Deletes one record with all that belongs to it.
 -- KEYS: record, log
--- ARGV: now, precondition ('' | 'absent' | 'present' | a token), stamp of this delete, name
--- Returns 1 or 0: whether there was a record; {} or {token} when the precondition fails.
+-- ARGV: now, precondition (as in write.lua), stamp of this delete, name
+-- Returns 1 or 0: whether there was a record; {} or {token, tag} when the precondition fails.
 local call, record, log = redis.call, KEYS[1], KEYS[2]
 local wanted, stamp, name = ARGV[2], ARGV[3], ARGV[4]
 
-local old = call('HMGET', record, 'version', 'expires_at', 'counted', 'fence')
-local version, expires_at, fence = old[1], old[2] or '', old[4]
+local old = call('HMGET', record, 'version', 'expires_at', 'counted', 'fence', 'tag')
+local version, expires_at, fence, tag = old[1], old[2] or '', old[4], old[5] or ''
 if fence and string.find(fence, stamp, 1, true) then
   return redis.error_reply('FENCED the delete was given up')
 end
 
 local live = version and (expires_at == '' or tonumber(expires_at) > tonumber(ARGV[1]))
-if wanted ~= '' and not (live and (wanted == version or wanted == 'present'))
-  and not (wanted == 'absent' and not live) then
-  return live and { version } or {}
+if wanted ~= '' and not (wanted == 'absent' and not live)
+  and not (live and (wanted == version or wanted == 'present'
+    or (tag ~= '' and wanted == 'tag:' .. tag))) then
+  return live and { version, tag } or {}
 end
 -- An expired one stays for the server to reclaim: our clock may be ahead of the others'.
 if not live then return 0 end
@@ -30,7 +31,7 @@ if fence then
 end
 -- Version 0 says gone. After the DEL, because a server without memory refuses what adds first.
 call('XADD', log, 'MAXLEN', '~', BACKLOG, '*',
-  'name', name, 'token', '0-' .. stamp, 'expires_at', '')
+  'name', name, 'token', '0-' .. stamp, 'expires_at', '', 'tag', '')
 if call('EXISTS', base .. 'index') == 0 then call('PEXPIRE', log, GRACE_MS) end
 call('PUBLISH', log, '')
 return 1

@@ -1,8 +1,8 @@
 -- Reads a page of live records in the order of their names.
 -- KEYS: index, log, counted
 -- ARGV: key of a record without its name, lower bound, upper bound, now, most records
--- Returns {position or '', outcome, name, record...}, a record being four elements: name, token,
--- expires_at, data. The outcome is 'end'; 'more' when another live record follows; 'pause'
+-- Returns {position or '', outcome, name, record...}, a record being six elements: name, token,
+-- expires_at, data, tag, created_at. The outcome is 'end'; 'more' when another live record follows; 'pause'
 -- when the call has done enough and goes on after the name; 'damaged' with the name of the record.
 local index, log, records = KEYS[1], KEYS[2], ARGV[1]
 local min, max, now, most = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -14,7 +14,8 @@ local function scan()
     local batch = math.min(most - found + 1, 256)
     local names = redis.call('ZRANGEBYLEX', index, min, max, 'LIMIT', 0, batch)
     for _, name in ipairs(names) do
-      local it = redis.pcall('HMGET', records .. name, 'version', 'expires_at', 'data')
+      local it = redis.pcall('HMGET', records .. name, 'version', 'expires_at', 'data', 'tag',
+        'created_at')
       if it.err then return 'damaged', name end
       if not it[1] then
         orphans[#orphans + 1] = name
@@ -27,6 +28,7 @@ local function scan()
         local at = #reply
         reply[at + 1], reply[at + 2] = name, it[1]
         reply[at + 3], reply[at + 4] = it[2] or '', it[3]
+        reply[at + 5], reply[at + 6] = it[4] or '', it[5] or ''
       end
       scanned = scanned + 1
       if scanned >= PAGE_SCAN or bytes >= PAGE_BYTES then return 'pause', name end
@@ -49,7 +51,7 @@ local last = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)
 if last[1] then
   reply[1] = last[1][1]
 else
-  local id = redis.pcall('XADD', log, '*', 'name', '', 'token', '', 'expires_at', '')
+  local id = redis.pcall('XADD', log, '*', 'name', '', 'token', '', 'expires_at', '', 'tag', '')
   if type(id) == 'string' then
     reply[1] = id
     redis.pcall('PEXPIRE', log, GRACE_MS)

@@ -2,7 +2,7 @@
 //!
 //! | key, after `<prefix>:{/<partition>}:` | type | holds |
 //! |---|---|---|
-//! | `record:<name>` | hash | `version` (the token), `data`; `expires_at`, `counted` and `fence` where they apply |
+//! | `record:<name>` | hash | `version` (the token), `data`, `created_at`; `expires_at`, `counted`, `tag` and `fence` where they apply; former versions as `was:<number>`, from `oldest` on |
 //! | `index` | sorted set | the names of the partition |
 //! | `counted` | sorted set | the counted names by deadline |
 //! | `log` | stream | the last changes; also the channel that says it has grown |
@@ -33,7 +33,7 @@ use self::watch::Subscriber;
 use crate::clock::Clock;
 use crate::store::{
     Cursor, Key, Page, PageRequest, Partition, Precondition, Record, Revision, StorageBackend,
-    StoreError, VersionToken, Watch, WatchFrom, Write,
+    StoreError, Version, VersionToken, Watch, WatchFrom, Write,
 };
 
 /// How a [`RedisBackend`] behaves.
@@ -193,6 +193,7 @@ impl Shared {
                 .call(&[&keys.record, &keys.log], write.value.len() + key.name().len() + 128);
             call.arg(self.clock.now().as_millis()).arg(&wanted).arg(stamp).arg(&expires_at);
             call.arg(&capacity).arg(key.name()).arg(&*write.value);
+            call.arg(write.tag.as_ref().map_or(&[][..], |tag| tag.as_bytes())).arg(write.kept);
             call
         };
         match self.write(&keys, prepare).await {
@@ -212,12 +213,13 @@ impl Shared {
 }
 
 /// A precondition as the scripts read it.
-fn expected(precondition: Precondition) -> String {
+fn expected(precondition: Precondition) -> Vec<u8> {
     match precondition {
-        Precondition::Any => String::new(),
-        Precondition::Absent => "absent".into(),
-        Precondition::Present => "present".into(),
-        Precondition::Matches(token) => token.to_string(),
+        Precondition::Any => Vec::new(),
+        Precondition::Absent => b"absent".to_vec(),
+        Precondition::Present => b"present".to_vec(),
+        Precondition::Matches(token) => token.to_string().into_bytes(),
+        Precondition::Tagged(tag) => [b"tag:", &tag.as_bytes()[..]].concat(),
     }
 }
 
@@ -226,7 +228,7 @@ impl StorageBackend for RedisBackend {
     async fn get(&self, key: &Key) -> Result<Option<Record>, StoreError> {
         let name = self.0.keyspace.record_only(key);
         let mut cmd = Cmd::with_capacity(6, name.len() + 64);
-        cmd.arg("HMGET").arg(name).arg("version").arg("expires_at").arg("data");
+        cmd.arg("HMGET").arg(name).arg(&reply::FIELDS);
         match self.0.read(&cmd).await {
             Ok(value) => {
                 let record = reply::stored(value, key)?;
@@ -265,6 +267,15 @@ impl StorageBackend for RedisBackend {
             Ok((_, Outcome::Answer(Value::Array(found)))) => Err(reply::conflict(found)),
             Ok(_) => Err(error::unreadable("outcome")),
             Err(failed) => Err(shared.explain_failed(key, failed).await),
+        }
+    }
+
+    async fn history(&self, key: &Key) -> Result<Vec<Version>, StoreError> {
+        let mut cmd = Cmd::new();
+        cmd.arg("HGETALL").arg(self.0.keyspace.record_only(key));
+        match self.0.read(&cmd).await {
+            Ok(value) => reply::history(value, key, self.0.clock.now()),
+            Err(failure) => Err(self.0.explain(key, failure).await),
         }
     }
 

@@ -1,5 +1,7 @@
 //! What the scripts answer.
 
+use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::str::FromStr;
 
 use bytes::Bytes;
@@ -8,7 +10,8 @@ use redis::Value;
 use super::error::unreadable;
 use crate::clock::Timestamp;
 use crate::store::{
-    Change, ChangeKind, Entry, Key, Partition, Record, Revision, StoreError, VersionToken,
+    Change, ChangeKind, Current, Entry, Key, Partition, Record, Revision, StoreError, Tag, Version,
+    VersionToken,
 };
 
 /// A position in a stream is a time in milliseconds and a counter. The counter gets the lower
@@ -55,11 +58,27 @@ fn deadline(value: Value) -> Option<Option<Timestamp>> {
     }
 }
 
-/// A record from its fields, in the order version, `expires_at`, data.
-fn record(fields: [Value; 3]) -> Option<Record> {
-    let [version, expires_at, data] = fields;
-    let token = text(version)?.parse().ok()?;
-    Some(Record { value: bytes(data)?, token, expires_at: deadline(expires_at)? })
+/// What stands for no tag is empty, or nothing.
+fn tag(value: Value) -> Option<Option<Tag>> {
+    match value {
+        Value::Nil => Some(None),
+        Value::BulkString(bytes) if bytes.is_empty() => Some(None),
+        Value::BulkString(bytes) => bytes.try_into().ok().map(|bytes| Some(Tag::new(bytes))),
+        _ => None,
+    }
+}
+
+/// The fields of a record that [`record`] reads, in their order.
+pub(super) const FIELDS: [&str; 5] = ["version", "expires_at", "data", "tag", "created_at"];
+
+fn record([version, expires_at, data, mark, created_at]: [Value; 5]) -> Option<Record> {
+    Some(Record {
+        value: bytes(data)?,
+        token: text(version)?.parse().ok()?,
+        tag: tag(mark)?,
+        created_at: Timestamp::from_millis(number(created_at)?),
+        expires_at: deadline(expires_at)?,
+    })
 }
 
 /// The record that the fields of `HMGET` make, if there is one.
@@ -68,8 +87,54 @@ pub(super) fn stored(value: Value, key: &Key) -> Result<Option<Record>, StoreErr
     if fields.iter().all(|field| *field == Value::Nil) {
         return Ok(None);
     }
-    let fields = <[Value; 3]>::try_from(fields).map_err(|_| unreadable("fields"))?;
+    let fields = <[Value; 5]>::try_from(fields).map_err(|_| unreadable("fields"))?;
     record(fields).map(Some).ok_or_else(|| damaged(key, "the fields of the record"))
+}
+
+/// A whole hash, as the versions that the record keeps, newest first; none if it has expired.
+pub(super) fn history(value: Value, key: &Key, now: Timestamp) -> Result<Vec<Version>, StoreError> {
+    let pairs: Vec<(Value, Value)> = match value {
+        Value::Map(pairs) => pairs,
+        Value::Array(items) => {
+            let mut items = items.into_iter();
+            std::iter::from_fn(|| Some((items.next()?, items.next()?))).collect()
+        }
+        _ => return Err(unreadable("history")),
+    };
+    let mut fields: HashMap<_, _> =
+        pairs.into_iter().filter_map(|(name, value)| Some((text(name)?, value))).collect();
+    if !fields.contains_key("version") {
+        return Ok(Vec::new());
+    }
+    let current = record(FIELDS.map(|name| fields.remove(name).unwrap_or(Value::Nil)))
+        .ok_or_else(|| damaged(key, "the fields of the record"))?;
+    if current.is_expired(now) {
+        return Ok(Vec::new());
+    }
+    let Record { value, token, tag, .. } = current;
+    let mut versions = vec![Version { value, token, tag }];
+    for (_, value) in fields.into_iter().filter(|(name, _)| name.starts_with("was:")) {
+        versions.push(former(value).ok_or_else(|| damaged(key, "a former version"))?);
+    }
+    versions.sort_unstable_by_key(|version| Reverse(version.token.version()));
+    Ok(versions)
+}
+
+/// A version as the script for writing moves it: token, a line's end, the tag behind a `1` or no
+/// tag behind a `0`, and the data.
+fn former(value: Value) -> Option<Version> {
+    let packed = bytes(value)?;
+    let end = packed.iter().position(|byte| *byte == b'\n')?;
+    let token = std::str::from_utf8(&packed[..end]).ok()?.parse().ok()?;
+    let (tag, at) = match packed.get(end + 1)? {
+        b'0' => (None, end + 2),
+        b'1' => {
+            let at = end + 2 + Tag::BYTES;
+            (Some(Tag::new(packed.get(end + 2..at)?.try_into().ok()?)), at)
+        }
+        _ => return None,
+    };
+    Some(Version { value: packed.slice(at..), token, tag })
 }
 
 pub(super) fn damaged(key: &Key, reason: &str) -> StoreError {
@@ -78,12 +143,14 @@ pub(super) fn damaged(key: &Key, reason: &str) -> StoreError {
 
 /// What a write or delete says when its precondition does not hold.
 pub(super) fn conflict(found: Vec<Value>) -> StoreError {
-    match found.into_iter().next() {
-        None => StoreError::VersionConflict { current: None },
-        Some(token) => match text(token).and_then(|token| token.parse().ok()) {
-            Some(token) => StoreError::VersionConflict { current: Some(token) },
-            None => unreadable("version"),
-        },
+    let mut found = found.into_iter();
+    let Some(token) = found.next() else { return StoreError::VersionConflict { current: None } };
+    let token = text(token).and_then(|token| token.parse().ok());
+    match (token, tag(found.next().unwrap_or_default())) {
+        (Some(token), Some(tag)) => {
+            StoreError::VersionConflict { current: Some(Current { token, tag }) }
+        }
+        _ => unreadable("version"),
     }
 }
 
@@ -116,7 +183,7 @@ pub(super) fn listing(value: Value, partition: &Partition) -> Result<Listing, St
     let mut entries = Vec::new();
     while let Some(name) = parts.next() {
         let mut field = || parts.next().unwrap_or_default();
-        let fields = [field(), field(), field()];
+        let fields = [field(), field(), field(), field(), field()];
         let key = partition.key(text(name).ok_or_else(|| unreadable("name"))?)?;
         let record = record(fields).ok_or_else(|| damaged(&key, "the fields of the record"))?;
         entries.push(Entry { key, record });
@@ -160,17 +227,17 @@ fn change(
     let parse = || {
         let Value::Array(entry) = entry else { return None };
         let [id, Value::Array(fields)] = <[Value; 2]>::try_from(entry).ok()? else { return None };
-        let [_, name, _, token, _, expires_at] = <[Value; 6]>::try_from(fields).ok()?;
-        Some((text(id)?, text(name)?, text(token)?, deadline(expires_at)?))
+        let [_, name, _, token, _, expires_at, _, mark] = <[Value; 8]>::try_from(fields).ok()?;
+        Some((text(id)?, text(name)?, text(token)?, deadline(expires_at)?, tag(mark)?))
     };
-    let (id, name, token, expires_at) = parse().ok_or_else(|| unreadable("change"))?;
+    let (id, name, token, expires_at, tag) = parse().ok_or_else(|| unreadable("change"))?;
     if token.is_empty() {
         return Ok((id, None));
     }
     let token: VersionToken = token.parse()?;
     let kind = match token.version() {
         0 => ChangeKind::Gone,
-        _ => ChangeKind::Put { token, expires_at },
+        _ => ChangeKind::Put { token, tag, expires_at },
     };
     let change = Change { key: partition.key(name)?, revision: revision(epoch, &id)?, kind };
     Ok((id, Some(change)))

@@ -1,20 +1,29 @@
 -- Writes one record with all that belongs to it.
 -- KEYS: record, log
--- ARGV: now, precondition ('' | 'absent' | 'present' | a token), stamp, expires_at, capacity, name, data
--- Returns the new version; {} or {token} when the precondition fails; FULL.
+-- ARGV: now, precondition ('' | 'absent' | 'present' | a token | 'tag:' and a tag), stamp, expires_at,
+--   capacity, name, data, tag, former versions to keep
+-- Returns the new version; {} or {token, tag} when the precondition fails; FULL.
 local call, record, log = redis.call, KEYS[1], KEYS[2]
 local wanted, stamp, expires_at, capacity, name = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local tag, kept = ARGV[8], tonumber(ARGV[9])
 
-local old = call('HMGET', record, 'version', 'expires_at', 'counted', 'fence')
+local old
+if kept > 0 then
+  old = call('HMGET', record, 'version', 'expires_at', 'counted', 'fence', 'tag', 'oldest', 'data')
+else
+  old = call('HMGET', record, 'version', 'expires_at', 'counted', 'fence', 'tag', 'oldest')
+end
 local version, old_expires_at, fence = old[1], old[2] or '', old[4]
+local old_tag, oldest = old[5] or '', tonumber(old[6] or nil)
 if fence and string.find(fence, stamp, 1, true) then
   return redis.error_reply('FENCED the write was given up')
 end
 
 local live = version and (old_expires_at == '' or tonumber(old_expires_at) > tonumber(ARGV[1]))
-if wanted ~= '' and not (live and (wanted == version or wanted == 'present'))
-  and not (wanted == 'absent' and not live) then
-  return live and { version } or {}
+if wanted ~= '' and not (wanted == 'absent' and not live)
+  and not (live and (wanted == version or wanted == 'present'
+    or (old_tag ~= '' and wanted == 'tag:' .. old_tag))) then
+  return live and { version, old_tag } or {}
 end
 
 local counts_already = live and old[3]
@@ -60,14 +69,37 @@ elseif old[3] then
   call('ZREM', string.sub(log, 1, -4) .. 'counted', name)
 end
 call('XADD', log, 'MAXLEN', '~', BACKLOG, '*',
-  'name', name, 'token', token, 'expires_at', expires_at)
+  'name', name, 'token', token, 'expires_at', expires_at, 'tag', tag)
 
-call('HSET', record, 'version', token, 'data', ARGV[7])
-if counted_key then
-  if not old[3] then call('HSET', record, 'counted', '1') end
-elseif old[3] then
-  call('HDEL', record, 'counted')
+local set, unset = { 'version', token, 'data', ARGV[7] }, {}
+local function put(field, value)
+  set[#set + 1] = field
+  set[#set + 1] = value
 end
+if tag ~= '' then put('tag', tag) elseif old_tag ~= '' then unset[1] = 'tag' end
+if not live then put('created_at', ARGV[1]) end
+if counted_key then
+  if not old[3] then put('counted', '1') end
+elseif old[3] then
+  unset[#unset + 1] = 'counted'
+end
+-- The replaced version moves to a field of its own; those before `first` go.
+local first
+if live and kept > 0 then
+  first = math.max(number - kept, oldest or number - 1)
+  put(string.format('was:%.0f', number - 1),
+    version .. '\n' .. (old_tag == '' and '0' or '1' .. old_tag) .. (old[7] or ''))
+  if first ~= oldest then put('oldest', string.format('%.0f', first)) end
+end
+if oldest then
+  if not first then unset[#unset + 1] = 'oldest' end
+  local last = (tonumber(string.sub(version, 1, -18)) or oldest) - 1
+  for former = oldest, math.min(last, (first or last + 1) - 1) do
+    unset[#unset + 1] = string.format('was:%.0f', former)
+  end
+end
+call('HSET', record, unpack(set))
+if unset[1] then call('HDEL', record, unpack(unset)) end
 if moved then
   if expires_at ~= '' then
     call('HSET', record, 'expires_at', expires_at)
