@@ -112,14 +112,6 @@ async fn many_tasks_of_a_dead_replica_are_at_work_again_in_a_second() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "measures, so it wants the machine for itself"]
-async fn on_one_file_too() {
-    let folder = tempfile::tempdir().unwrap();
-    let settings = Settings { heartbeat_timeout_ms: 1_000, ..Settings::on_file(folder.path()) };
-    assert!(take_over_many(settings, 300).await < Duration::from_secs(2));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "measures, so it wants the machine for itself"]
 async fn a_thousand_tasks_that_wait_leave_redis_alone() {
     let redis = Redis::start();
     let settings = Settings { heartbeat_timeout_ms: 5_000, ..redis.settings() };

@@ -154,3 +154,11 @@ async fn on_one_file_replicas_act_as_one() {
     let settings = Settings { heartbeat_timeout_ms: 1_000, ..Settings::on_file(folder.path()) };
     act_as_one(settings).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "measures, so it wants the machine for itself"]
+async fn on_one_file_many_tasks_of_a_dead_replica_are_at_work_again_in_a_second() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Settings { heartbeat_timeout_ms: 1_000, ..Settings::on_file(folder.path()) };
+    assert!(take_over_many(settings, 300).await < Duration::from_secs(2));
+}
