@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tenure::clock::{Clock, Timestamp};
 use tenure::store::{
     FileBackend, FileOptions, InMemoryBackend, Key, Page, PageRequest, Partition, Precondition,
-    Record, StorageBackend, StoreError, VersionToken, Watch, WatchFrom, Write,
+    Record, StorageBackend, StoreError, Version, VersionToken, Watch, WatchFrom, Write,
 };
 use tenure::tasks::{Status, Task, TaskError, TaskStore};
 use tenure_mcp::{Callers, DurableServer};
@@ -201,6 +201,10 @@ impl StorageBackend for Switch {
 
     async fn delete(&self, key: &Key, precondition: Precondition) -> Result<bool, StoreError> {
         self.writable()?.delete(key, precondition).await
+    }
+
+    async fn history(&self, key: &Key) -> Result<Vec<Version>, StoreError> {
+        self.inner.history(key).await
     }
 
     async fn list_by_prefix(

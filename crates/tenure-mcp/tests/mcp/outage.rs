@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tenure::clock::{Clock, Timestamp};
 use tenure::store::{
     InMemoryBackend, Key, Page, PageRequest, Partition, Precondition, Record, StorageBackend,
-    StoreError, VersionToken, Watch, WatchFrom, Write,
+    StoreError, Version, VersionToken, Watch, WatchFrom, Write,
 };
 use tenure::tasks::Status;
 use tenure_mcp::Callers;
@@ -73,6 +73,11 @@ impl StorageBackend for Unsteady {
     async fn delete(&self, key: &Key, precondition: Precondition) -> Result<bool, StoreError> {
         self.write()?;
         self.inner.delete(key, precondition).await
+    }
+
+    async fn history(&self, key: &Key) -> Result<Vec<Version>, StoreError> {
+        self.read()?;
+        self.inner.history(key).await
     }
 
     async fn list_by_prefix(
