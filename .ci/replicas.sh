@@ -95,7 +95,7 @@ act_as_one "redis://127.0.0.1:$port"
 
 echo "-- measured"
 tests=(cargo test --release --locked -p tenure-mcp --features redis-tests --test processes)
-"${tests[@]}" -- redis:: latency:: --include-ignored --test-threads=1 --nocapture
+"${tests[@]}" -- redis:: latency:: replicas:: --include-ignored --test-threads=1 --nocapture
 echo "-- 50 kills"
 KILLS=50 SEED=$RANDOM "${tests[@]}" -- kill_loop::on_a_file --nocapture
 echo "-- done"

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::latency::{create_many, measure};
-use crate::replicas::{Replicas, act_as_one};
+use crate::replicas::{Replicas, act_as_one, take_over_many};
 use crate::server::Settings;
 use crate::{kill_loop, ledger, quota};
 
@@ -100,6 +100,14 @@ async fn across_replicas_input_cancel_and_push_take_milliseconds() {
         assert!(latencies.percentile_ms(50) < 10.0, "{what}");
         assert!(latencies.percentile_ms(99) < 50.0, "{what}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "measures, so it wants the machine for itself"]
+async fn many_tasks_of_a_dead_replica_are_at_work_again_in_a_second() {
+    let redis = Redis::start();
+    let settings = Settings { heartbeat_timeout_ms: 1_000, ..redis.settings() };
+    assert!(take_over_many(settings, 300).await < Duration::from_secs(2));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::client::{Client, Request, answer, cancel, create, created, get};
+use crate::latency::create_many;
 use crate::ledger::{self, Entry, Event, now_us};
 use crate::server::{Server, Settings};
 use crate::tools::STEPS;
@@ -131,9 +132,33 @@ async fn taken_over(replicas: Replicas) {
     }
 }
 
+/// How long after the kill of A the last of its tasks is at work again.
+pub(crate) async fn take_over_many(settings: Settings, count: usize) -> Duration {
+    let replicas = Replicas::start(settings).await;
+    create_many(&replicas, "wait", count).await;
+    replicas.entries(Event::Start, count).await;
+    let Replicas { a, b, c, client, settings } = replicas;
+    a.kill();
+    let killed_us = now_us();
+    let replicas = Replicas { a: Server::start(&settings).await, b, c, client, settings };
+    let starts = replicas.entries(Event::Start, 2 * count).await;
+    let last_us = starts.iter().map(|entry| entry.at_us).max().unwrap();
+    let took = Duration::from_micros(last_us - killed_us);
+    println!("{count} tasks taken over within {} ms of the kill", took.as_millis());
+    took
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_one_file_replicas_act_as_one() {
     let folder = tempfile::tempdir().unwrap();
     let settings = Settings { heartbeat_timeout_ms: 1_000, ..Settings::on_file(folder.path()) };
     act_as_one(settings).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "measures, so it wants the machine for itself"]
+async fn on_one_file_many_tasks_of_a_dead_replica_are_at_work_again_in_a_second() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Settings { heartbeat_timeout_ms: 1_000, ..Settings::on_file(folder.path()) };
+    assert!(take_over_many(settings, 300).await < Duration::from_secs(2));
 }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use futures::StreamExt as _;
+use futures::stream;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::limits;
@@ -11,8 +13,11 @@ use crate::runtime::liveness::Dead;
 use crate::runtime::run::{Run, is_lost_for_good};
 use crate::runtime::worker::{Generation, Shared};
 use crate::runtime::{Failure, Policy};
-use crate::store::{Cursor, StoreError};
+use crate::store::{Cursor, Key, StoreError};
 use crate::tasks::{Fence, Phase, Task, TaskError, TaskRef, Transition, WorkerId};
+
+/// Claims that are settled at the same time: each is a few writes, which a store does together.
+const SETTLED_AT_ONCE: usize = 16;
 
 /// What became of a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,23 +90,37 @@ impl Estate<'_> {
     ) -> Result<(Option<Cursor>, bool), StoreError> {
         let backend = &**self.shared.tasks.backend();
         let page = claims::list(backend, self.former, after).await?;
+        // All of them come to their end before an error does: one that was dropped half-way could
+        // be adopted and not run.
+        let fates: Vec<_> = stream::iter(page.claims)
+            .map(|(key, claim)| self.settle_entry(key, claim))
+            .buffer_unordered(SETTLED_AT_ONCE)
+            .collect()
+            .await;
         let mut kept = false;
-        for (key, claim) in page.claims {
-            let Some(claim) = claim else {
-                // Nobody can tell which task it was for.
-                backend.delete(&key, crate::store::Precondition::Any).await?;
-                continue;
-            };
-            let in_hand = if self.is_current() {
-                // What is in hand is as it should be.
-                let Some(in_hand) = self.shared.hands.try_take(&claim) else { continue };
-                in_hand
-            } else {
-                self.shared.hands.take(&claim).await
-            };
-            kept |= self.settle(claim, in_hand, None).await? == Fate::Kept;
+        for fate in fates {
+            kept |= fate? == Fate::Kept;
         }
         Ok((page.next, kept))
+    }
+
+    async fn settle_entry(&self, key: Key, claim: Option<Claim>) -> Result<Fate, StoreError> {
+        let Some(claim) = claim else {
+            // Nobody can tell which task it was for.
+            let backend = &**self.shared.tasks.backend();
+            backend.delete(&key, crate::store::Precondition::Any).await?;
+            return Ok(Fate::Settled);
+        };
+        let in_hand = if self.is_current() {
+            // What is in hand is as it should be.
+            let Some(in_hand) = self.shared.hands.try_take(&claim) else {
+                return Ok(Fate::Settled);
+            };
+            in_hand
+        } else {
+            self.shared.hands.take(&claim).await
+        };
+        self.settle(claim, in_hand, None).await
     }
 
     /// Settles one claim, and deletes it unless it is still of use.
