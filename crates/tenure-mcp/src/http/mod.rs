@@ -16,6 +16,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use axum::routing::get;
+use axum::serve::ListenerExt as _;
 use axum::{Json, Router, middleware};
 use rmcp::ServerHandler;
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
@@ -109,6 +110,8 @@ pub async fn serve<H: ServerHandler>(
     let clock = server.tasks().clock().clone();
     let (closing, drain_ms) = (server.clone(), options.drain_ms);
     let requested = shutdown.clone();
+    // Small messages one after the other: held back, each waits for the acknowledgement of the last.
+    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
     let serving = axum::serve(listener, router).with_graceful_shutdown(async move {
         requested.cancelled().await;
         closing.close_listeners();

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::{Clock, Timestamp};
 use crate::store::{
-    ChangeKind, Key, PageRequest, Partition, Precondition, StorageBackend, StoreError,
+    ChangeKind, Key, PageRequest, Partition, Precondition, StorageBackend, StoreError, Tag,
     VersionToken, Watch, WatchEvent, WatchFrom, Write,
 };
 use crate::tasks::WorkerId;
@@ -49,13 +49,17 @@ fn partition() -> Result<Partition, StoreError> {
     Partition::new(["workers"])
 }
 
+/// Marks the last beat in the change itself, so that observers read no beat at all.
+const RELEASED: Tag = Tag::new(*b"tenure: released by its worker  ");
+
 fn write(beat: Beat) -> Write {
     let text: &'static [u8] = match beat {
         Beat::Alive => br#"{"beat":"alive"}"#,
         Beat::Released => br#"{"beat":"released"}"#,
         Beat::Inherited => br#"{"beat":"inherited"}"#,
     };
-    Write::new(text)
+    let write = Write::new(text);
+    if beat == Beat::Released { write.tagged(RELEASED) } else { write }
 }
 
 impl Heartbeat {
@@ -245,10 +249,9 @@ impl Observer {
                 ChangeKind::Gone => {
                     self.seen.remove(&change.key);
                 }
-                ChangeKind::Put { token, .. } => {
-                    // A release is worth reading: it need not be waited out. So is a first beat.
-                    let record = backend.get(&change.key).await?;
-                    let beat = record.map_or(Beat::Alive, |record| read(&record.value));
+                ChangeKind::Put { token, tag, .. } => {
+                    let released = tag == Some(RELEASED);
+                    let beat = if released { Beat::Released } else { Beat::Alive };
                     self.see(change.key, token, beat);
                 }
             },

@@ -90,7 +90,7 @@ impl Tag {
 
     /// The tag of these bytes.
     #[must_use]
-    pub fn new(bytes: [u8; Self::BYTES]) -> Self {
+    pub const fn new(bytes: [u8; Self::BYTES]) -> Self {
         Self(bytes)
     }
 
