@@ -68,4 +68,4 @@ done
 export REDIS_URL="redis://127.0.0.1:$first"
 export REDIS_CLUSTER_URL="redis+cluster://$(IFS=,; echo "${nodes[*]}")"
 # With the whole workspace, so that the dependencies have the features they already were built with.
-cargo test --workspace --features tenure/redis-tests --locked "$@"
+cargo test --workspace --features tenure/redis-tests,tenure-mcp/redis-tests --locked "$@"

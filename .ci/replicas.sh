@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Three `tenure serve` on one store, a file and then Redis, and an independent client: created on A,
 # answered on C, cancelled on B, watched on C, finished by another when A is killed. Then what the
-# tests measure with a release build, and 50 kills.
+# tests say of replicas on Redis, and 50 kills.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if ! command -v redis-server >/dev/null || ! command -v redis-cli >/dev/null; then
@@ -93,9 +93,11 @@ answers() { [[ $(redis-cli -p $port ping 2>/dev/null) == PONG ]]; }
 eventually answers
 act_as_one "redis://127.0.0.1:$port"
 
-echo "-- measured"
-tests=(cargo test --release --locked -p tenure-mcp --features redis-tests --test processes)
-"${tests[@]}" -- redis:: latency:: replicas:: --include-ignored --test-threads=1 --nocapture
+# With the features of .ci/redis.sh, so that nothing is built twice.
+tests=(cargo test --workspace --features tenure/redis-tests,tenure-mcp/redis-tests --locked --test processes)
+echo "-- on Redis, and what is measured on it"
+"${tests[@]}" -- redis:: --test-threads=1 --nocapture
+"${tests[@]}" -- redis::across redis::a_thousand --ignored --test-threads=1 --nocapture
 echo "-- 50 kills"
 KILLS=50 SEED=$RANDOM "${tests[@]}" -- kill_loop::on_a_file --nocapture
 echo "-- done"
