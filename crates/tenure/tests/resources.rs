@@ -10,9 +10,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
+#[cfg(feature = "file")]
+use futures::StreamExt as _;
 use serde_json::json;
 use tenure::clock::{Clock, Timestamp};
 use tenure::resources::{Document, ResourceError, ResourceKey, ResourceStore};
+#[cfg(feature = "file")]
+use tenure::resources::{ResourceEvent, Scope};
+#[cfg(feature = "file")]
+use tenure::store::FileBackend;
 use tenure::store::contract::MemoryHarness;
 use tenure::store::{
     InMemoryBackend, Key, Page, PageRequest, Partition, Precondition, Record, StorageBackend,
@@ -121,4 +127,39 @@ async fn a_conditional_write_is_one_write_without_a_read() {
     assert_eq!(backend.calls(), (1, 1), "revert");
     resources.delete_if_match(&key, etag).await.unwrap();
     assert_eq!(backend.calls(), (0, 1), "delete_if_match");
+}
+
+/// A position is as durable as the file: after a restart the watch goes on, without a resync.
+#[cfg(feature = "file")]
+#[tokio::test]
+async fn a_watch_goes_on_after_a_restart_of_the_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tenure.db");
+    let open = async || {
+        let clock = Clock::system();
+        let backend = FileBackend::open(&path, clock.clone()).await.unwrap();
+        ResourceStore::new(Arc::new(backend), clock)
+    };
+    let document = |n: u32| Document::from_value(&json!({ "n": n })).unwrap();
+    let key = |id: &str| ResourceKey::new("acme", "agent", id).unwrap();
+    let scope = || Scope::project("acme").unwrap();
+
+    let resources = open().await;
+    let gone = resources.put(&key("gone"), &document(1)).await.unwrap();
+    let mut events = Box::pin(resources.watch(scope(), None));
+    events.next().await.unwrap().unwrap();
+    let primed = events.next().await.unwrap().unwrap().position().unwrap();
+    drop((events, resources));
+
+    let resources = open().await;
+    resources.delete_if_match(&key("gone"), gone.etag).await.unwrap();
+    let written = resources.put(&key("new"), &document(2)).await.unwrap();
+    drop(resources);
+
+    let resources = open().await;
+    let mut events = Box::pin(resources.watch(scope(), Some(primed)));
+    let deleted = events.next().await.unwrap().unwrap();
+    assert!(matches!(deleted, ResourceEvent::Deleted { key: it, .. } if it == key("gone")));
+    let put = events.next().await.unwrap().unwrap();
+    assert!(matches!(put, ResourceEvent::Put { etag, .. } if etag == written.etag), "{put:?}");
 }

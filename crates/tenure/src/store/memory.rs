@@ -1,5 +1,7 @@
 //! [`InMemoryBackend`]: the reference model of the contract.
 
+mod watch;
+
 use std::cell::OnceCell;
 use std::collections::{BTreeSet, VecDeque};
 use std::hash::BuildHasher;
@@ -8,17 +10,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use futures::StreamExt as _;
 use hashbrown::{DefaultHashBuilder, HashMap};
 use parking_lot::RwLock;
-use tokio::sync::watch;
+use tokio::sync::watch::Sender;
 
+use self::watch::changes;
 use crate::clock::{Clock, Timestamp};
 use crate::limits;
 use crate::store::{
     Change, ChangeKind, Cursor, Entry, Key, Page, PageRequest, Partition, Precondition, Record,
-    Revision, StorageBackend, StoreError, Version, VersionToken, Watch, WatchEvent, WatchFrom,
-    Write,
+    Revision, StorageBackend, StoreError, Version, VersionToken, Watch, WatchFrom, Write,
 };
 
 /// Locks are per shard, and a partition lives in one shard: what is atomic needs one lock.
@@ -61,7 +62,7 @@ struct PartitionState {
     /// The sequence of the last change.
     position: u64,
     /// Wakes the watchers. Waking nobody is dear, so it is there only once somebody watches.
-    bell: Option<watch::Sender<u64>>,
+    bell: Option<Sender<u64>>,
 }
 
 struct Stored {
@@ -307,19 +308,6 @@ impl InMemoryBackend {
             shard.drop_if_idle(key.partition());
         }
     }
-
-    /// What a watcher at `after` is to be told next, and the position after that.
-    fn changes_after(&self, partition: &Partition, after: u64) -> (Vec<WatchEvent>, u64) {
-        let shard = self.shard(partition).read();
-        let Some(state) = shard.partitions.get(partition) else { return (Vec::new(), after) };
-        let position = state.tell_position();
-        if after < state.forgotten || after > position {
-            let revision = Revision { epoch: self.0.epoch, sequence: position };
-            return (vec![WatchEvent::Resync(revision)], position);
-        }
-        let first = state.log.partition_point(|change| change.revision.sequence <= after);
-        (state.log.range(first..).cloned().map(WatchEvent::Change).collect(), position)
-    }
 }
 
 impl std::fmt::Debug for InMemoryBackend {
@@ -431,53 +419,13 @@ impl StorageBackend for InMemoryBackend {
     async fn watch(&self, partition: &Partition, from: WatchFrom) -> Result<Watch, StoreError> {
         let mut shard = self.shard(partition).write();
         let state = self.partition_mut(&mut shard.partitions, partition);
-        let bell = state.bell.get_or_insert_with(|| watch::Sender::new(0)).subscribe();
+        let bell = state.bell.get_or_insert_with(|| Sender::new(0)).subscribe();
         let after = match from {
             WatchFrom::Now => state.tell_position(),
             // A position of another epoch is beyond any of ours, and so a gap.
             WatchFrom::After(revision) if revision.epoch != self.0.epoch => u64::MAX,
             WatchFrom::After(revision) => revision.sequence,
         };
-        let place = Place { store: self.clone(), partition: partition.clone() };
-        let watcher = Watcher { pending: VecDeque::new(), after, bell, place };
-        Ok(futures::stream::unfold(watcher, Watcher::next).boxed())
-    }
-}
-
-/// A watcher is a position in its partition's log. It holds no queue that a writer would have to
-/// fill, so a slow one costs nothing; when the log has moved on without it, it is told to resync.
-struct Watcher {
-    pending: VecDeque<WatchEvent>,
-    after: u64,
-    bell: watch::Receiver<u64>,
-    // Dropped last, when the receiver no longer keeps the partition.
-    place: Place,
-}
-
-impl Watcher {
-    async fn next(mut self) -> Option<(Result<WatchEvent, StoreError>, Self)> {
-        loop {
-            if let Some(event) = self.pending.pop_front() {
-                return Some((Ok(event), self));
-            }
-            let seen = *self.bell.borrow_and_update();
-            let (events, after) = self.place.store.changes_after(&self.place.partition, self.after);
-            self.pending.extend(events);
-            self.after = after;
-            if self.pending.is_empty() && seen <= after {
-                self.bell.changed().await.ok()?;
-            }
-        }
-    }
-}
-
-struct Place {
-    store: InMemoryBackend,
-    partition: Partition,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.store.shard(&self.partition).write().drop_if_idle(&self.partition);
+        Ok(changes(self.clone(), partition.clone(), bell, after))
     }
 }

@@ -14,7 +14,9 @@ pub(crate) async fn get_many_answers_each_key_in_order(harness: &dyn Harness) {
     for index in [0, 7, 99] {
         put(&resources, &keys[index], index as u64).await;
     }
-    let found = resources.get_many(&keys).await.unwrap();
+    let (elsewhere, wanted) = (resources.clone(), keys.clone());
+    let found = tokio::spawn(async move { elsewhere.get_many(&wanted).await }).await.unwrap();
+    let found = found.unwrap();
     for (index, result) in found.into_iter().enumerate() {
         match result {
             Ok(resource) => assert_eq!(resource.key, keys[index]),
