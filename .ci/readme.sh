@@ -6,7 +6,7 @@ here=$PWD
 cargo build --release --locked --bin tenure
 work=$(mktemp -d)
 cd "$work"
-"$here/target/release/tenure" serve 2>"$work/log" &
+"${CARGO_TARGET_DIR:-$here/target}/release/tenure" serve 2>"$work/log" &
 server=$!
 trap 'kill $server 2>/dev/null || true; rm -rf "$work"' EXIT
 for _ in $(seq 100); do
@@ -20,7 +20,7 @@ curl -sf http://127.0.0.1:8765/mcp -H 'content-type: application/json' -H 'accep
 	-H 'mcp-protocol-version: 2026-07-28' -H 'mcp-method: tools/call' -H 'mcp-name: report' \
 	-d '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"report","arguments":{"topic":"state","sections":2,"section_ms":200},'"$meta"'}}' |
 	grep -q '"resultType":"task"'
-tenure=$here/target/release/tenure
+tenure=${CARGO_TARGET_DIR:-$here/target}/release/tenure
 [[ $("$tenure" tasks list --json | wc -l) == 1 ]]
 id=$("$tenure" tasks list --json | sed 's/.*"id":"\([^"]*\)".*/\1/')
 timeout 30 "$tenure" tasks watch "$id" --server http://127.0.0.1:8765 | grep completed

@@ -11,7 +11,7 @@ fi
 source .ci/npm.sh
 cp .ci/client.mjs "$npm_home/"
 cargo build --release --locked -p tenure-cli
-tenure=$PWD/target/release/tenure
+tenure=${CARGO_TARGET_DIR:-$PWD/target}/release/tenure
 work=$(mktemp -d)
 pids=()
 stop() {

@@ -1,5 +1,5 @@
 # Starts and stops the conformance fixtures. Sourced; callers set `work`, a folder of their own.
-server=target/release/examples/conformance
+server=${CARGO_TARGET_DIR:-target}/release/examples/conformance
 server_pid=
 
 build_server() {
