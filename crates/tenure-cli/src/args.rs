@@ -38,7 +38,7 @@ pub(crate) struct ServeArgs {
     /// Speak MCP on standard input and output instead of HTTP.
     #[arg(long, conflicts_with_all = ["listen", "tokens"])]
     pub(crate) stdio: bool,
-    /// Who may call: a TOML file with [[caller]] entries of a token and an owner.
+    /// Who may call: a TOML file with a `[[caller]]` for each token and its owner.
     #[arg(long, value_name = "FILE")]
     pub(crate) tokens: Option<PathBuf>,
     /// How long running tools may take to finish at a shutdown, in milliseconds.

@@ -2,20 +2,18 @@
 //! the next.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use async_trait::async_trait;
 use serde_json::{Value, json};
 use tenure::clock::{Clock, Timestamp};
 use tenure::store::{
-    FileBackend, FileOptions, InMemoryBackend, Key, Page, PageRequest, Partition, Precondition,
-    Record, StorageBackend, StoreError, Version, VersionToken, Watch, WatchFrom, Write,
+    FileBackend, FileOptions, Key, Partition, Precondition, StorageBackend, StoreError, Write,
 };
 use tenure::tasks::{Status, Task, TaskError, TaskStore};
 use tenure_mcp::{Callers, DurableServer};
 
 use crate::harness::{Server, named, open_keys, soon};
 use crate::tools::Tools;
+use crate::unsteady::{Mood, Unsteady};
 
 fn clock() -> Clock {
     Clock::manual(Timestamp::from_millis(1_785_240_000_000))
@@ -118,11 +116,11 @@ async fn a_full_disk_is_a_clear_error_loses_nothing_and_passes() {
 #[tokio::test]
 async fn a_store_that_turns_read_only_is_a_clear_error_loses_nothing_and_passes() {
     let clock = clock();
-    let backend = Arc::new(Switch::new(InMemoryBackend::new(clock.clone())));
+    let backend = Arc::new(Unsteady::new(clock.clone()));
     let server = Server::on(backend.clone(), clock.clone(), Callers::local()).await;
     let (works, waits) = two_tasks(&server).await;
 
-    backend.read_only.store(true, Ordering::SeqCst);
+    backend.set(Mood::ReadOnly);
     let mut errors = refused(&server, &waits).await;
     errors.push(server.client().cancel(&waits).await.unwrap_err());
     assert_says(&errors, "the task store is read-only");
@@ -132,7 +130,7 @@ async fn a_store_that_turns_read_only_is_a_clear_error_loses_nothing_and_passes(
     clock.sleep_millis(60_000).await;
     assert_eq!(server.client().get(&works).await.unwrap()["status"], "working");
 
-    backend.read_only.store(false, Ordering::SeqCst);
+    backend.set(Mood::Well);
     assert_works(&server, &works, &waits).await;
 }
 
@@ -158,69 +156,4 @@ async fn a_server_does_not_start_on_a_store_that_it_can_only_read_and_leaves_it_
     assert!(matches!(error, TaskError::Store(StoreError::ReadOnly(_))), "{error:?}");
     // Looking is still possible.
     assert_eq!(tasks.get(&task.owner, &task.id).await.unwrap(), task);
-}
-
-/// A store that can be switched to read-only, as one that fails over to a replica.
-#[derive(Debug)]
-struct Switch {
-    inner: InMemoryBackend,
-    read_only: AtomicBool,
-}
-
-impl Switch {
-    fn new(inner: InMemoryBackend) -> Self {
-        Self { inner, read_only: AtomicBool::new(false) }
-    }
-
-    fn writable(&self) -> Result<&InMemoryBackend, StoreError> {
-        match self.read_only.load(Ordering::SeqCst) {
-            true => Err(StoreError::ReadOnly(None)),
-            false => Ok(&self.inner),
-        }
-    }
-}
-
-#[async_trait]
-impl StorageBackend for Switch {
-    async fn get(&self, key: &Key) -> Result<Option<Record>, StoreError> {
-        self.inner.get(key).await
-    }
-
-    async fn put(&self, key: &Key, write: Write) -> Result<VersionToken, StoreError> {
-        self.writable()?.put(key, write).await
-    }
-
-    async fn put_if_version(
-        &self,
-        key: &Key,
-        write: Write,
-        precondition: Precondition,
-    ) -> Result<VersionToken, StoreError> {
-        self.writable()?.put_if_version(key, write, precondition).await
-    }
-
-    async fn delete(&self, key: &Key, precondition: Precondition) -> Result<bool, StoreError> {
-        self.writable()?.delete(key, precondition).await
-    }
-
-    async fn history(&self, key: &Key) -> Result<Vec<Version>, StoreError> {
-        self.inner.history(key).await
-    }
-
-    async fn list_by_prefix(
-        &self,
-        partition: &Partition,
-        prefix: &str,
-        page: PageRequest,
-    ) -> Result<Page, StoreError> {
-        self.inner.list_by_prefix(partition, prefix, page).await
-    }
-
-    async fn cleanup_expired(&self, limit: usize) -> Result<usize, StoreError> {
-        self.writable()?.cleanup_expired(limit).await
-    }
-
-    async fn watch(&self, partition: &Partition, from: WatchFrom) -> Result<Watch, StoreError> {
-        self.inner.watch(partition, from).await
-    }
 }

@@ -13,4 +13,5 @@ mod restart;
 mod sep_2663;
 mod stdio;
 mod tools;
+mod unsteady;
 mod wrapper;

@@ -241,7 +241,7 @@ pub(crate) async fn a_task_is_gone_from_the_very_millisecond_of_its_deadline(fix
 pub(crate) async fn a_ttl_has_a_default_and_a_maximum(fixture: Fixture) {
     let limits = TaskLimits { default_ttl_ms: 50, max_ttl_ms: 100, ..TaskLimits::default() };
     let fixture = fixture.limited(limits);
-    for (wish, given) in [(None, 50), (Some(0), 0), (Some(70), 70), (Some(u64::MAX), 100)] {
+    for (wish, given) in [(None, 50), (Some(0), 1), (Some(70), 70), (Some(u64::MAX), 100)] {
         let task = fixture.tasks.create(&fixture.alice, NewTask { ttl_ms: wish, ..new() }).await;
         assert_eq!(task.unwrap().ttl_ms, Some(given));
     }
