@@ -1,7 +1,9 @@
 //! Where a record lives: a [`Partition`], and a name inside it.
 
+use std::cmp::Ordering;
 use std::fmt;
-use std::sync::Arc;
+use std::hash::{BuildHasher as _, Hash, Hasher};
+use std::sync::{Arc, LazyLock};
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
@@ -26,8 +28,15 @@ const ESCAPED: &AsciiSet = &CONTROLS.add(b'/').add(b'%').add(b'{').add(b'}');
 /// assert_eq!(a.as_str(), "tasks/a%2Fb");
 /// # Ok::<(), tenure::store::StoreError>(())
 /// ```
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Partition(Arc<str>);
+#[derive(Clone)]
+pub struct Partition {
+    path: Arc<str>,
+    /// Of the path, so that whoever looks a partition up need not read it.
+    hash: u64,
+}
+
+/// Drawn anew in each process: nobody can prepare owners that collide.
+static HASHER: LazyLock<hashbrown::DefaultHashBuilder> = LazyLock::new(Default::default);
 
 impl Partition {
     /// Encodes a path of segments.
@@ -43,24 +52,29 @@ impl Partition {
             encoded.extend(utf8_percent_encode(segment, ESCAPED));
         }
         limits::check("partition", encoded.len(), limits::PARTITION_BYTES)?;
-        Ok(Self(encoded.into()))
+        Ok(Self::encoded(encoded.into()))
     }
 
     /// A partition as a backend stored it, already encoded and checked.
     #[cfg(feature = "file")]
     pub(super) fn stored(encoded: &str) -> Self {
-        Self(encoded.into())
+        Self::encoded(encoded.into())
+    }
+
+    fn encoded(path: Arc<str>) -> Self {
+        let hash = HASHER.hash_one(&*path);
+        Self { path, hash }
     }
 
     /// The encoded path: no control characters, no braces.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.path
     }
 
     /// The segments that this partition was made of.
     pub fn segments(&self) -> impl Iterator<Item = String> + '_ {
-        self.0.split('/').map(|segment| {
+        self.path.split('/').map(|segment| {
             percent_encoding::percent_decode_str(segment).decode_utf8_lossy().into_owned()
         })
     }
@@ -84,7 +98,34 @@ impl Partition {
 
 impl fmt::Debug for Partition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Partition({})", self.0)
+        write!(f, "Partition({})", self.path)
+    }
+}
+
+impl PartialEq for Partition {
+    fn eq(&self, other: &Self) -> bool {
+        self.hash == other.hash
+            && (Arc::ptr_eq(&self.path, &other.path) || self.path == other.path)
+    }
+}
+
+impl Eq for Partition {}
+
+impl PartialOrd for Partition {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Partition {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.path.cmp(&other.path)
+    }
+}
+
+impl Hash for Partition {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
     }
 }
 
@@ -117,7 +158,7 @@ impl Key {
 
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Key({}, {:?})", self.partition.0, self.name)
+        write!(f, "Key({}, {:?})", self.partition.path, self.name)
     }
 }
 

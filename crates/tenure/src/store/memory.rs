@@ -118,35 +118,15 @@ impl PartitionState {
         (!expired).then_some(record)
     }
 
-    /// The versions before the next one, as many as that keeps: at least one.
-    fn take_former(&mut self, name: &str, kept: u32, now: Timestamp) -> VecDeque<Version> {
-        let stored = self.records.get_mut(name).filter(|it| !it.record.is_expired(now));
-        let Some(stored) = stored else { return VecDeque::new() };
-        let mut former = std::mem::take(&mut stored.former);
-        former.truncate((kept as usize).saturating_sub(1));
-        former.push_front(version(&stored.record));
-        former
-    }
-
-    fn check_capacity(&mut self, name: &str, limit: u32, now: Timestamp) -> Result<(), StoreError> {
+    /// Whether there is room for one more counted record. The expired stop counting first.
+    fn check_capacity(&mut self, limit: u32, now: Timestamp) -> Result<(), StoreError> {
         while self.counted.first().is_some_and(|(deadline, _)| *deadline <= now) {
             self.counted.pop_first();
         }
-        let counts_already =
-            self.records.get(name).is_some_and(|it| it.counted && !it.record.is_expired(now));
-        if !counts_already && self.counted.len() >= limit as usize {
+        if self.counted.len() >= limit as usize {
             return Err(StoreError::PartitionFull { limit });
         }
         Ok(())
-    }
-
-    /// Puts a record in place of the former one, which it returns.
-    fn replace(&mut self, key: &Key, stored: Stored) -> Option<Stored> {
-        if let Some(place) = self.records.get_mut(key.name()) {
-            return Some(std::mem::replace(place, stored));
-        }
-        self.order.insert(key.shared_name());
-        self.records.insert(key.shared_name(), stored)
     }
 
     fn is_watched(&self) -> bool {
@@ -256,27 +236,14 @@ impl InMemoryBackend {
         let now = Now::of(&self.0.clock);
         let Shard { partitions, deadlines } = &mut *shard;
         let partition = self.partition_mut(partitions, key.partition());
-        let live = partition.live(key.name(), &now);
-        let (current, created_at) = (live.map(Record::current), live.map(|it| it.created_at));
+        let place = partition.records.get_mut(key.name());
+        let live = place.filter(|it| it.is_live(&now));
+        let current = live.as_ref().map(|it| it.record.current());
+        let counts_already = live.as_ref().is_some_and(|it| it.counted);
         let checked = precondition.check(current).and_then(|()| match write.capacity {
-            Some(limit) => partition.check_capacity(key.name(), limit, now.read()),
-            None => Ok(()),
+            Some(limit) if !counts_already => partition.check_capacity(limit, now.read()),
+            _ => Ok(()),
         });
-        if let Err(refused) = checked {
-            shard.drop_if_idle(key.partition());
-            return Err(refused);
-        }
-        let token = VersionToken::new(current.map_or(1, |it| it.token.version() + 1));
-        let Write { value, expires_at, capacity, tag, kept } = write;
-        let former = match kept {
-            0 => VecDeque::new(),
-            _ => partition.take_former(key.name(), kept, now.read()),
-        };
-        let created_at = created_at.unwrap_or_else(|| now.read());
-        let record = Record { value, token, tag, created_at, expires_at };
-        let stored = Stored { record, counted: capacity.is_some(), former };
-        let counted = stored.counted.then(|| stored.counted_until());
-        let former = partition.replace(key, stored);
         let revision = self.next_revision();
         let change = ChangeKind::Put { token, tag, expires_at };
         partition.announce(key, revision, change);
