@@ -72,6 +72,11 @@ impl Partition {
         &self.path
     }
 
+    /// The hash of the path, the same for equal partitions in this process and only here.
+    pub(super) fn process_hash(&self) -> u64 {
+        self.hash
+    }
+
     /// The segments that this partition was made of.
     pub fn segments(&self) -> impl Iterator<Item = String> + '_ {
         self.path.split('/').map(|segment| {
@@ -104,8 +109,7 @@ impl fmt::Debug for Partition {
 
 impl PartialEq for Partition {
     fn eq(&self, other: &Self) -> bool {
-        self.hash == other.hash
-            && (Arc::ptr_eq(&self.path, &other.path) || self.path == other.path)
+        self.hash == other.hash && (Arc::ptr_eq(&self.path, &other.path) || self.path == other.path)
     }
 }
 

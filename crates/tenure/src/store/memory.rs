@@ -4,13 +4,12 @@ mod watch;
 
 use std::cell::OnceCell;
 use std::collections::{BTreeSet, VecDeque};
-use std::hash::BuildHasher;
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use hashbrown::{DefaultHashBuilder, HashMap};
+use hashbrown::HashMap;
 use parking_lot::RwLock;
 use tokio::sync::watch::Sender;
 
@@ -38,7 +37,6 @@ struct Shared {
     /// Of the last change, over all partitions: a partition that is dropped and made anew cannot
     /// hand out a position twice.
     sequence: AtomicU64,
-    hasher: DefaultHashBuilder,
     shards: Box<[RwLock<Shard>]>,
 }
 
@@ -73,13 +71,26 @@ struct Stored {
 }
 
 impl Stored {
-    fn counted_until(&self) -> Timestamp {
-        self.record.expires_at.unwrap_or(Timestamp::MAX)
+    fn is_live(&self, now: &Now<'_>) -> bool {
+        self.record.expires_at.is_none_or(|deadline| deadline > now.read())
     }
-}
 
-fn version(record: &Record) -> Version {
-    Version { value: record.value.clone(), token: record.token, tag: record.tag }
+    fn counted_until(&self) -> Option<Timestamp> {
+        self.counted.then(|| self.record.expires_at.unwrap_or(Timestamp::MAX))
+    }
+
+    fn version(&self) -> Version {
+        let Record { value, token, tag, .. } = &self.record;
+        Version { value: value.clone(), token: *token, tag: *tag }
+    }
+
+    /// The versions up to this one, as many as the next one keeps: at least one.
+    fn take_versions(&mut self, kept: u32) -> VecDeque<Version> {
+        let mut versions = std::mem::take(&mut self.former);
+        versions.truncate((kept as usize).saturating_sub(1));
+        versions.push_front(self.version());
+        versions
+    }
 }
 
 /// The time of one call: read if something needs it, and then once.
@@ -113,20 +124,53 @@ impl PartitionState {
     }
 
     fn live(&self, name: &str, now: &Now<'_>) -> Option<&Record> {
-        let record = &self.records.get(name)?.record;
-        let expired = record.expires_at.is_some_and(|deadline| deadline <= now.read());
-        (!expired).then_some(record)
+        self.records.get(name).filter(|it| it.is_live(now)).map(|it| &it.record)
     }
 
-    /// Whether there is room for one more counted record. The expired stop counting first.
-    fn check_capacity(&mut self, limit: u32, now: Timestamp) -> Result<(), StoreError> {
-        while self.counted.first().is_some_and(|(deadline, _)| *deadline <= now) {
-            self.counted.pop_first();
+    /// Writes if all allows it. Returns the write, and what was there before, expired or not.
+    fn write(
+        &mut self,
+        key: &Key,
+        write: Write,
+        precondition: Precondition,
+        now: &Now<'_>,
+    ) -> Result<(VersionToken, ChangeKind, Option<Stored>), StoreError> {
+        let Self { records, order, counted, .. } = self;
+        let place = records.get_mut(key.name());
+        let live = place.as_deref().filter(|it| it.is_live(now));
+        let is_live = live.is_some();
+        let current = live.map(|it| it.record.current());
+        let created_at = live.map(|it| it.record.created_at);
+        precondition.check(current)?;
+        let counts_already = live.is_some_and(|it| it.counted);
+        if let Some(limit) = write.capacity.filter(|_| !counts_already) {
+            check_capacity(counted, limit, now.read())?;
         }
-        if self.counted.len() >= limit as usize {
-            return Err(StoreError::PartitionFull { limit });
+        let token = VersionToken::new(current.map_or(1, |it| it.token.version() + 1));
+        let Write { value, expires_at, capacity, tag, kept } = write;
+        let created_at = created_at.unwrap_or_else(|| now.read());
+        let record = Record { value, token, tag, created_at, expires_at };
+        let stored = Stored { record, counted: capacity.is_some(), former: VecDeque::new() };
+        let counted_until = stored.counted_until();
+        let replaced = match place {
+            Some(place) => {
+                let mut replaced = std::mem::replace(place, stored);
+                if kept > 0 && is_live {
+                    place.former = replaced.take_versions(kept);
+                }
+                Some(replaced)
+            }
+            None => {
+                order.insert(key.shared_name());
+                records.insert(key.shared_name(), stored)
+            }
+        };
+        let counted_before = replaced.as_ref().and_then(Stored::counted_until);
+        if counted_before != counted_until {
+            counted_before.map(|at| counted.remove(&(at, key.shared_name())));
+            counted_until.map(|at| counted.insert((at, key.shared_name())));
         }
-        Ok(())
+        Ok((token, ChangeKind::Put { token, tag, expires_at }, replaced))
     }
 
     fn is_watched(&self) -> bool {
@@ -161,14 +205,29 @@ impl PartitionState {
     }
 }
 
+/// Whether there is room for one more counted record. The expired stop counting first.
+fn check_capacity(
+    counted: &mut BTreeSet<(Timestamp, Arc<str>)>,
+    limit: u32,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    while counted.first().is_some_and(|(deadline, _)| *deadline <= now) {
+        counted.pop_first();
+    }
+    if counted.len() >= limit as usize {
+        return Err(StoreError::PartitionFull { limit });
+    }
+    Ok(())
+}
+
 impl Shard {
     /// Takes a record out of every index. The caller announces what that means.
     fn remove(&mut self, key: &Key) -> Option<Stored> {
         let partition = self.partitions.get_mut(key.partition())?;
         let stored = partition.records.remove(key.name())?;
         partition.order.remove(key.name());
-        if stored.counted {
-            partition.counted.remove(&(stored.counted_until(), key.shared_name()));
+        if let Some(until) = stored.counted_until() {
+            partition.counted.remove(&(until, key.shared_name()));
         }
         if let Some(deadline) = stored.record.expires_at {
             self.deadlines.remove(&(deadline, key.clone()));
@@ -196,7 +255,6 @@ impl InMemoryBackend {
             clock,
             epoch: rand::random(),
             sequence: AtomicU64::new(0),
-            hasher: DefaultHashBuilder::default(),
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
         }))
     }
@@ -204,7 +262,7 @@ impl InMemoryBackend {
     fn shard(&self, partition: &Partition) -> &RwLock<Shard> {
         // The remainder is below SHARDS, so the narrowing loses nothing.
         #[allow(clippy::cast_possible_truncation)]
-        let index = (self.0.hasher.hash_one(partition) % SHARDS as u64) as usize;
+        let index = (partition.process_hash() % SHARDS as u64) as usize;
         &self.0.shards[index]
     }
 
@@ -234,32 +292,25 @@ impl InMemoryBackend {
         write.check()?;
         let mut shard = self.shard(key.partition()).write();
         let now = Now::of(&self.0.clock);
+        let expires_at = write.expires_at;
         let Shard { partitions, deadlines } = &mut *shard;
         let partition = self.partition_mut(partitions, key.partition());
-        let place = partition.records.get_mut(key.name());
-        let live = place.filter(|it| it.is_live(&now));
-        let current = live.as_ref().map(|it| it.record.current());
-        let counts_already = live.as_ref().is_some_and(|it| it.counted);
-        let checked = precondition.check(current).and_then(|()| match write.capacity {
-            Some(limit) if !counts_already => partition.check_capacity(limit, now.read()),
-            _ => Ok(()),
-        });
-        let revision = self.next_revision();
-        let change = ChangeKind::Put { token, tag, expires_at };
-        partition.announce(key, revision, change);
-        let former_counted = former.as_ref().filter(|it| it.counted).map(Stored::counted_until);
-        if former_counted != counted {
-            former_counted.map(|at| partition.counted.remove(&(at, key.shared_name())));
-            counted.map(|at| partition.counted.insert((at, key.shared_name())));
-        }
-        let former_deadline = former.as_ref().and_then(|it| it.record.expires_at);
-        if former_deadline != expires_at {
-            former_deadline.map(|at| deadlines.remove(&(at, key.clone())));
+        let (token, change, replaced) = match partition.write(key, write, precondition, &now) {
+            Ok(written) => written,
+            Err(refused) => {
+                shard.drop_if_idle(key.partition());
+                return Err(refused);
+            }
+        };
+        partition.announce(key, self.next_revision(), change);
+        let deadline_before = replaced.as_ref().and_then(|it| it.record.expires_at);
+        if deadline_before != expires_at {
+            deadline_before.map(|at| deadlines.remove(&(at, key.clone())));
             expires_at.map(|at| deadlines.insert((at, key.clone())));
         }
-        // The former value is freed after the lock is released.
+        // What was replaced is freed after the lock is released.
         drop(shard);
-        drop(former);
+        drop(replaced);
         Ok(token)
     }
 
@@ -318,15 +369,15 @@ impl StorageBackend for InMemoryBackend {
     }
 
     async fn history(&self, key: &Key) -> Result<Vec<Version>, StoreError> {
-        let now = self.0.clock.now();
+        let now = Now::of(&self.0.clock);
         let shard = self.shard(key.partition()).read();
         let stored = shard
             .partitions
             .get(key.partition())
             .and_then(|it| it.records.get(key.name()))
-            .filter(|it| !it.record.is_expired(now));
+            .filter(|it| it.is_live(&now));
         let Some(stored) = stored else { return Ok(Vec::new()) };
-        Ok([version(&stored.record)].into_iter().chain(stored.former.iter().cloned()).collect())
+        Ok([stored.version()].into_iter().chain(stored.former.iter().cloned()).collect())
     }
 
     async fn list_by_prefix(
