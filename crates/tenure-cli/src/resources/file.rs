@@ -30,9 +30,8 @@ pub(crate) fn read(path: &Path) -> Result<Document, CliError> {
     } else {
         yaml_serde::from_str(&text).map_err(|error| error.to_string())
     };
-    let document = value.and_then(|value: Value| {
-        Document::from_value(&value).map_err(|error| error.to_string())
-    });
+    let document = value
+        .and_then(|value: Value| Document::from_value(&value).map_err(|error| error.to_string()));
     document.map_err(|reason| CliError::Value(format!("{}: {reason}", path.display())))
 }
 

@@ -11,8 +11,8 @@ mod server;
 use futures::StreamExt as _;
 use tenure::resources::Document;
 
-pub(crate) use args::ResourcesCommand;
 use args::Common;
+pub(crate) use args::ResourcesCommand;
 use output::Output;
 use place::{Address, Condition, Resources};
 
