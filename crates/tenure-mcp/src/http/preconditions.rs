@@ -145,7 +145,9 @@ mod tests {
     fn parsed(values: &[&str]) -> Result<Option<Tags>, Problem> {
         let fields = values.iter().map(|value| (IF_MATCH, value.parse().unwrap()));
         let mut headers = HeaderMap::new();
-        fields.for_each(|(name, value)| drop(headers.append(name, value)));
+        for (name, value) in fields {
+            headers.append(name, value);
+        }
         parse(&headers, IF_MATCH)
     }
 
