@@ -26,7 +26,20 @@ done
 [[ -n $url ]] || { cat log; exit 1; }
 curl -sf -X PUT --data '{"a":1}' "$url/v1/projects/acme/resources/agent/planner" >/dev/null
 # A watch has no end, and so no body to look at.
-"$venv/bin/schemathesis" run "$url/v1/openapi.json" --url "$url" \
-	--exclude-path '/v1/projects/{project}/events' \
-	--phases examples,coverage,fuzzing --max-examples "$EXAMPLES" --seed 1 \
-	--checks not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance
+check() {
+	"$venv/bin/schemathesis" "$@" run "$url/v1/openapi.json" --url "$url" \
+		--exclude-path '/v1/projects/{project}/events' \
+		--phases examples,coverage,fuzzing --max-examples "$EXAMPLES" --seed 1 \
+		--checks not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance
+}
+echo "-- any names"
+check
+echo "-- one resource that is there"
+cat >there.toml <<-'TOML'
+	[parameters]
+	"path.project" = "acme"
+	"path.kind" = "agent"
+	"path.id" = "planner"
+	"path.version" = 1
+TOML
+check --config-file there.toml

@@ -202,7 +202,10 @@ impl Following {
             tokio::time::sleep(RECONNECT).await;
             match self.server.events(&self.request, self.last.as_deref()).await {
                 Err(CliError::Unreachable { .. }) => {}
-                events => return Ok(self.events = events?),
+                events => {
+                    self.events = events?;
+                    return Ok(());
+                }
             }
         }
     }

@@ -78,7 +78,11 @@ impl<H: ServerHandler> DurableServer<H> {
             std::future::pending().await
         };
         let rest = async {
-            if theirs { self.shared.inner.listen(cx).await } else { Ok(cx.cancelled().await) }
+            if theirs {
+                return self.shared.inner.listen(cx).await;
+            }
+            cx.cancelled().await;
+            Ok(())
         };
         tokio::select! {
             done = rest => done,

@@ -6,6 +6,9 @@ use serde_json::Value;
 
 use crate::harness::Api;
 
+/// Method, path, headers, body, status.
+type Row<'a> = (Method, &'a str, &'a [(&'a str, &'a str)], &'a str, u16);
+
 #[tokio::test]
 async fn each_refusal_is_a_problem_with_its_status() {
     let mut options = tenure_mcp::http::HttpOptions::default();
@@ -16,7 +19,7 @@ async fn each_refusal_is_a_problem_with_its_status() {
     let large = format!("{:?}", "x".repeat(1_000_000));
     let too_large = format!("{:?}", "x".repeat(300_000));
     let long = format!("acme/resources/{}/i", "k".repeat(65));
-    let rows: &[(Method, &str, &[(&str, &str)], &str, u16)] = &[
+    let rows: &[Row<'_>] = &[
         (Method::GET, "acme", &[], "", 404),
         (Method::GET, "acme/resources/k", &[], "", 404),
         (Method::GET, "acme/resources/k/%FF", &[], "", 404),

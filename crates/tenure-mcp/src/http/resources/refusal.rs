@@ -12,7 +12,7 @@ use crate::http::Problem;
 #[derive(Debug)]
 pub(super) struct Refusal {
     problem: Problem,
-    header: Option<(HeaderName, HeaderValue)>,
+    header: Option<Box<(HeaderName, HeaderValue)>>,
 }
 
 impl Refusal {
@@ -24,7 +24,7 @@ impl Refusal {
         };
         Self {
             problem: Problem::new(StatusCode::PRECONDITION_FAILED, detail),
-            header: current.and_then(quoted).map(|etag| (header::ETAG, etag)),
+            header: current.and_then(quoted).map(|etag| Box::new((header::ETAG, etag))),
         }
     }
 
@@ -33,7 +33,7 @@ impl Refusal {
         let detail = format!("the body must be {wanted}");
         Self {
             problem: Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail),
-            header: Some((header, HeaderValue::from_static(wanted))),
+            header: Some(Box::new((header, HeaderValue::from_static(wanted)))),
         }
     }
 }
@@ -70,7 +70,7 @@ impl From<StoreError> for Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let mut response = self.problem.into_response();
-        response.headers_mut().extend(self.header);
+        response.headers_mut().extend(self.header.map(|header| *header));
         response
     }
 }
