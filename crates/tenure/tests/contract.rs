@@ -3,44 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code")]
 
 #[cfg(feature = "file")]
+mod file_harness;
+
+#[cfg(feature = "file")]
 use file_harness::FileHarness;
 use tenure::store::contract::MemoryHarness;
 
 tenure::contract_suite!(memory, MemoryHarness::default());
 #[cfg(feature = "file")]
 tenure::contract_suite!(file, FileHarness::new());
-
-#[cfg(feature = "file")]
-mod file_harness {
-    use std::sync::Arc;
-
-    use async_trait::async_trait;
-    use tenure::clock::{Clock, Timestamp};
-    use tenure::store::contract::Harness;
-    use tenure::store::{FileBackend, StorageBackend};
-
-    /// One file; each connection is a backend of its own on it.
-    pub(super) struct FileHarness {
-        clock: Clock,
-        folder: tempfile::TempDir,
-    }
-
-    impl FileHarness {
-        pub(super) fn new() -> Self {
-            let clock = Clock::manual(Timestamp::from_millis(1_700_000_000_123));
-            Self { clock, folder: tempfile::tempdir().unwrap() }
-        }
-    }
-
-    #[async_trait]
-    impl Harness for FileHarness {
-        async fn connect(&self) -> Arc<dyn StorageBackend> {
-            let path = self.folder.path().join("tenure.db");
-            Arc::new(FileBackend::open(path, self.clock.clone()).await.unwrap())
-        }
-
-        fn clock(&self) -> Clock {
-            self.clock.clone()
-        }
-    }
-}

@@ -1,5 +1,7 @@
 //! [`InMemoryBackend`]: the reference model of the contract.
 
+mod watch;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::hash::BuildHasher;
 use std::ops::Bound;
@@ -7,17 +9,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
-use futures::StreamExt as _;
 use hashbrown::{DefaultHashBuilder, HashMap};
 use parking_lot::RwLock;
-use tokio::sync::watch;
+use tokio::sync::watch::Sender;
 
+use self::watch::changes;
 use crate::clock::{Clock, Timestamp};
 use crate::limits;
 use crate::store::{
     Change, ChangeKind, Cursor, Entry, Key, Page, PageRequest, Partition, Precondition, Record,
-    Revision, StorageBackend, StoreError, Version, VersionToken, Watch, WatchEvent, WatchFrom,
-    Write,
+    Revision, StorageBackend, StoreError, Version, VersionToken, Watch, WatchFrom, Write,
 };
 
 /// Locks are per shard, and a partition lives in one shard: what is atomic needs one lock.
@@ -55,7 +56,7 @@ struct PartitionState {
     /// Changes up to here are no longer in the log.
     forgotten: u64,
     /// The sequence of the last change; watchers wait on it.
-    position: watch::Sender<u64>,
+    position: Sender<u64>,
 }
 
 struct Stored {
@@ -83,7 +84,7 @@ impl PartitionState {
             counted: BTreeSet::new(),
             log: VecDeque::new(),
             forgotten: sequence,
-            position: watch::Sender::new(sequence),
+            position: Sender::new(sequence),
         }
     }
 
@@ -252,19 +253,6 @@ impl InMemoryBackend {
             shard.drop_if_idle(key.partition());
         }
     }
-
-    /// What a watcher at `after` is to be told next, and the position after that.
-    fn changes_after(&self, partition: &Partition, after: u64) -> (Vec<WatchEvent>, u64) {
-        let shard = self.shard(partition).read();
-        let Some(state) = shard.partitions.get(partition) else { return (Vec::new(), after) };
-        let position = *state.position.borrow();
-        if after < state.forgotten || after > position {
-            let revision = Revision { epoch: self.0.epoch, sequence: position };
-            return (vec![WatchEvent::Resync(revision)], position);
-        }
-        let first = state.log.partition_point(|change| change.revision.sequence <= after);
-        (state.log.range(first..).cloned().map(WatchEvent::Change).collect(), position)
-    }
 }
 
 impl std::fmt::Debug for InMemoryBackend {
@@ -382,46 +370,6 @@ impl StorageBackend for InMemoryBackend {
             WatchFrom::After(revision) if revision.epoch != self.0.epoch => u64::MAX,
             WatchFrom::After(revision) => revision.sequence,
         };
-        let place = Place { store: self.clone(), partition: partition.clone() };
-        let watcher = Watcher { pending: VecDeque::new(), after, position, place };
-        Ok(futures::stream::unfold(watcher, Watcher::next).boxed())
-    }
-}
-
-/// A watcher is a position in its partition's log. It holds no queue that a writer would have to
-/// fill, so a slow one costs nothing; when the log has moved on without it, it is told to resync.
-struct Watcher {
-    pending: VecDeque<WatchEvent>,
-    after: u64,
-    position: watch::Receiver<u64>,
-    // Dropped last, when the receiver no longer keeps the partition.
-    place: Place,
-}
-
-impl Watcher {
-    async fn next(mut self) -> Option<(Result<WatchEvent, StoreError>, Self)> {
-        loop {
-            if let Some(event) = self.pending.pop_front() {
-                return Some((Ok(event), self));
-            }
-            let seen = *self.position.borrow_and_update();
-            let (events, after) = self.place.store.changes_after(&self.place.partition, self.after);
-            self.pending.extend(events);
-            self.after = after;
-            if self.pending.is_empty() && seen <= after {
-                self.position.changed().await.ok()?;
-            }
-        }
-    }
-}
-
-struct Place {
-    store: InMemoryBackend,
-    partition: Partition,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.store.shard(&self.partition).write().drop_if_idle(&self.partition);
+        Ok(changes(self.clone(), partition.clone(), position, after))
     }
 }

@@ -1,5 +1,6 @@
 //! Servers that die, pause or fail over, and connections that lose what they carry.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
@@ -182,6 +183,40 @@ async fn a_watch_survives_a_restart_that_forgets_everything() {
     assert!(matches!(event(&mut watch).await, WatchEvent::Resync(_)), "a silent loss");
     store.put(&key("c"), write("x")).await.unwrap();
     hears_of(&mut watch, "c").await;
+}
+
+/// Whatever was forgotten, a watcher of resources ends up with what is there, deletes included.
+#[tokio::test]
+async fn resources_are_told_anew_after_a_restart_that_forgets_everything() {
+    use tenure::resources::{Document, ResourceEvent, ResourceKey, ResourceStore, Scope};
+
+    let mut server = Server::start(&[]);
+    let resources = ResourceStore::new(Arc::new(open(&server.url()).await), Clock::system());
+    let key = |id: &str| ResourceKey::new("acme", "agent", id).unwrap();
+    let document = Document::parse("{}").unwrap();
+    resources.put(&key("forgotten"), &document).await.unwrap();
+    let mut events = Box::pin(resources.watch(Scope::project("acme").unwrap(), None));
+    let mut next = async || {
+        let event = tokio::time::timeout(Duration::from_secs(20), events.next()).await;
+        event.expect("no event in time").unwrap().unwrap()
+    };
+    assert!(matches!(next().await, ResourceEvent::Present { .. }));
+    assert!(matches!(next().await, ResourceEvent::Primed(_)));
+    server.kill();
+    server.launch();
+    let etag = when_back(async || match resources.put(&key("new"), &document).await {
+        Err(tenure::resources::ResourceError::Store(error)) => Err(error),
+        written => Ok(written.unwrap().etag),
+    })
+    .await;
+    assert_eq!(next().await, ResourceEvent::Resync);
+    match next().await {
+        ResourceEvent::Present { key: it, etag: told, .. } => {
+            assert_eq!((it, told), (key("new"), etag));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(matches!(next().await, ResourceEvent::Primed(_)), "the forgotten one is gone");
 }
 
 #[tokio::test]

@@ -137,6 +137,31 @@ async fn a_clock_that_is_behind_writes_records_that_live() {
 }
 
 #[tokio::test]
+async fn former_versions_live_and_die_with_their_record() {
+    let it = Fixture::new().await;
+    let keeping = |value: &str| write(value).keeping(2).expires_at(it.in_millis(60_000));
+    for value in ["1", "2", "3", "4"] {
+        it.store.put(&key("a"), keeping(value)).await.unwrap();
+    }
+    let mut fields: Vec<String> = it.ask("HKEYS", "record:a", &[]).await;
+    fields.sort();
+    let expected = ["created_at", "data", "expires_at", "oldest", "version", "was:2", "was:3"];
+    assert_eq!(fields, expected);
+    it.store.put(&key("a"), write("5")).await.unwrap();
+    let mut fields: Vec<String> = it.ask("HKEYS", "record:a", &[]).await;
+    fields.sort();
+    assert_eq!(fields, ["created_at", "data", "version"]);
+    // An expired record that the server still has leaves nothing to the next.
+    it.store.put(&key("b"), keeping("1").tagged(tenure::store::Tag::new([1; 32]))).await.unwrap();
+    it.store.put(&key("b"), keeping("2")).await.unwrap();
+    it.clock.advance_millis(60_000);
+    it.store.put(&key("b"), keeping("3")).await.unwrap();
+    let mut fields: Vec<String> = it.ask("HKEYS", "record:b", &[]).await;
+    fields.sort();
+    assert_eq!(fields, ["created_at", "data", "expires_at", "version"]);
+}
+
+#[tokio::test]
 async fn an_idle_watcher_asks_nothing_of_redis() {
     let mut server = crate::server::Server::start(&[]);
     let store = crate::store::open(&server.url()).await;

@@ -8,6 +8,8 @@
     reason = "this is test code, and nobody's interface"
 )]
 
+#[path = "../resource_cases/mod.rs"]
+mod resource_cases;
 #[path = "../task_cases/mod.rs"]
 mod task_cases;
 
@@ -25,6 +27,16 @@ use tenure::store::contract::clock_ahead_of_the_server;
 
 tenure::contract_suite!(redis, RedisHarness::new(server::shared_url()));
 tenure::contract_suite!(redis_cluster, RedisHarness::new(server::shared_cluster_url()));
+
+mod resources {
+    use super::*;
+    resource_cases::for_each_case!(RedisHarness::new(server::shared_url()));
+}
+
+mod resources_on_a_cluster {
+    use super::*;
+    resource_cases::for_each_case!(RedisHarness::new(server::shared_cluster_url()));
+}
 
 mod tasks {
     use super::*;

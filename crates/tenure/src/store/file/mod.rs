@@ -1,6 +1,7 @@
 //! [`FileBackend`]: everything in one file, crash-safe, on SQLite.
 
 mod cache;
+mod column;
 mod error;
 mod idle;
 mod open;

@@ -2,8 +2,9 @@
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use super::column::{current, deadline, text};
 use super::error::translate;
-use super::operation::{HISTORY, current, deadline, text};
+use super::operation::HISTORY;
 use crate::clock::Timestamp;
 use crate::store::{
     Change, ChangeKind, Current, Cursor, Entry, Key, Page, Partition, Record, Revision, StoreError,

@@ -49,9 +49,10 @@ impl Compiled {
     fn new(body: &str) -> Self {
         // The log holds a position and, after it, as many changes as a watcher may lag behind.
         let backlog = limits::WATCH_BACKLOG + 1;
+        let kept = limits::KEPT_VERSIONS;
         let source = format!(
             "local BACKLOG, SKEW_MS, GRACE_MS = {backlog}, {SKEW_MS}, {GRACE_MS}\n\
-             local PAGE_SCAN, PAGE_BYTES = {PAGE_SCAN}, {PAGE_BYTES}\n{body}"
+             local PAGE_SCAN, PAGE_BYTES, KEPT = {PAGE_SCAN}, {PAGE_BYTES}, {kept}\n{body}"
         );
         let hash = Script::new(&source).get_hash().to_owned();
         Self { source, hash }

@@ -14,7 +14,7 @@ else
   old = call('HMGET', record, 'version', 'expires_at', 'counted', 'fence', 'tag', 'oldest')
 end
 local version, old_expires_at, fence = old[1], old[2] or '', old[4]
-local old_tag, oldest = old[5] or '', tonumber(old[6] or nil)
+local old_tag, oldest = old[5] or '', tonumber(old[6])
 if fence and string.find(fence, stamp, 1, true) then
   return redis.error_reply('FENCED the write was given up')
 end
@@ -94,7 +94,7 @@ end
 if oldest then
   if not first then unset[#unset + 1] = 'oldest' end
   local last = (tonumber(string.sub(version, 1, -18)) or oldest) - 1
-  for former = oldest, math.min(last, (first or last + 1) - 1) do
+  for former = math.max(oldest, last + 1 - KEPT), math.min(last, (first or last + 1) - 1) do
     unset[#unset + 1] = string.format('was:%.0f', former)
   end
 end

@@ -1,0 +1,75 @@
+//! Watchers of the memory backend.
+
+use std::collections::VecDeque;
+
+use futures::StreamExt as _;
+use tokio::sync::watch;
+
+use super::InMemoryBackend;
+use crate::store::{Partition, Revision, StoreError, Watch, WatchEvent};
+
+/// The changes of `partition` after a position, woken by `position`.
+pub(super) fn changes(
+    store: InMemoryBackend,
+    partition: Partition,
+    position: watch::Receiver<u64>,
+    after: u64,
+) -> Watch {
+    let place = Place { store, partition };
+    let watcher = Watcher { pending: VecDeque::new(), after, position, place };
+    futures::stream::unfold(watcher, Watcher::next).boxed()
+}
+
+/// A watcher is a position in its partition's log. It holds no queue that a writer would have to
+/// fill, so a slow one costs nothing; when the log has moved on without it, it is told to resync.
+struct Watcher {
+    pending: VecDeque<WatchEvent>,
+    after: u64,
+    position: watch::Receiver<u64>,
+    // Dropped last, when the receiver no longer keeps the partition.
+    place: Place,
+}
+
+impl Watcher {
+    async fn next(mut self) -> Option<(Result<WatchEvent, StoreError>, Self)> {
+        loop {
+            if let Some(event) = self.pending.pop_front() {
+                return Some((Ok(event), self));
+            }
+            let seen = *self.position.borrow_and_update();
+            let (events, after) = self.place.store.changes_after(&self.place.partition, self.after);
+            self.pending.extend(events);
+            self.after = after;
+            if self.pending.is_empty() && seen <= after {
+                self.position.changed().await.ok()?;
+            }
+        }
+    }
+}
+
+/// Keeps a partition known to the store for as long as somebody watches it.
+struct Place {
+    store: InMemoryBackend,
+    partition: Partition,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.store.shard(&self.partition).write().drop_if_idle(&self.partition);
+    }
+}
+
+impl InMemoryBackend {
+    /// What a watcher at `after` is to be told next, and the position after that.
+    fn changes_after(&self, partition: &Partition, after: u64) -> (Vec<WatchEvent>, u64) {
+        let shard = self.shard(partition).read();
+        let Some(state) = shard.partitions.get(partition) else { return (Vec::new(), after) };
+        let position = *state.position.borrow();
+        if after < state.forgotten || after > position {
+            let revision = Revision { epoch: self.0.epoch, sequence: position };
+            return (vec![WatchEvent::Resync(revision)], position);
+        }
+        let first = state.log.partition_point(|change| change.revision.sequence <= after);
+        (state.log.range(first..).cloned().map(WatchEvent::Change).collect(), position)
+    }
+}
