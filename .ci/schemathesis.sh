@@ -26,8 +26,9 @@ done
 [[ -n $url ]] || { cat log; exit 1; }
 curl -sf -X PUT --data '{"a":1}' "$url/v1/projects/acme/resources/agent/planner" >/dev/null
 # A watch has no end, and so no body to look at.
+# check [RUN FLAGS...]
 check() {
-	"$venv/bin/schemathesis" "$@" run "$url/v1/openapi.json" --url "$url" \
+	"$venv/bin/schemathesis" ${config:+--config-file "$config"} run "$url/v1/openapi.json" --url "$url" "$@" \
 		--exclude-path '/v1/projects/{project}/events' \
 		--phases examples,coverage,fuzzing --max-examples "$EXAMPLES" --seed 1 \
 		--checks not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance
@@ -42,4 +43,5 @@ cat >there.toml <<-'TOML'
 	"path.id" = "planner"
 	"path.version" = 1
 TOML
-check --config-file there.toml
+config=there.toml
+check --exclude-method DELETE

@@ -96,7 +96,7 @@ fn listed<T>(
     tag = "resources",
     params(
         ("project" = String, Path), ("kind" = String, Path), ("id" = String, Path),
-        ("If-Match" = Option<String>, Header), ("If-None-Match" = Option<String>, Header),
+        ("If-Match" = Option<String>, Header, pattern = r#"^([*]|(W/)?"[!#-~]*")$"#), ("If-None-Match" = Option<String>, Header, pattern = r#"^([*]|(W/)?"[!#-~]*")$"#),
     ),
     responses(
         (status = 200, description = "The value", body = serde_json::Value,
@@ -124,7 +124,7 @@ pub(super) async fn get(
     params(
         ("project" = String, Path), ("kind" = String, Path), ("id" = String, Path),
         ("version" = u64, Path, description = "The number of the version"),
-        ("If-Match" = Option<String>, Header), ("If-None-Match" = Option<String>, Header),
+        ("If-Match" = Option<String>, Header, pattern = r#"^([*]|(W/)?"[!#-~]*")$"#), ("If-None-Match" = Option<String>, Header, pattern = r#"^([*]|(W/)?"[!#-~]*")$"#),
     ),
     responses(
         (status = 200, description = "The value", body = serde_json::Value,

@@ -35,7 +35,7 @@ const MAX_ROUNDS: u32 = 32;
     tag = "resources",
     params(
         ("project" = String, Path), ("kind" = String, Path), ("id" = String, Path),
-        ("If-Match" = Option<String>, Header), ("If-None-Match" = Option<String>, Header),
+        ("If-Match" = Option<String>, Header, pattern = r#"^([*]|(W/)?"[!#-~]*")$"#), ("If-None-Match" = Option<String>, Header, pattern = r#"^([*]|(W/)?"[!#-~]*")$"#),
     ),
     request_body(content = serde_json::Value, description = "The value"),
     responses(
@@ -73,7 +73,7 @@ pub(super) async fn put(
     tag = "resources",
     params(
         ("project" = String, Path), ("kind" = String, Path), ("id" = String, Path),
-        ("If-Match" = Option<String>, Header), ("If-None-Match" = Option<String>, Header),
+        ("If-Match" = Option<String>, Header, pattern = r#"^([*]|(W/)?"[!#-~]*")$"#), ("If-None-Match" = Option<String>, Header, pattern = r#"^([*]|(W/)?"[!#-~]*")$"#),
     ),
     responses(
         (status = 204, description = "It is not there any more, or never was"),
@@ -98,7 +98,7 @@ pub(super) async fn delete(
     tag = "resources",
     params(
         ("project" = String, Path), ("kind" = String, Path), ("id" = String, Path),
-        ("If-Match" = Option<String>, Header), ("If-None-Match" = Option<String>, Header),
+        ("If-Match" = Option<String>, Header, pattern = r#"^([*]|(W/)?"[!#-~]*")$"#), ("If-None-Match" = Option<String>, Header, pattern = r#"^([*]|(W/)?"[!#-~]*")$"#),
     ),
     request_body(content = serde_json::Value, content_type = "application/merge-patch+json"),
     responses(
@@ -166,7 +166,7 @@ async fn merge(
     tag = "resources",
     params(
         ("project" = String, Path), ("kind" = String, Path), ("id" = String, Path),
-        ("If-Match" = Option<String>, Header), ("If-None-Match" = Option<String>, Header),
+        ("If-Match" = Option<String>, Header, pattern = r#"^([*]|(W/)?"[!#-~]*")$"#), ("If-None-Match" = Option<String>, Header, pattern = r#"^([*]|(W/)?"[!#-~]*")$"#),
     ),
     request_body = RevertDocument,
     responses(
