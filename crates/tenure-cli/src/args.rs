@@ -43,8 +43,7 @@ pub(crate) struct ServeArgs {
     /// Speak MCP on standard input and output instead of HTTP.
     #[arg(long, conflicts_with_all = ["listen", "tokens"])]
     pub(crate) stdio: bool,
-    /// Who may call: a TOML file with [[caller]] entries of a token, an owner, and rights on
-    /// projects.
+    /// Who may call: a TOML file that has a token, an owner and rights on projects of each caller.
     #[arg(long, value_name = "FILE")]
     pub(crate) tokens: Option<PathBuf>,
     /// A project whose resources MCP clients list; give it several times for several.
