@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+use crate::resources::ResourcesCommand;
+
 /// Durable tasks for MCP servers.
 #[derive(Debug, Parser)]
 #[command(version, about, after_help = EXIT_CODES)]
@@ -15,7 +17,7 @@ pub(crate) struct Args {
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done · 1 failed · 2 wrong usage · 3 not found · 4 the task has already ended · \
-5 not reachable at the moment, try again · 6 not allowed
+5 not reachable at the moment, try again · 6 not allowed · 7 the resource has changed
 Logs go to standard error; TENURE_LOG sets their level (error, warn, info, debug).";
 
 #[derive(Debug, Subcommand)]
@@ -25,6 +27,9 @@ pub(crate) enum Command {
     /// Look at tasks, and cancel them.
     #[command(subcommand)]
     Tasks(TasksCommand),
+    /// Read, write and watch versioned values.
+    #[command(subcommand)]
+    Resources(ResourcesCommand),
 }
 
 #[derive(Debug, ClapArgs)]
@@ -38,9 +43,15 @@ pub(crate) struct ServeArgs {
     /// Speak MCP on standard input and output instead of HTTP.
     #[arg(long, conflicts_with_all = ["listen", "tokens"])]
     pub(crate) stdio: bool,
-    /// Who may call: a TOML file with a `[[caller]]` for each token and its owner.
+    /// Who may call: a TOML file that has a token, an owner and rights on projects of each caller.
     #[arg(long, value_name = "FILE")]
     pub(crate) tokens: Option<PathBuf>,
+    /// A project whose resources MCP clients list; give it several times for several.
+    #[arg(long = "project", value_name = "NAME", default_value = "default")]
+    pub(crate) projects: Vec<String>,
+    /// Refuse changes of resources without If-Match or If-None-Match.
+    #[arg(long)]
+    pub(crate) conditions_required: bool,
     /// How long running tools may take to finish at a shutdown, in milliseconds.
     #[arg(long, value_name = "MS", default_value_t = 10_000)]
     pub(crate) drain_ms: u64,

@@ -1,7 +1,9 @@
 //! What goes wrong, and the exit code that tells a script so.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use tenure::resources::ResourceError;
 use tenure::store::StoreError;
 use tenure::tasks::TaskError;
 use tenure_mcp::OpenError;
@@ -13,6 +15,18 @@ use tenure_mcp::identity::CallersError;
 pub(crate) enum CliError {
     #[error("there is no such task")]
     NotFound,
+    #[error("there is no such resource")]
+    NoResource,
+    #[error("{}", changed(.current.as_deref()))]
+    Changed { current: Option<String> },
+    #[error(transparent)]
+    Resource(ResourceError),
+    #[error("{}", .path.display())]
+    File { path: PathBuf, source: std::io::Error },
+    #[error("{0}")]
+    Value(String),
+    #[error("your version is kept in {}", .path.display())]
+    Kept { path: PathBuf, source: Box<CliError> },
     #[error(transparent)]
     Task(TaskError),
     #[error(transparent)]
@@ -29,7 +43,7 @@ pub(crate) enum CliError {
     Stdio(#[from] std::io::Error),
     #[error("the server at {url} cannot be reached")]
     Unreachable { url: String, source: reqwest::Error },
-    #[error("the server refuses the token")]
+    #[error("the server refuses the token, or the token does not allow this")]
     NotAllowed,
     #[error("{0}")]
     Refused(String),
@@ -50,6 +64,27 @@ impl From<TaskError> for CliError {
     }
 }
 
+impl From<ResourceError> for CliError {
+    fn from(error: ResourceError) -> Self {
+        match error {
+            ResourceError::NotFound => Self::NoResource,
+            ResourceError::ETagMismatch { current, .. }
+            | ResourceError::AlreadyExists { current, .. } => {
+                Self::Changed { current: Some(current.to_string()) }
+            }
+            ResourceError::Store(error) => Self::Store(error),
+            other => Self::Resource(other),
+        }
+    }
+}
+
+fn changed(current: Option<&str>) -> String {
+    match current {
+        Some(etag) => format!("the resource is not the one expected: its ETag is {etag}"),
+        None => "the resource is not the one expected: there is none".into(),
+    }
+}
+
 impl CliError {
     /// The error and its causes in one line, safe to print to a terminal.
     pub(crate) fn describe(&self) -> String {
@@ -65,11 +100,12 @@ impl CliError {
 
     pub(crate) fn exit_code(&self) -> ExitCode {
         let code = match self {
-            Self::NotFound => 3,
+            Self::NotFound | Self::NoResource => 3,
             Self::AlreadyEnded(_) => 4,
             Self::Unreachable { .. } => 5,
             Self::Store(error) if error.is_retryable() => 5,
             Self::NotAllowed => 6,
+            Self::Changed { .. } => 7,
             _ => 1,
         };
         ExitCode::from(code)

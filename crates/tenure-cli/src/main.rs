@@ -1,8 +1,9 @@
-//! The program `tenure`: a durable MCP server, and a look at its tasks.
+//! The program `tenure`: a durable MCP server, and a look at its tasks and resources.
 
 mod args;
 mod demo;
 mod error;
+mod resources;
 mod serve;
 mod tasks;
 
@@ -21,6 +22,7 @@ async fn main() -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let done = match args.command {
         Command::Serve(options) => serve::run(options).await,
+        Command::Resources(command) => resources::run(command).await,
         Command::Tasks(command) => tasks::run(command).await,
     };
     match done {

@@ -29,7 +29,11 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), CliError> {
         heartbeat_timeout_ms: args.heartbeat_timeout_ms,
         ..WorkerOptions::default()
     };
-    let server = demo::durable(Demo::new()).worker(options).open(&args.store).await?;
+    let server = demo::durable(Demo::new())
+        .worker(options)
+        .resources(&args.projects)
+        .open(&args.store)
+        .await?;
     let shutdown = CancellationToken::new();
     let cleanup = tokio::spawn(reclaim(server.tasks().clone()));
     let signals = tokio::spawn(on_signal(shutdown.clone(), args.drain_ms));
@@ -61,7 +65,9 @@ async fn serve_http(
     if std::io::stderr().is_terminal() {
         eprintln!("tenure: Ctrl-C stops; what runs may finish or goes on at the next start");
     }
-    Ok(http::serve(server, listener, &HttpOptions::new(callers), shutdown).await?)
+    let mut options = HttpOptions::new(callers);
+    options.conditions_required = args.conditions_required;
+    Ok(http::serve(server, listener, &options, shutdown).await?)
 }
 
 async fn serve_stdio(

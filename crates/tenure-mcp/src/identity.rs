@@ -1,6 +1,7 @@
 //! Who is calling: a verified credential stands for an owner.
 
 mod jwt;
+mod rights;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,6 +17,7 @@ use tenure::clock::Clock;
 
 use jwt::JwtDescription;
 pub use jwt::{JwtAlgorithm, JwtVerifier};
+pub use rights::{Projects, Rights};
 
 /// The verified party behind a request.
 ///
@@ -23,19 +25,40 @@ pub use jwt::{JwtAlgorithm, JwtVerifier};
 /// that authenticates by itself does the same, and may then mount
 /// [`DurableServer`](crate::DurableServer) on the SDK's own HTTP service.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Caller(Owner);
+pub struct Caller {
+    owner: Owner,
+    projects: Arc<Projects>,
+}
 
 impl Caller {
-    /// The party that owns what `owner` owns.
+    /// The party that owns what `owner` owns. It reaches no project.
     #[must_use]
     pub fn new(owner: Owner) -> Self {
-        Self(owner)
+        Self { owner, projects: Arc::default() }
+    }
+
+    /// The same party, with rights on the resources of these projects.
+    #[must_use]
+    pub fn with_projects(self, projects: Projects) -> Self {
+        Self { projects: Arc::new(projects), ..self }
+    }
+
+    /// Whoever can reach a server that asks for no proof: it may do everything.
+    #[must_use]
+    pub fn local() -> Self {
+        Self::new(Owner::local()).with_projects(Projects::all())
     }
 
     /// Whose tasks it reaches.
     #[must_use]
     pub fn owner(&self) -> &Owner {
-        &self.0
+        &self.owner
+    }
+
+    /// Whose resources it reaches.
+    #[must_use]
+    pub fn projects(&self) -> &Projects {
+        &self.projects
     }
 }
 
@@ -48,7 +71,7 @@ enum Proof {
     Local,
     /// A token that the file names. Kept as digests: looking one up tells nothing about how much of
     /// a wrong token was right, and a memory dump does not hold the tokens.
-    Tokens(HashMap<[u8; 32], Owner>),
+    Tokens(HashMap<[u8; 32], Caller>),
     /// A token that somebody else signed.
     Jwt(Box<JwtVerifier>),
 }
@@ -100,6 +123,8 @@ struct Description {
 struct Entry {
     token: String,
     owner: String,
+    #[serde(default)]
+    projects: Projects,
 }
 
 /// Why a request is not let in.
@@ -126,9 +151,13 @@ impl Callers {
     ///     [[caller]]
     ///     token = "a-long-random-text"
     ///     owner = "alice"
+    ///     projects = { acme = "write", "*" = "read" }
     /// "#)?;
     /// # Ok::<_, tenure_mcp::identity::CallersError>(())
     /// ```
+    ///
+    /// `owner` says whose tasks the caller reaches, `projects` whose resources; `*` stands for all
+    /// that are not named. A project without rights looks absent.
     ///
     /// Or callers with tokens that somebody else signs, whose subject is the owner:
     ///
@@ -160,7 +189,7 @@ impl Callers {
 
     fn tokens(callers: Vec<Entry>) -> Result<Self, CallersError> {
         let mut tokens = HashMap::new();
-        for Entry { token, owner } in callers {
+        for Entry { token, owner, projects } in callers {
             if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
                 return Err(CallersError::Invalid(format!(
                     "the token of owner {owner:?} must be visible ASCII without spaces"
@@ -168,10 +197,11 @@ impl Callers {
             }
             let owner =
                 Owner::new(owner).map_err(|error| CallersError::Invalid(error.to_string()))?;
-            if let Some(other) = tokens.insert(digest(&token), owner.clone()) {
+            let caller = Caller::new(owner.clone()).with_projects(projects);
+            if let Some(other) = tokens.insert(digest(&token), caller) {
                 return Err(CallersError::Invalid(format!(
                     "owners {:?} and {:?} have the same token",
-                    other.as_str(),
+                    other.owner().as_str(),
                     owner.as_str(),
                 )));
             }
@@ -208,7 +238,8 @@ impl Callers {
         Self::from_toml(&text)
     }
 
-    /// Callers with tokens that somebody else signs; the subject is the owner.
+    /// Callers with tokens that somebody else signs; the subject is the owner. They have tasks, and
+    /// reach no project.
     #[must_use]
     pub fn jwt(verifier: JwtVerifier) -> Self {
         Self(Arc::new(Proof::Jwt(Box::new(verifier))))
@@ -221,15 +252,17 @@ impl Callers {
     }
 
     pub(crate) fn verify(&self, headers: &HeaderMap) -> Result<Caller, Rejection> {
-        let owner = match &*self.0 {
-            Proof::Local => Owner::local(),
+        match &*self.0 {
+            Proof::Local => Ok(Caller::local()),
             Proof::Tokens(tokens) => {
                 let token = bearer(headers)?;
-                tokens.get(&digest(token)).cloned().ok_or(Rejection::Invalid)?
+                tokens.get(&digest(token)).cloned().ok_or(Rejection::Invalid)
             }
-            Proof::Jwt(verifier) => verifier.owner(bearer(headers)?).ok_or(Rejection::Invalid)?,
-        };
-        Ok(Caller(owner))
+            Proof::Jwt(verifier) => {
+                let owner = verifier.owner(bearer(headers)?).ok_or(Rejection::Invalid)?;
+                Ok(Caller::new(owner))
+            }
+        }
     }
 }
 
@@ -301,6 +334,9 @@ mod tests {
                 caller = [{ token = "t", owner = "a" }]
                 jwt = { algorithm = "HS256", key = "0123456789abcdef0123456789abcdef" }
             "#,
+            r#"caller = [{ token = "t", owner = "a", projects = ["acme"] }]"#,
+            r#"caller = [{ token = "t", owner = "a", projects = { acme = "admin" } }]"#,
+            r#"caller = [{ token = "t", owner = "a", projects = { acme = "read", acme = "write" } }]"#,
         ] {
             assert!(Callers::from_toml(text).is_err(), "{text}");
         }

@@ -29,7 +29,7 @@ pub mod identity;
 mod mcp;
 pub mod stdio;
 
-pub use identity::{Caller, Callers};
+pub use identity::{Caller, Callers, Projects, Rights};
 pub use mcp::{
     Builder, DurableServer, IDEMPOTENCY_KEY, OpenError, TaskPolicy, TaskSupport, owner, task,
 };

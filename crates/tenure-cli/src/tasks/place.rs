@@ -122,7 +122,7 @@ impl Tasks {
 }
 
 /// Looking into a store does not make one.
-fn must_exist(store: &str) -> Result<(), CliError> {
+pub(crate) fn must_exist(store: &str) -> Result<(), CliError> {
     let Some(location) = store.strip_prefix("file:") else { return Ok(()) };
     let path = location.split('?').next().unwrap_or(location);
     if path.is_empty() || std::path::Path::new(path).exists() {
@@ -199,7 +199,7 @@ impl Server {
     }
 }
 
-fn refusal(problem: &str) -> CliError {
+pub(crate) fn refusal(problem: &str) -> CliError {
     CliError::Refused(format!("the server refuses: {}", detail(problem)))
 }
 

@@ -48,6 +48,7 @@ async fn durable<H: ServerHandler>(handler: H, store: &str) -> anyhow::Result<Du
     // The suite polls as told, and waits five seconds for the next state.
     let polled = |policy: TaskPolicy| policy.poll_interval_ms(200).rerun_after_crash();
     let server = DurableServer::builder(handler)
+        .resources(["conformance"])
         .tool("slow_compute", polled(TaskPolicy::optional()))
         .tool("protocol_error_job", polled(TaskPolicy::optional()))
         .tool("failing_job", polled(TaskPolicy::required()))

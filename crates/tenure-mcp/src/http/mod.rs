@@ -1,9 +1,15 @@
-//! Streamable HTTP: `/mcp`, [`/v1/tasks`](tasks), and `/healthz`.
+//! Streamable HTTP: `/mcp`, [`/v1/tasks`](tasks), [`/v1/projects`](resources), their description at
+//! `/v1/openapi.json`, and `/healthz`.
 
 mod auth;
 mod body;
 mod error;
+mod events;
+mod gate;
+mod negotiation;
+mod preconditions;
 mod problem;
+pub mod resources;
 mod session;
 mod site;
 pub mod tasks;
@@ -47,6 +53,8 @@ pub struct HttpOptions {
     pub allowed_origins: Vec<String>,
     /// Bytes of a request's body.
     pub body_bytes: usize,
+    /// Refuse to change a resource unconditionally: such a request is answered with 428.
+    pub conditions_required: bool,
     /// Open sessions of clients of the revision 2025-11-25 and before. Later ones have none.
     pub sessions: usize,
     /// How long requests may take to finish once the server shuts down.
@@ -61,6 +69,7 @@ impl Default for HttpOptions {
             allowed_hosts: None,
             allowed_origins: loopback.map(Into::into).into(),
             body_bytes: 4 * 1_024 * 1_024,
+            conditions_required: false,
             sessions: 10_000,
             drain_ms: 5_000,
         }
@@ -142,6 +151,7 @@ fn routes<H: ServerHandler>(
 ) -> Router {
     let local = Arc::new(LocalSessionManager::default());
     let tasks = tasks::routes(server, options, streams.clone());
+    let projects = resources::routes(server, options);
     let sessions = Arc::new(Sessions::new(Arc::clone(&local), options.sessions));
     let handler = server.clone();
     let service =
@@ -153,7 +163,12 @@ fn routes<H: ServerHandler>(
         .layer(middleware::from_fn_with_state(options.callers.clone(), auth::authenticate))
         .layer(middleware::from_fn(error::explain));
     let health = get(health::<H>).with_state(server.clone());
-    Router::new().route("/healthz", health).nest("/mcp", mcp).nest("/v1/tasks", tasks)
+    Router::new()
+        .route("/healthz", health)
+        .route("/v1/openapi.json", get(resources::openapi::serve))
+        .nest("/mcp", mcp)
+        .nest("/v1/tasks", tasks)
+        .merge(projects)
 }
 
 fn config(options: &HttpOptions, streams: CancellationToken) -> StreamableHttpServerConfig {

@@ -7,11 +7,12 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use tenure::store::StoreError;
 use tenure::tasks::TaskError;
+use utoipa::ToSchema;
 
 use crate::identity::Rejection;
 
 /// A problem details document, of the type `about:blank`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
     /// The HTTP status code.
     pub status: u16,

@@ -13,35 +13,28 @@
 //! they reach there.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
-use std::sync::Arc;
 
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, Request, State};
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
-use axum::middleware::{self, Next};
-use axum::response::sse::{Event, KeepAlive, Sse};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
+use axum::response::sse::Event;
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
-use futures::stream::BoxStream;
 use futures::{Stream, StreamExt as _};
 use rmcp::ServerHandler;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tenure::store::{Cursor, PageRequest};
 use tenure::tasks::{Outcome, Task, TaskError, TaskEvent, TaskId, TaskRef};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::DurableServer;
-use crate::http::problem::Problem;
-use crate::http::{HttpOptions, site};
-use crate::identity::{Caller, Callers};
+use crate::http::events::EventStreams;
+use crate::http::{HttpOptions, Problem, gate};
+use crate::identity::Caller;
 use crate::mcp::rfc3339;
 
-/// Event streams that a server serves at a time.
-const MAX_STREAMS: usize = 1_024;
 const DEFAULT_PAGE: usize = 100;
 
 /// A task, as this interface and `tenure tasks --json` show it.
@@ -128,14 +121,12 @@ pub struct TaskListDocument {
 
 struct Api<H> {
     server: DurableServer<H>,
-    streams: Arc<Semaphore>,
-    shutdown: CancellationToken,
+    streams: EventStreams,
 }
 
 impl<H> Clone for Api<H> {
     fn clone(&self) -> Self {
-        let Self { server, streams, shutdown } = self;
-        Self { server: server.clone(), streams: Arc::clone(streams), shutdown: shutdown.clone() }
+        Self { server: self.server.clone(), streams: self.streams.clone() }
     }
 }
 
@@ -145,42 +136,14 @@ pub(super) fn routes<H: ServerHandler>(
     options: &HttpOptions,
     shutdown: CancellationToken,
 ) -> Router {
-    let streams = Arc::new(Semaphore::new(MAX_STREAMS));
-    Router::new()
+    let routes = Router::new()
         .route("/", get(list::<H>))
         .route("/events", get(watch::<H>))
         .route("/{id}", get(show::<H>))
         .route("/{id}/cancel", post(cancel::<H>))
-        .route("/{id}/events", get(follow::<H>))
-        .layer(middleware::from_fn_with_state(options.callers.clone(), authenticate))
-        .layer(middleware::from_fn_with_state(Arc::new(options.clone()), only_known_sites))
-        .with_state(Api { server: server.clone(), streams, shutdown })
-}
-
-/// The checks of `/mcp` against DNS rebinding and foreign pages: see [`HttpOptions`].
-async fn only_known_sites(
-    State(options): State<Arc<HttpOptions>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    match site::check(&options, request.headers()) {
-        Ok(()) => next.run(request).await,
-        Err(refused) => Problem::new(StatusCode::FORBIDDEN, refused).into_response(),
-    }
-}
-
-async fn authenticate(
-    State(callers): State<Callers>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    match callers.verify(request.headers()) {
-        Ok(caller) => {
-            request.extensions_mut().insert(caller);
-            next.run(request).await
-        }
-        Err(rejection) => Problem::from(rejection).into_response(),
-    }
+        .route("/{id}/events", get(follow::<H>));
+    let streams = EventStreams::new(shutdown);
+    gate::guard(routes, options).with_state(Api { server: server.clone(), streams })
 }
 
 #[derive(Debug, Deserialize)]
@@ -259,15 +222,8 @@ impl<H> Api<H> {
         &self,
         documents: impl Stream<Item = Option<Result<TaskDocument, TaskError>>> + Send + 'static,
     ) -> Result<Response, Problem> {
-        let permit = Arc::clone(&self.streams).try_acquire_owned().map_err(|_| {
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too many event streams are open")
-        })?;
-        let events = documents
-            .filter_map(|document| async { document })
-            .map(|document| Ok(event(document)))
-            .take_until(self.shutdown.clone().cancelled_owned());
-        let events = Held { events: events.boxed(), _permit: permit };
-        Ok(Sse::new(events).keep_alive(KeepAlive::default()).into_response())
+        let documents = documents.filter_map(|document| async { document });
+        self.streams.open(documents.map(event))
     }
 }
 
@@ -278,21 +234,4 @@ fn event(document: Result<TaskDocument, TaskError>) -> Event {
     };
     // Neither document can fail to serialise.
     event.unwrap_or_default()
-}
-
-/// A stream that holds its share of the bound on streams.
-struct Held {
-    events: BoxStream<'static, Result<Event, Infallible>>,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Stream for Held {
-    type Item = Result<Event, Infallible>;
-
-    fn poll_next(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Self::Item>> {
-        self.events.poll_next_unpin(cx)
-    }
 }

@@ -25,7 +25,7 @@ use tenure::tasks::{Task, TaskError, TaskId, TaskRef};
 use crate::mcp::convert::{check_response, detailed};
 use crate::mcp::error;
 use crate::mcp::listen::LISTEN_TASKS;
-use crate::mcp::wrapper::{DurableServer, caller, declare_tasks};
+use crate::mcp::wrapper::{DurableServer, caller, party};
 
 type Cx = RequestContext<RoleServer>;
 type NotificationCx = NotificationContext<RoleServer>;
@@ -125,7 +125,7 @@ impl<H: ServerHandler> ServerHandler for DurableServer<H> {
 
     fn get_info(&self) -> ServerConfig {
         let mut info = self.shared.inner.get_info();
-        declare_tasks(&mut info.capabilities);
+        self.declare(&mut info.capabilities);
         info
     }
 
@@ -135,7 +135,7 @@ impl<H: ServerHandler> ServerHandler for DurableServer<H> {
         cx: Cx,
     ) -> Result<InitializeResult, ErrorData> {
         let mut result = self.shared.inner.initialize(request, cx).await?;
-        declare_tasks(&mut result.capabilities);
+        self.declare(&mut result.capabilities);
         Ok(result)
     }
 
@@ -144,13 +144,13 @@ impl<H: ServerHandler> ServerHandler for DurableServer<H> {
         request: &InitializeRequestParams,
     ) -> Result<InitializeResult, ErrorData> {
         let mut result = self.shared.inner.negotiate_initialize(request)?;
-        declare_tasks(&mut result.capabilities);
+        self.declare(&mut result.capabilities);
         Ok(result)
     }
 
     async fn discover(&self, cx: Cx) -> Result<DiscoverResult, ErrorData> {
         let mut result = self.shared.inner.discover(cx).await?;
-        declare_tasks(&mut result.capabilities);
+        self.declare(&mut result.capabilities);
         Ok(result)
     }
 
@@ -187,6 +187,9 @@ impl<H: ServerHandler> ServerHandler for DurableServer<H> {
     }
 
     async fn list_resources(&self, page: Page, cx: Cx) -> Result<ListResourcesResult, ErrorData> {
+        if self.shows_resources() {
+            return self.list_with_ours(page, cx).await;
+        }
         self.shared.inner.list_resources(page, cx).await
     }
 
@@ -195,6 +198,9 @@ impl<H: ServerHandler> ServerHandler for DurableServer<H> {
         page: Page,
         cx: Cx,
     ) -> Result<ListResourceTemplatesResult, ErrorData> {
+        if self.shows_resources() {
+            return self.list_templates_with_ours(page, cx).await;
+        }
         self.shared.inner.list_resource_templates(page, cx).await
     }
 
@@ -203,6 +209,9 @@ impl<H: ServerHandler> ServerHandler for DurableServer<H> {
         request: ReadResourceRequestParams,
         cx: Cx,
     ) -> Result<ReadResourceResponse, ErrorData> {
+        if let Some(key) = self.named(&request.uri) {
+            return self.read_ours(&request.uri, key, &cx.extensions).await;
+        }
         self.shared.inner.read_resource(request, cx).await
     }
 
@@ -218,14 +227,20 @@ impl<H: ServerHandler> ServerHandler for DurableServer<H> {
         &self,
         requested: &SubscriptionFilter,
     ) -> Option<SubscriptionFilter> {
-        self.shared.inner.accepted_subscription_filter(requested)
+        self.accept_ours(requested)
     }
 
     async fn listen(&self, cx: SubscriptionContext) -> Result<(), ErrorData> {
+        if self.shows_resources() {
+            return self.listen_with_ours(cx).await;
+        }
         self.shared.inner.listen(cx).await
     }
 
     async fn subscribe(&self, request: SubscribeRequestParams, cx: Cx) -> Result<(), ErrorData> {
+        if let Some(key) = self.named(&request.uri) {
+            return self.subscribe_to_ours(request.uri, key, cx).await;
+        }
         self.shared.inner.subscribe(request, cx).await
     }
 
@@ -234,6 +249,10 @@ impl<H: ServerHandler> ServerHandler for DurableServer<H> {
         request: UnsubscribeRequestParams,
         cx: Cx,
     ) -> Result<(), ErrorData> {
+        if self.named(&request.uri).is_some() {
+            self.unsubscribe_from_ours(&request.uri);
+            return Ok(());
+        }
         self.shared.inner.unsubscribe(request, cx).await
     }
 
@@ -266,6 +285,9 @@ impl<H: ServerHandler> ServerHandler for DurableServer<H> {
     }
 
     async fn on_initialized(&self, cx: NotificationCx) {
+        if let (true, Ok(caller)) = (self.shows_resources(), party(&cx.extensions)) {
+            self.announce_list_changes(&caller, cx.peer.clone()).await;
+        }
         self.shared.inner.on_initialized(cx).await;
     }
 

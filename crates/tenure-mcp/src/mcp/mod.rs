@@ -7,7 +7,9 @@ mod handler;
 mod listen;
 mod peer;
 mod policy;
+mod resources;
 mod rounds;
+mod subscriptions;
 mod wrapper;
 
 pub(crate) use convert::rfc3339;

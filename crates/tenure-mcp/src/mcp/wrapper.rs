@@ -12,6 +12,7 @@ use rmcp::{ErrorData, RoleServer, ServerHandler};
 use serde_json::Value;
 use tenure::Owner;
 use tenure::clock::Clock;
+use tenure::resources::{ResourceLimits, ResourceStore};
 use tenure::runtime::{TaskContext, Worker, WorkerOptions};
 use tenure::store::StoreError;
 use tenure::tasks::{Call, NewTask, TaskError, TaskLimits, TaskStore};
@@ -23,6 +24,8 @@ use crate::mcp::background::Background;
 use crate::mcp::convert::{CallContext, summary};
 use crate::mcp::error;
 use crate::mcp::policy::{TaskPolicy, TaskSupport};
+use crate::mcp::resources;
+use crate::mcp::subscriptions::Subscriptions;
 
 /// The `_meta` key of a `tools/call` that makes creating a task safe to repeat: the same caller
 /// with the same key and the same call gets the same task, another call under it is refused.
@@ -49,19 +52,24 @@ pub enum OpenError {
 /// the same server.
 pub struct DurableServer<H> {
     pub(crate) shared: Arc<Shared<H>>,
+    /// What the client of this clone has subscribed to: each session is served by its own.
+    pub(super) subscriptions: Subscriptions,
 }
 
 pub(crate) struct Shared<H> {
     pub(crate) inner: Arc<H>,
     pub(crate) tools: Arc<HashMap<String, TaskPolicy>>,
     pub(crate) worker: Worker,
+    pub(crate) resources: ResourceStore,
+    /// The projects that MCP clients list; `None` if they see no resources of the store.
+    pub(crate) shown: Option<Vec<String>>,
     pub(crate) listeners: Arc<Semaphore>,
     pub(crate) closing: CancellationToken,
 }
 
 impl<H> Clone for DurableServer<H> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared) }
+        Self { shared: Arc::clone(&self.shared), subscriptions: Subscriptions::default() }
     }
 }
 
@@ -77,6 +85,8 @@ pub struct Builder<H> {
     inner: H,
     tools: HashMap<String, TaskPolicy>,
     limits: TaskLimits,
+    resource_limits: ResourceLimits,
+    shown: Option<Vec<String>>,
     worker: WorkerOptions,
 }
 
@@ -93,6 +103,22 @@ impl<H: ServerHandler> Builder<H> {
     #[must_use]
     pub fn limits(mut self, limits: TaskLimits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Bounds of resources other than the default.
+    #[must_use]
+    pub fn resource_limits(mut self, limits: ResourceLimits) -> Self {
+        self.resource_limits = limits;
+        self
+    }
+
+    /// Shows the store's resources to MCP clients, beside those of the handler inside, as
+    /// `tenure://project/kind/id`. A caller lists the projects that its rights name; one with rights
+    /// on all projects lists `listed`.
+    #[must_use]
+    pub fn resources(mut self, listed: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.shown = Some(listed.into_iter().map(Into::into).collect());
         self
     }
 
@@ -127,15 +153,20 @@ impl<H: ServerHandler> Builder<H> {
             clock: tasks.clock().clone(),
             message_bytes: tasks.limits().message_bytes,
         };
+        let resources = ResourceStore::new(Arc::clone(tasks.backend()), tasks.clock().clone())
+            .with_limits(self.resource_limits);
         let worker = Worker::start(tasks, Arc::new(background), self.worker).await?;
         Ok(DurableServer {
             shared: Arc::new(Shared {
                 inner,
                 tools,
                 worker,
+                resources,
+                shown: self.shown,
                 listeners: Arc::new(Semaphore::new(MAX_LISTENERS)),
                 closing: CancellationToken::new(),
             }),
+            subscriptions: Subscriptions::default(),
         })
     }
 }
@@ -147,6 +178,8 @@ impl<H: ServerHandler> DurableServer<H> {
             inner,
             tools: HashMap::new(),
             limits: TaskLimits::default(),
+            resource_limits: ResourceLimits::default(),
+            shown: None,
             worker: WorkerOptions::default(),
         }
     }
@@ -155,6 +188,12 @@ impl<H: ServerHandler> DurableServer<H> {
     #[must_use]
     pub fn tasks(&self) -> &TaskStore {
         self.shared.worker.tasks()
+    }
+
+    /// The resources beside them, on the same store.
+    #[must_use]
+    pub fn resources(&self) -> &ResourceStore {
+        &self.shared.resources
     }
 
     /// Ends the streams of listening clients, gives running tools `drain_ms` to finish, and leaves
@@ -244,19 +283,34 @@ pub fn owner(cx: &RequestContext<RoleServer>) -> Result<Owner, ErrorData> {
     }
 }
 
-/// Who makes a request. Over HTTP somebody must have said so; a process that talks to its parent
-/// over a pipe has one owner.
+/// Whose tasks a request reaches.
 pub(crate) fn caller(extensions: &Extensions) -> Result<Owner, ErrorData> {
+    party(extensions).map(|party| party.owner().clone())
+}
+
+/// Who makes a request. Over HTTP somebody must have said so; a process that talks to its parent
+/// over a pipe has one party, which may do everything.
+pub(crate) fn party(extensions: &Extensions) -> Result<Caller, ErrorData> {
     let http = extensions.get::<axum::http::request::Parts>();
     match http.map(|parts| parts.extensions.get::<Caller>()) {
-        None => Ok(Owner::local()),
-        Some(Some(caller)) => Ok(caller.owner().clone()),
+        None => Ok(Caller::local()),
+        Some(Some(caller)) => Ok(caller.clone()),
         Some(None) => Err(ErrorData::internal_error("the request has no verified caller", None)),
     }
 }
 
+impl<H: ServerHandler> DurableServer<H> {
+    /// Declares what the wrapper adds to the handler inside.
+    pub(crate) fn declare(&self, capabilities: &mut ServerCapabilities) {
+        declare_tasks(capabilities);
+        if self.shared.shown.is_some() {
+            resources::declare(capabilities);
+        }
+    }
+}
+
 /// Declares the extension. Clients take any settings in it for "no tasks", so it has none.
-pub(crate) fn declare_tasks(capabilities: &mut ServerCapabilities) {
+fn declare_tasks(capabilities: &mut ServerCapabilities) {
     let extensions = capabilities.extensions.get_or_insert_default();
     extensions.insert(TASKS_EXTENSION_ID.into(), JsonObject::new());
 }

@@ -1,0 +1,151 @@
+//! The command line of `tenure resources`.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Subcommand};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ResourcesCommand {
+    /// Write a resource, and print its ETag.
+    Put {
+        /// The project.
+        project: String,
+        /// KIND/ID. A slash in the kind is written %2F.
+        #[arg(value_name = "KIND/ID")]
+        address: String,
+        /// The value: a .yaml, .yml or .json file, or - for standard input.
+        #[arg(short, long)]
+        file: PathBuf,
+        /// Only if this is still its ETag.
+        #[arg(long, value_name = "ETAG")]
+        if_match: Option<String>,
+        /// Only if there is none.
+        #[arg(long, conflicts_with = "if_match")]
+        create: bool,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Print a resource as YAML, its ETag in the first line.
+    Get {
+        /// The project.
+        project: String,
+        /// KIND/ID
+        #[arg(value_name = "KIND/ID")]
+        address: String,
+        /// A former version.
+        #[arg(long, value_name = "NUMBER")]
+        version: Option<u64>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// List resources, by kind and id.
+    List {
+        /// The project.
+        project: String,
+        /// Only this kind.
+        kind: Option<String>,
+        /// At most so many.
+        #[arg(long, default_value_t = 1_000)]
+        limit: usize,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Delete a resource with its history, if there is one.
+    Delete {
+        /// The project.
+        project: String,
+        /// KIND/ID
+        #[arg(value_name = "KIND/ID")]
+        address: String,
+        /// Only if this is still its ETag.
+        #[arg(long, value_name = "ETAG")]
+        if_match: Option<String>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Change a resource with $EDITOR. Nothing is overwritten that somebody else wrote meanwhile.
+    Edit {
+        /// The project.
+        project: String,
+        /// KIND/ID
+        #[arg(value_name = "KIND/ID")]
+        address: String,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Show what is there, then every change, until Ctrl-C.
+    Watch {
+        /// The project.
+        project: String,
+        /// KIND/ID for one resource, KIND/ for one kind, KIND* for those that match.
+        pattern: Option<String>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// List the versions of a resource that are kept, newest first.
+    History {
+        /// The project.
+        project: String,
+        /// KIND/ID
+        #[arg(value_name = "KIND/ID")]
+        address: String,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Write a former version again.
+    Revert {
+        /// The project.
+        project: String,
+        /// KIND/ID
+        #[arg(value_name = "KIND/ID")]
+        address: String,
+        /// The number of the version.
+        version: u64,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Write all resources of a project to a folder, as KIND/ID.yaml.
+    Export {
+        /// The project.
+        project: String,
+        /// The folder.
+        folder: PathBuf,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Read resources from a folder, as export writes it. What is there already stays as it is.
+    Import {
+        /// The project.
+        project: String,
+        /// The folder.
+        folder: PathBuf,
+        /// Replace what is there and different.
+        #[arg(long)]
+        overwrite: bool,
+        /// Only tell what would be done.
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+/// Where the resources are: in a store, or behind a running server.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Common {
+    /// The store to look into. A server may be running on it.
+    #[arg(long, value_name = "URL", env = "TENURE_STORE", default_value = "file:./tenure.db")]
+    pub(crate) store: String,
+    /// In whose name to write to the store.
+    #[arg(long, value_name = "NAME", default_value = "local", conflicts_with = "server")]
+    pub(crate) by: String,
+    /// Ask a running server instead, such as http://127.0.0.1:8765
+    #[arg(long, value_name = "URL", env = "TENURE_SERVER")]
+    pub(crate) server: Option<String>,
+    /// The bearer token for the server.
+    #[arg(long, env = "TENURE_TOKEN", hide_env_values = true)]
+    pub(crate) token: Option<String>,
+    /// Print JSON, one document a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+}

@@ -1,0 +1,47 @@
+//! Values in files: YAML or JSON.
+
+use std::io::Read as _;
+use std::path::Path;
+
+use serde_json::Value;
+use tenure::resources::Document;
+
+use crate::error::CliError;
+
+/// What a file may weigh. No value that a store takes is larger, YAML with its spaces included.
+const MAX_BYTES: u64 = 4 * 1_024 * 1_024;
+
+/// Reads a value: JSON from a file of that name, YAML (which JSON is) from all else.
+pub(crate) fn read(path: &Path) -> Result<Document, CliError> {
+    let failed = |source| CliError::File { path: path.to_owned(), source };
+    let mut text = String::new();
+    if path == Path::new("-") {
+        std::io::stdin().take(MAX_BYTES + 1).read_to_string(&mut text).map_err(failed)?;
+    } else {
+        let file = std::fs::File::open(path).map_err(failed)?;
+        file.take(MAX_BYTES + 1).read_to_string(&mut text).map_err(failed)?;
+    }
+    if text.len() as u64 > MAX_BYTES {
+        return Err(CliError::Value(format!("{} is too large", path.display())));
+    }
+    let is_json = path.extension().is_some_and(|it| it.eq_ignore_ascii_case("json"));
+    let value = if is_json {
+        serde_json::from_str(&text).map_err(|error| error.to_string())
+    } else {
+        yaml_serde::from_str(&text).map_err(|error| error.to_string())
+    };
+    let document = value
+        .and_then(|value: Value| Document::from_value(&value).map_err(|error| error.to_string()));
+    document.map_err(|reason| CliError::Value(format!("{}: {reason}", path.display())))
+}
+
+/// A value as YAML.
+pub(crate) fn yaml(document: &Document) -> Result<String, CliError> {
+    let value = value(document)?;
+    yaml_serde::to_string(&value).map_err(|error| CliError::Answer(error.into()))
+}
+
+/// A document's value.
+pub(crate) fn value(document: &Document) -> Result<Value, CliError> {
+    serde_json::from_slice(document.text()).map_err(|error| CliError::Answer(error.into()))
+}

@@ -1,0 +1,276 @@
+//! Resources as files: `KIND/ID.yaml`.
+//!
+//! What a file system could take for something else is percent-encoded, the dots at both ends of a
+//! name included, so no name leaves its folder. An empty name is `%`. A name that is too long for a
+//! file goes on in a folder whose name ends with `+`.
+
+use std::path::{Path, PathBuf};
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use tenure::resources::Document;
+
+use crate::error::{CliError, printable};
+use crate::resources::file;
+use crate::resources::place::{Address, Condition, Resources};
+
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
+/// Bytes of a file's name, with space for its ending.
+const NAME_BYTES: usize = 200;
+const EMPTY: &str = "%";
+const CONTINUED: char = '+';
+
+/// Writes every resource of a project to a file.
+pub(crate) async fn export(
+    resources: &Resources,
+    project: &str,
+    folder: &Path,
+) -> Result<(), CliError> {
+    let (mut written, mut unreadable, mut cursor) = (0, 0, None);
+    loop {
+        let page = resources.page(project, None, cursor, true).await?;
+        for reason in &page.unreadable {
+            eprintln!("tenure: {}", printable(reason));
+            unreadable += 1;
+        }
+        for resource in page.resources {
+            let value = resource.value.unwrap_or_default();
+            let text = file::yaml(&Document::from_value(&value)?)?;
+            write(&folder.join(path(&resource.kind, &resource.id)), &text)?;
+            written += 1;
+        }
+        cursor = page.next_cursor;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    println!("written {written}, unreadable {unreadable}");
+    if unreadable > 0 {
+        return Err(CliError::Value("not all resources could be read".into()));
+    }
+    Ok(())
+}
+
+fn write(path: &Path, text: &str) -> Result<(), CliError> {
+    let failed = |source| CliError::File { path: path.to_owned(), source };
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(failed)?;
+    }
+    std::fs::write(path, text).map_err(failed)
+}
+
+/// What an import did, or would do.
+#[derive(Debug, Default)]
+struct Summary {
+    created: usize,
+    replaced: usize,
+    unchanged: usize,
+    kept: usize,
+}
+
+/// Reads every file first: with one that is wrong nothing is written.
+pub(crate) async fn import(
+    resources: &Resources,
+    project: &str,
+    folder: &Path,
+    overwrite: bool,
+    dry_run: bool,
+) -> Result<(), CliError> {
+    let mut summary = Summary::default();
+    for (kind, id, path) in files(folder)? {
+        // Twice, because all values at once may not fit into memory.
+        file::read(&path)?;
+        Address::of(project, &kind, &id)?;
+    }
+    for (kind, id, path) in files(folder)? {
+        let address = Address::of(project, &kind, &id)?;
+        let document = file::read(&path)?;
+        one(resources, &address, &document, overwrite, dry_run, &mut summary).await?;
+    }
+    let Summary { created, replaced, unchanged, kept } = summary;
+    let would = if dry_run { "would be: " } else { "" };
+    println!("{would}created {created}, replaced {replaced}, unchanged {unchanged}, kept {kept}");
+    Ok(())
+}
+
+async fn one(
+    resources: &Resources,
+    address: &Address,
+    document: &Document,
+    overwrite: bool,
+    dry_run: bool,
+    summary: &mut Summary,
+) -> Result<(), CliError> {
+    let current = match resources.get(address, None).await {
+        Ok(found) => Some(found.document.etag()),
+        Err(CliError::NoResource) => None,
+        Err(error) => return Err(error),
+    };
+    let (verb, count, condition) = match current {
+        None => ("create", &mut summary.created, Condition::Absent),
+        Some(etag) if etag == document.etag() => {
+            summary.unchanged += 1;
+            return Ok(());
+        }
+        Some(etag) if overwrite => {
+            ("replace", &mut summary.replaced, Condition::Matches(etag.to_string()))
+        }
+        Some(_) => {
+            println!("keep     {}", printable(&address.text()));
+            summary.kept += 1;
+            return Ok(());
+        }
+    };
+    if !dry_run {
+        resources.put(address, document, &condition).await?;
+    }
+    println!("{verb:<8} {}", printable(&address.text()));
+    *count += 1;
+    Ok(())
+}
+
+/// The file of a resource, below the folder.
+fn path(kind: &str, id: &str) -> PathBuf {
+    let mut path = PathBuf::from(encode(kind));
+    let name = encode(id);
+    let mut rest = name.as_str();
+    while rest.len() > NAME_BYTES {
+        let (part, after) = rest.split_at(NAME_BYTES);
+        path.push(format!("{part}{CONTINUED}"));
+        rest = after;
+    }
+    path.push(format!("{rest}.yaml"));
+    path
+}
+
+fn encode(name: &str) -> String {
+    if name.is_empty() {
+        return EMPTY.into();
+    }
+    let mut name = utf8_percent_encode(name, ESCAPED).to_string();
+    if name.ends_with('.') {
+        name.truncate(name.len() - 1);
+        name.push_str("%2E");
+    }
+    if name.starts_with('.') {
+        name.replace_range(..1, "%2E");
+    }
+    name
+}
+
+fn decode(name: &str) -> Option<String> {
+    if name == EMPTY {
+        return Some(String::new());
+    }
+    percent_decode_str(name).decode_utf8().ok().map(Into::into)
+}
+
+/// The resources that a folder holds, as kind, id and file, in the order of their names. What is not
+/// a file or a folder, such as a link, is left alone.
+fn files(folder: &Path) -> Result<Vec<(String, String, PathBuf)>, CliError> {
+    let mut found = Vec::new();
+    for (name, path, is_folder) in entries(folder)? {
+        if !is_folder {
+            continue;
+        }
+        let kind = decode(&name).ok_or_else(|| unnamed(&path))?;
+        collect(&kind, "", &path, &mut found)?;
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn collect(
+    kind: &str,
+    begun: &str,
+    folder: &Path,
+    found: &mut Vec<(String, String, PathBuf)>,
+) -> Result<(), CliError> {
+    for (name, path, is_folder) in entries(folder)? {
+        let part = name.strip_suffix(CONTINUED);
+        match (is_folder, part) {
+            (true, Some(part)) => collect(kind, &format!("{begun}{part}"), &path, found)?,
+            (true, None) => return Err(unnamed(&path)),
+            (false, _) => {
+                let endings = [".yaml", ".yml", ".json"];
+                let Some(name) = endings.iter().find_map(|it| name.strip_suffix(it)) else {
+                    continue;
+                };
+                let id = decode(&format!("{begun}{name}")).ok_or_else(|| unnamed(&path))?;
+                found.push((kind.to_owned(), id, path));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn entries(folder: &Path) -> Result<Vec<(String, PathBuf, bool)>, CliError> {
+    let failed = |source| CliError::File { path: folder.to_owned(), source };
+    let mut entries = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let kind = entry.file_type().map_err(failed)?;
+        let path = entry.path();
+        let Ok(name) = entry.file_name().into_string() else { return Err(unnamed(&path)) };
+        if (kind.is_dir() || kind.is_file()) && !name.starts_with('.') {
+            entries.push((name, path, kind.is_dir()));
+        }
+    }
+    Ok(entries)
+}
+
+fn unnamed(path: &Path) -> CliError {
+    CliError::Value(format!("{} is not the name of a resource", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Component;
+
+    use super::*;
+
+    #[test]
+    fn any_resource_has_a_file_of_its_own_that_stays_in_the_folder() {
+        let long = "/é".repeat(85);
+        let names = [
+            "",
+            "%",
+            ".",
+            "..",
+            "../../etc",
+            "/",
+            "a/b",
+            "a b",
+            "A",
+            "é",
+            "\0",
+            "+",
+            "x.yaml",
+            "CON",
+            &long,
+        ];
+        let folder = tempfile::tempdir().unwrap();
+        let mut expected = Vec::new();
+        for kind in names.iter().filter(|it| it.len() <= 64) {
+            for id in names {
+                let path = path(kind, id);
+                assert!(path.components().all(|it| matches!(it, Component::Normal(_))), "{path:?}");
+                write(&folder.path().join(path), "1\n").unwrap();
+                expected.push(((*kind).to_owned(), id.to_owned()));
+            }
+        }
+        expected.sort();
+        let found = files(folder.path()).unwrap().into_iter();
+        assert_eq!(found.map(|(kind, id, _)| (kind, id)).collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn a_value_survives_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.yaml");
+        let hostile = r#"["yes","1e3","~","null","0x1f","- a","a: b","\u0000é\n"," x ","","1.5","2001-01-01",
+            "<<","!tag","*a","&a","%","@","`",1e21,1e-7,-0.5,9007199254740991,null,true,{"":{"a":[]},"y":{},"1":1}]"#;
+        let document = Document::parse(hostile).unwrap();
+        write(&path, &file::yaml(&document).unwrap()).unwrap();
+        assert_eq!(file::read(&path).unwrap(), document);
+    }
+}

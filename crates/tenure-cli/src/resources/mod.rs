@@ -1,0 +1,131 @@
+//! `tenure resources`.
+
+mod args;
+mod edit;
+mod file;
+mod folder;
+mod output;
+mod place;
+mod server;
+
+use futures::StreamExt as _;
+use tenure::resources::Document;
+
+use args::Common;
+pub(crate) use args::ResourcesCommand;
+use output::Output;
+use place::{Address, Condition, Resources};
+
+use crate::error::CliError;
+
+pub(crate) async fn run(command: ResourcesCommand) -> Result<(), CliError> {
+    match command {
+        ResourcesCommand::Put { project, address, file, if_match, create, common } => {
+            let address = Address::new(&project, &address)?;
+            let document = file::read(&file)?;
+            let condition = match (if_match, create) {
+                (Some(etag), _) => Condition::Matches(etag),
+                (None, true) => Condition::Absent,
+                (None, false) => Condition::Always,
+            };
+            let resources = Resources::at(&common, true).await?;
+            let written = resources.put(&address, &document, &condition).await?;
+            Output::new(common.json).written(&written)
+        }
+        ResourcesCommand::Get { project, address, version, common } => {
+            let address = Address::new(&project, &address)?;
+            let resources = Resources::at(&common, false).await?;
+            let found = resources.get(&address, version).await?;
+            Output::new(common.json).value(&found)
+        }
+        ResourcesCommand::List { project, kind, limit, common } => {
+            list(&project, kind.as_deref(), limit, &common).await
+        }
+        ResourcesCommand::Delete { project, address, if_match, common } => {
+            let address = Address::new(&project, &address)?;
+            let condition = if_match.map_or(Condition::Always, Condition::Matches);
+            Resources::at(&common, false).await?.delete(&address, &condition).await
+        }
+        ResourcesCommand::Edit { project, address, common } => {
+            let address = Address::new(&project, &address)?;
+            let resources = Resources::at(&common, true).await?;
+            edit::edit(&resources, &address, &Output::new(common.json)).await
+        }
+        ResourcesCommand::Watch { project, pattern, common } => {
+            watch(&project, pattern.as_deref(), &common).await
+        }
+        ResourcesCommand::History { project, address, common } => {
+            let address = Address::new(&project, &address)?;
+            let history = Resources::at(&common, false).await?.history(&address).await?;
+            Output::new(common.json).history(&history)
+        }
+        ResourcesCommand::Revert { project, address, version, common } => {
+            let address = Address::new(&project, &address)?;
+            let written = Resources::at(&common, false).await?.revert(&address, version).await?;
+            Output::new(common.json).written(&written)
+        }
+        ResourcesCommand::Export { project, folder, common } => {
+            folder::export(&Resources::at(&common, false).await?, &project, &folder).await
+        }
+        ResourcesCommand::Import { project, folder, overwrite, dry_run, common } => {
+            let resources = Resources::at(&common, !dry_run).await?;
+            folder::import(&resources, &project, &folder, overwrite, dry_run).await
+        }
+    }
+}
+
+async fn list(
+    project: &str,
+    kind: Option<&str>,
+    limit: usize,
+    common: &Common,
+) -> Result<(), CliError> {
+    let resources = Resources::at(common, false).await?;
+    let output = Output::new(common.json);
+    let (mut left, mut cursor) = (limit, None);
+    loop {
+        let page = resources.page(project, kind, cursor, false).await?;
+        for unreadable in &page.unreadable {
+            output.note(unreadable);
+        }
+        for resource in &page.resources {
+            if left == 0 {
+                output.note("there are more; --limit shows them");
+                return Ok(());
+            }
+            output.row(resource)?;
+            left -= 1;
+        }
+        cursor = page.next_cursor;
+        if cursor.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+async fn watch(project: &str, pattern: Option<&str>, common: &Common) -> Result<(), CliError> {
+    let resources = Resources::at(common, false).await?;
+    let output = Output::new(common.json);
+    let mut events = resources.watch(project, pattern).await?;
+    loop {
+        tokio::select! {
+            event = events.next() => match event {
+                Some(event) => output.event(&event?)?,
+                None => return Ok(()),
+            },
+            interrupted = tokio::signal::ctrl_c() => return Ok(interrupted?),
+        }
+    }
+}
+
+/// A value as it was read, with its name.
+pub(crate) struct Found {
+    pub(crate) document: Document,
+}
+
+impl Found {
+    fn new(text: &[u8]) -> Result<Self, CliError> {
+        let document = Document::parse(text).map_err(|error| CliError::Answer(error.into()))?;
+        Ok(Self { document })
+    }
+}

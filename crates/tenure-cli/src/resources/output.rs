@@ -1,0 +1,86 @@
+//! Lines for people, a document a line for programs.
+
+use std::io::{self, Write as _};
+
+use serde::Serialize;
+use tenure_mcp::http::resources::{
+    EventDocument, HistoryDocument, ResourceDocument, WrittenDocument,
+};
+
+use crate::error::{CliError, printable};
+use crate::resources::{Found, file};
+
+pub(crate) struct Output {
+    json: bool,
+}
+
+impl Output {
+    pub(crate) fn new(json: bool) -> Self {
+        Self { json }
+    }
+
+    pub(crate) fn written(&self, written: &WrittenDocument) -> Result<(), CliError> {
+        if self.json { document(written) } else { line(&written.etag) }
+    }
+
+    pub(crate) fn value(&self, found: &Found) -> Result<(), CliError> {
+        if self.json {
+            return line(&String::from_utf8_lossy(found.document.text()));
+        }
+        let text = file::yaml(&found.document)?;
+        let mut out = io::stdout().lock();
+        Ok(write!(out, "# ETag: {}\n{text}", found.document.etag())?)
+    }
+
+    pub(crate) fn row(&self, resource: &ResourceDocument) -> Result<(), CliError> {
+        if self.json {
+            return document(resource);
+        }
+        let ResourceDocument { kind, id, etag, updated_at, updated_by, .. } = resource;
+        let by = updated_by.as_deref().unwrap_or("-");
+        line(&format!("{etag}  {updated_at:<24}  {by:<12}  {kind}/{id}"))
+    }
+
+    pub(crate) fn history(&self, history: &HistoryDocument) -> Result<(), CliError> {
+        for version in &history.versions {
+            if self.json {
+                document(version)?;
+                continue;
+            }
+            let by = version.written_by.as_deref().unwrap_or("-");
+            let (number, etag, at) = (version.number, &version.etag, &version.written_at);
+            line(&format!("{number:>6}  {etag}  {at:<24}  {by}"))?;
+        }
+        history.unreadable.iter().for_each(|it| self.note(it));
+        Ok(())
+    }
+
+    pub(crate) fn event(&self, event: &EventDocument) -> Result<(), CliError> {
+        if self.json {
+            return document(event);
+        }
+        match event {
+            EventDocument::Present(it) | EventDocument::Put(it) => {
+                line(&format!("{:<8}  {}  {}/{}", event.name(), it.etag, it.kind, it.id))
+            }
+            EventDocument::Deleted { kind, id } => {
+                line(&format!("{:<8}  {:<43}  {kind}/{id}", event.name(), "-"))
+            }
+            _ => line(event.name()),
+        }
+    }
+
+    pub(crate) fn note(&self, text: &str) {
+        eprintln!("tenure: {}", printable(text));
+    }
+}
+
+fn document(document: &impl Serialize) -> Result<(), CliError> {
+    let text = serde_json::to_string(document).map_err(|error| CliError::Answer(error.into()))?;
+    // JSON escapes what would drive a terminal.
+    Ok(writeln!(io::stdout().lock(), "{text}")?)
+}
+
+fn line(text: &str) -> Result<(), CliError> {
+    Ok(writeln!(io::stdout().lock(), "{}", printable(text))?)
+}

@@ -1,0 +1,243 @@
+//! Where the resources are: in a store, or behind a server.
+
+use futures::stream::BoxStream;
+use futures::{StreamExt as _, TryStreamExt as _};
+use percent_encoding::percent_decode_str;
+use tenure::clock::Clock;
+use tenure::resources::{
+    Condition as StoreCondition, Document, KindPattern, ResourceError, ResourceKey, ResourceStore,
+    Scope,
+};
+use tenure::store::{Cursor, PageRequest};
+use tenure_mcp::http::resources::{
+    EventDocument, HistoryDocument, ResourceDocument, ResourceListDocument, VersionDocument,
+    WrittenDocument,
+};
+
+use crate::error::CliError;
+use crate::resources::Found;
+use crate::resources::args::Common;
+use crate::resources::server::Server;
+use crate::tasks::must_exist;
+
+/// What a watch yields.
+pub(crate) type Events = BoxStream<'static, Result<EventDocument, CliError>>;
+
+/// A resource, as the command line names it.
+#[derive(Debug)]
+pub(crate) struct Address(ResourceKey);
+
+impl Address {
+    pub(crate) fn new(project: &str, text: &str) -> Result<Self, CliError> {
+        let malformed = || CliError::Value(format!("{text:?} is not of the form KIND/ID"));
+        let (kind, id) = text.split_once('/').ok_or_else(malformed)?;
+        let kind = percent_decode_str(kind).decode_utf8().map_err(|_| malformed())?;
+        Self::of(project, &kind, id)
+    }
+
+    pub(crate) fn of(project: &str, kind: &str, id: &str) -> Result<Self, CliError> {
+        Ok(Self(ResourceKey::new(project, kind, id)?))
+    }
+
+    pub(crate) fn project(&self) -> &str {
+        self.0.project()
+    }
+
+    pub(crate) fn kind(&self) -> &str {
+        self.0.kind()
+    }
+
+    pub(crate) fn id(&self) -> &str {
+        self.0.id()
+    }
+
+    /// As the command line names it.
+    pub(crate) fn text(&self) -> String {
+        format!("{}/{}", self.kind().replace('%', "%25").replace('/', "%2F"), self.id())
+    }
+}
+
+/// What must hold for a change to happen.
+pub(crate) enum Condition {
+    Always,
+    Absent,
+    Matches(String),
+}
+
+pub(crate) enum Resources {
+    Store(ResourceStore),
+    Server(Server),
+}
+
+impl Resources {
+    pub(crate) async fn at(common: &Common, may_create: bool) -> Result<Self, CliError> {
+        if let Some(url) = &common.server {
+            return Ok(Self::Server(Server::new(url, common.token.as_deref())));
+        }
+        if !may_create {
+            must_exist(&common.store)?;
+        }
+        let clock = Clock::system();
+        let backend = tenure::open(&common.store, clock.clone()).await?;
+        Ok(Self::Store(ResourceStore::new(backend, clock).by(common.by.as_str())?))
+    }
+
+    pub(crate) async fn put(
+        &self,
+        address: &Address,
+        document: &Document,
+        condition: &Condition,
+    ) -> Result<WrittenDocument, CliError> {
+        match self {
+            Self::Store(store) => {
+                let written = store.put_if(&address.0, document, of_store(condition)?).await;
+                written.map(WrittenDocument::from).map_err(|error| refused(error, condition))
+            }
+            Self::Server(server) => server.put(address, document, condition).await,
+        }
+    }
+
+    pub(crate) async fn get(
+        &self,
+        address: &Address,
+        version: Option<u64>,
+    ) -> Result<Found, CliError> {
+        match (self, version) {
+            (Self::Store(store), None) => Found::new(&store.get(&address.0).await?.text),
+            (Self::Store(store), Some(version)) => {
+                Found::new(&store.get_at_version(&address.0, version).await?.text)
+            }
+            (Self::Server(server), version) => server.get(address, version).await,
+        }
+    }
+
+    pub(crate) async fn delete(
+        &self,
+        address: &Address,
+        condition: &Condition,
+    ) -> Result<(), CliError> {
+        match self {
+            Self::Store(store) => {
+                let deleted = store.delete_if(&address.0, of_store(condition)?).await;
+                deleted.map(drop).map_err(|error| refused(error, condition))
+            }
+            Self::Server(server) => server.delete(address, condition).await,
+        }
+    }
+
+    pub(crate) async fn page(
+        &self,
+        project: &str,
+        kind: Option<&str>,
+        cursor: Option<String>,
+        values: bool,
+    ) -> Result<ResourceListDocument, CliError> {
+        let store = match self {
+            Self::Store(store) => store,
+            Self::Server(server) => return server.page(project, kind, cursor, values).await,
+        };
+        let after = cursor.map(|it| it.parse::<Cursor>()).transpose()?;
+        let request = PageRequest { limit: Some(200), after };
+        let page = store.list_with_values(project, kind, request).await?;
+        let (mut resources, mut unreadable) = (Vec::new(), Vec::new());
+        for item in page.items {
+            let described = item.and_then(|item| match values {
+                true => ResourceDocument::with_value(&item),
+                false => Ok(ResourceDocument::new(&item.key, &item.meta)),
+            });
+            match described {
+                Ok(document) => resources.push(document),
+                Err(error) => unreadable.push(error.to_string()),
+            }
+        }
+        let next_cursor = page.next.map(|it| it.to_string());
+        let revision = page.revision.to_string();
+        Ok(ResourceListDocument { resources, unreadable, next_cursor, revision })
+    }
+
+    pub(crate) async fn history(&self, address: &Address) -> Result<HistoryDocument, CliError> {
+        let store = match self {
+            Self::Store(store) => store,
+            Self::Server(server) => return server.history(address).await,
+        };
+        let (mut versions, mut unreadable) = (Vec::new(), Vec::new());
+        for version in store.history(&address.0).await? {
+            match version {
+                Ok(version) => versions.push(VersionDocument::from(&version)),
+                Err(error) => unreadable.push(error.to_string()),
+            }
+        }
+        Ok(HistoryDocument { versions, unreadable })
+    }
+
+    pub(crate) async fn revert(
+        &self,
+        address: &Address,
+        version: u64,
+    ) -> Result<WrittenDocument, CliError> {
+        match self {
+            Self::Store(store) => Ok(store.revert(&address.0, version).await?.into()),
+            Self::Server(server) => server.revert(address, version).await,
+        }
+    }
+
+    /// What is there and then every change, until somebody stops it.
+    pub(crate) async fn watch(
+        &self,
+        project: &str,
+        pattern: Option<&str>,
+    ) -> Result<Events, CliError> {
+        let selection = Selection::parse(pattern);
+        match self {
+            Self::Store(store) => {
+                let events = store.watch(selection.scope(project)?, None);
+                Ok(events.map_ok(|it| EventDocument::from(&it)).map_err(CliError::from).boxed())
+            }
+            Self::Server(server) => server.watch(project, &selection).await,
+        }
+    }
+}
+
+/// What of a project to watch.
+pub(crate) enum Selection<'a> {
+    Everything,
+    Kinds(&'a str),
+    One(&'a str, &'a str),
+}
+
+impl<'a> Selection<'a> {
+    fn parse(pattern: Option<&'a str>) -> Self {
+        match pattern.map(|pattern| pattern.split_once('/').unwrap_or((pattern, ""))) {
+            None => Self::Everything,
+            Some((kind, "")) => Self::Kinds(kind),
+            Some((kind, id)) => Self::One(kind, id),
+        }
+    }
+
+    fn scope(&self, project: &str) -> Result<Scope, ResourceError> {
+        match self {
+            Self::Everything => Scope::project(project),
+            Self::Kinds(pattern) if pattern.contains('*') => {
+                Scope::kinds(project, [KindPattern::new(*pattern)?])
+            }
+            Self::Kinds(kind) => Scope::kind(project, kind),
+            Self::One(kind, id) => Ok(Scope::resource(&ResourceKey::new(project, *kind, *id)?)),
+        }
+    }
+}
+
+fn of_store(condition: &Condition) -> Result<StoreCondition, CliError> {
+    Ok(match condition {
+        Condition::Always => StoreCondition::Always,
+        Condition::Absent => StoreCondition::Absent,
+        Condition::Matches(etag) => StoreCondition::ETag(etag.trim_matches('"').parse()?),
+    })
+}
+
+/// A resource that is gone is not the one that the condition names.
+fn refused(error: ResourceError, condition: &Condition) -> CliError {
+    match (error, condition) {
+        (ResourceError::NotFound, Condition::Matches(_)) => CliError::Changed { current: None },
+        (error, _) => error.into(),
+    }
+}

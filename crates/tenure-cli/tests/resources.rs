@@ -1,0 +1,303 @@
+//! `tenure resources` from the outside, on a store and on a server.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+const TENURE: &str = env!("CARGO_BIN_EXE_tenure");
+
+fn command(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(TENURE);
+    command.args(arguments).current_dir(folder).stdin(Stdio::null());
+    for variable in
+        ["TENURE_STORE", "TENURE_SERVER", "TENURE_TOKEN", "TENURE_LOG", "EDITOR", "VISUAL"]
+    {
+        command.env_remove(variable);
+    }
+    command
+}
+
+/// A place with resources: a folder with a store, and perhaps a server on it.
+struct Place {
+    folder: TempDir,
+    server: Option<(Child, String)>,
+}
+
+impl Place {
+    fn store() -> Self {
+        Self { folder: TempDir::new().unwrap(), server: None }
+    }
+
+    fn server() -> Self {
+        Self::server_with(&[])
+    }
+
+    fn server_with(arguments: &[&str]) -> Self {
+        let mut this = Self::store();
+        this.start("127.0.0.1:0", arguments);
+        this
+    }
+
+    fn start(&mut self, listen: &str, arguments: &[&str]) {
+        let all = [&["serve", "--listen", listen], arguments].concat();
+        let mut child = command(self.folder.path(), &all).stderr(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.split("http://").nth(1).and_then(|it| it.split("/mcp").next());
+        let url = format!("http://{}", address.unwrap_or_else(|| panic!("no address: {line}")));
+        self.server = Some((child, url));
+    }
+
+    fn kill(&mut self) -> String {
+        let (mut child, url) = self.server.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        url
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = command(self.folder.path(), &["resources"]);
+        command.args(arguments);
+        if let Some((_, url)) = &self.server {
+            command.args(["--server", url]);
+        }
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// What a command prints that must succeed.
+    fn print(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert_eq!(code(&output), 0, "{arguments:?}: {}", stderr(&output));
+        String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+    }
+
+    fn file(&self, name: &str, text: &str) {
+        std::fs::write(self.folder.path().join(name), text).unwrap();
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.server.is_some() {
+            self.kill();
+        }
+    }
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+const PLANNER: &str = "agent/planner";
+
+#[test]
+fn a_value_is_put_read_listed_and_deleted_in_a_store_and_on_a_server() {
+    for place in [Place::store(), Place::server()] {
+        place.file("planner.yaml", "model: large\nsteps: [1, 2]\n");
+        place.file("planner.json", r#"{"steps":[1.0,2],"model":"large"}"#);
+        let etag = place.print(&["put", "acme", PLANNER, "-f", "planner.yaml"]);
+        assert_eq!(etag.len(), 43);
+        assert_eq!(place.print(&["put", "acme", PLANNER, "-f", "planner.json"]), etag);
+        let got = place.print(&["get", "acme", PLANNER]);
+        assert!(got.starts_with(&format!("# ETag: {etag}\nmodel: large\n")), "{got}");
+        let json = place.print(&["get", "acme", PLANNER, "--json"]);
+        assert_eq!(json, r#"{"model":"large","steps":[1,2]}"#);
+        assert!(place.print(&["list", "acme"]).contains("agent/planner"));
+        assert_eq!(place.print(&["list", "acme", "tool"]), "");
+        assert_eq!(place.print(&["list", "other"]), "");
+        place.print(&["delete", "acme", PLANNER]);
+        place.print(&["delete", "acme", PLANNER]);
+        assert_eq!(code(&place.run(&["get", "acme", PLANNER])), 3);
+    }
+}
+
+#[test]
+fn who_comes_too_late_is_refused_with_the_current_etag() {
+    for place in [Place::store(), Place::server()] {
+        place.file("1.yaml", "1");
+        place.file("2.yaml", "2");
+        let put = |file: &str, rest: &[&str]| {
+            place.run(&[&["put", "acme", PLANNER, "-f", file], rest].concat())
+        };
+        let one = place.print(&["put", "acme", PLANNER, "-f", "1.yaml", "--create"]);
+        assert_eq!(code(&put("2.yaml", &["--create"])), 7);
+        let two = place.print(&["put", "acme", PLANNER, "-f", "2.yaml", "--if-match", &one]);
+        let late = put("1.yaml", &["--if-match", &one]);
+        assert_eq!(code(&late), 7);
+        assert!(stderr(&late).contains(&two), "{}", stderr(&late));
+        assert_eq!(code(&place.run(&["delete", "acme", PLANNER, "--if-match", &one])), 7);
+        place.print(&["delete", "acme", PLANNER, "--if-match", &two]);
+        assert_eq!(code(&put("1.yaml", &["--if-match", &one])), 7);
+    }
+}
+
+#[test]
+fn former_versions_are_shown_and_come_back() {
+    for place in [Place::store(), Place::server()] {
+        place.file("1.yaml", "1");
+        place.file("2.yaml", "2");
+        let one = place.print(&["put", "acme", PLANNER, "-f", "1.yaml"]);
+        place.print(&["put", "acme", PLANNER, "-f", "2.yaml"]);
+        let history = place.print(&["history", "acme", PLANNER, "--json"]);
+        let numbers: Vec<Value> = history
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap()["number"].clone())
+            .collect();
+        assert_eq!(numbers, [2, 1]);
+        assert_eq!(place.print(&["get", "acme", PLANNER, "--version", "1", "--json"]), "1");
+        assert_eq!(place.print(&["revert", "acme", PLANNER, "1"]), one);
+        assert_eq!(code(&place.run(&["revert", "acme", PLANNER, "9"])), 3);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn an_edit_keeps_the_users_file_when_somebody_else_was_faster() {
+    for place in [Place::store(), Place::server()] {
+        place.file("1.yaml", "model: small\n");
+        place.file("2.yaml", "model: large\n");
+        place.print(&["put", "acme", PLANNER, "-f", "1.yaml"]);
+        let edit = |editor: &str| {
+            place.command(&["edit", "acme", PLANNER]).env("EDITOR", editor).output().unwrap()
+        };
+        let fine = edit("sed -i s/small/medium/");
+        assert_eq!(code(&fine), 0, "{}", stderr(&fine));
+        assert_eq!(place.print(&["get", "acme", PLANNER, "--json"]), r#"{"model":"medium"}"#);
+        assert!(stderr(&edit("true")).contains("nothing was changed"));
+
+        // While the editor is open, somebody else writes.
+        let server =
+            place.server.as_ref().map_or(String::new(), |(_, url)| format!("--server {url}"));
+        let script = format!(
+            "#!/bin/sh\n{TENURE} resources put acme {PLANNER} -f 2.yaml {server} >/dev/null\necho 'model: mine' > \"$1\"\n"
+        );
+        place.file("editor.sh", &script);
+        let refused = edit("sh ./editor.sh");
+        let told = stderr(&refused);
+        assert_eq!(code(&refused), 7, "{told}");
+        assert!(told.contains("/model") && told.contains("large"), "{told}");
+        let next = told.lines().find(|line| line.contains("resources put")).unwrap();
+        let kept = next.split_whitespace().find(|it| it.ends_with(".yaml")).unwrap();
+        assert_eq!(std::fs::read_to_string(kept).unwrap(), "model: mine\n");
+        assert_eq!(place.print(&["get", "acme", PLANNER, "--json"]), r#"{"model":"large"}"#);
+        // What it tells to do works.
+        let words: Vec<&str> = next.split_whitespace().skip(2).collect();
+        place.print(&words);
+        assert_eq!(place.print(&["get", "acme", PLANNER, "--json"]), r#"{"model":"mine"}"#);
+        std::fs::remove_file(kept).unwrap();
+    }
+}
+
+#[test]
+fn a_project_goes_to_files_and_comes_back() {
+    let place = Place::store();
+    let ids = ["planner", "../../escape", "a/b", ".hidden", "é x", ""];
+    for (number, id) in ids.iter().enumerate() {
+        place.file("v.json", &format!("{{\"n\":{number},\"text\":\"yes\"}}"));
+        place.print(&["put", "acme", &format!("agent/{id}"), "-f", "v.json"]);
+    }
+    assert_eq!(place.print(&["export", "acme", "out"]), "written 6, unreadable 0");
+    assert!(place.folder.path().join("out/agent/planner.yaml").exists());
+    assert!(!place.folder.path().join("escape.yaml").exists());
+    let other = ["import", "other", "out"];
+    let dry = place.print(&[&other[..], &["--dry-run"]].concat());
+    assert!(dry.ends_with("would be: created 6, replaced 0, unchanged 0, kept 0"), "{dry}");
+    assert_eq!(place.print(&["list", "other"]), "");
+    assert!(place.print(&other).ends_with("created 6, replaced 0, unchanged 0, kept 0"));
+    for id in ids {
+        let of = |project| place.print(&["get", project, &format!("agent/{id}"), "--json"]);
+        assert_eq!(of("acme"), of("other"));
+    }
+    place.file("out/agent/planner.yaml", "changed: true\n");
+    let seed = place.print(&other);
+    assert!(seed.ends_with("created 0, replaced 0, unchanged 5, kept 1"), "{seed}");
+    let overwritten = place.print(&[&other[..], &["--overwrite"]].concat());
+    assert!(overwritten.ends_with("created 0, replaced 1, unchanged 5, kept 0"), "{overwritten}");
+    assert_eq!(place.print(&["get", "other", "agent/planner", "--json"]), r#"{"changed":true}"#);
+}
+
+#[test]
+fn an_import_with_a_file_that_is_wrong_writes_nothing() {
+    let place = Place::store();
+    std::fs::create_dir_all(place.folder.path().join("in/agent")).unwrap();
+    place.file("in/agent/a.yaml", "1");
+    place.file("in/agent/b.yaml", "[1");
+    let refused = place.run(&["import", "acme", "in"]);
+    assert_eq!(code(&refused), 1);
+    assert!(stderr(&refused).contains("b.yaml"), "{}", stderr(&refused));
+    assert_eq!(place.print(&["list", "acme"]), "");
+}
+
+#[test]
+fn a_watch_goes_on_after_the_server_was_killed_and_started_again() {
+    let mut place = Place::server();
+    place.file("1.yaml", "1");
+    place.print(&["put", "acme", "agent/a", "-f", "1.yaml"]);
+    let mut watch =
+        place.command(&["watch", "acme", "agent/"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.next().unwrap().ends_with("agent/a"));
+    assert_eq!(lines.next().unwrap(), "primed");
+    let url = place.kill();
+    // While the server is down, the store changes.
+    place.print(&["put", "acme", "agent/b", "-f", "1.yaml"]);
+    place.start(url.strip_prefix("http://").unwrap(), &[]);
+    place.print(&["put", "acme", "agent/c", "-f", "1.yaml"]);
+    let mut seen = Vec::new();
+    while !seen.iter().any(|line: &String| line.ends_with("agent/c")) {
+        seen.push(lines.next().unwrap());
+    }
+    assert!(seen.iter().any(|line| line.ends_with("agent/b")), "{seen:?}");
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+}
+
+#[test]
+fn rights_and_demanded_conditions_reach_the_command_line() {
+    let mut place = Place::store();
+    let callers = "caller = [{ token = \"r\", owner = \"bob\", projects = { acme = \"read\" } }]";
+    place.file("callers.toml", callers);
+    place.file("1.yaml", "1");
+    place.print(&["put", "acme", PLANNER, "-f", "1.yaml"]);
+    place.start("127.0.0.1:0", &["--tokens", "callers.toml", "--conditions-required"]);
+    let with = |token: &str, arguments: &[&str]| {
+        code(&place.command(arguments).env("TENURE_TOKEN", token).output().unwrap())
+    };
+    assert_eq!(with("r", &["get", "acme", PLANNER]), 0);
+    assert_eq!(with("r", &["put", "acme", PLANNER, "-f", "1.yaml"]), 6);
+    assert_eq!(with("r", &["get", "other", PLANNER]), 3);
+    assert_eq!(with("x", &["get", "acme", PLANNER]), 6);
+}
+
+#[test]
+fn standard_input_is_a_file_and_what_is_no_value_is_refused() {
+    let place = Place::store();
+    let put = |text: &str| {
+        let mut child = place
+            .command(&["put", "acme", PLANNER, "-f", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        child.wait().unwrap().code().unwrap()
+    };
+    assert_eq!(put("a: 1\n"), 0);
+    for refused in ["a: [", "9007199254740993", "{1: 2}: 3", "a: 1\n---\nb: 2\n"] {
+        assert_eq!(put(refused), 1, "{refused}");
+    }
+    assert_eq!(place.print(&["get", "acme", PLANNER, "--json"]), r#"{"a":1}"#);
+}

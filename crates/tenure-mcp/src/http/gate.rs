@@ -1,0 +1,48 @@
+//! Who may pass to the plain HTTP interface, and from which web sites.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+
+use crate::http::{HttpOptions, Problem, site};
+use crate::identity::Callers;
+
+/// Lets nobody through to these routes but known callers from known sites.
+pub(super) fn guard<S: Clone + Send + Sync + 'static>(
+    routes: Router<S>,
+    options: &HttpOptions,
+) -> Router<S> {
+    routes
+        .layer(middleware::from_fn_with_state(options.callers.clone(), authenticate))
+        .layer(middleware::from_fn_with_state(Arc::new(options.clone()), only_known_sites))
+}
+
+/// The checks of `/mcp` against DNS rebinding and foreign pages: see [`HttpOptions`].
+async fn only_known_sites(
+    State(options): State<Arc<HttpOptions>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match site::check(&options, request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(refused) => Problem::new(StatusCode::FORBIDDEN, refused).into_response(),
+    }
+}
+
+async fn authenticate(
+    State(callers): State<Callers>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    match callers.verify(request.headers()) {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
+        Err(rejection) => Problem::from(rejection).into_response(),
+    }
+}

@@ -1,0 +1,99 @@
+//! Watching a project, some kinds or one resource.
+
+use axum::extract::Query;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use axum::response::sse::Event;
+use futures::StreamExt as _;
+use tenure::resources::{KindPattern, ResourceError, ResourceEvent, ResourceKey, Scope};
+use tenure::store::{Revision, StoreError};
+
+use crate::http::Problem;
+use crate::http::resources::Api;
+use crate::http::resources::document::EventDocument;
+use crate::http::resources::openapi::{NotAcceptable, Refused};
+use crate::http::resources::read::must_accept;
+use crate::http::resources::refusal::Refusal;
+
+const LAST_EVENT_ID: &str = "last-event-id";
+/// Patterns of one request.
+const MAX_PATTERNS: usize = 32;
+
+/// Watches: the state as it is, `primed`, then every change. With `Last-Event-ID` it goes on after
+/// that event instead. The events are named present, primed, put, deleted and resync; problem is
+/// the last one.
+#[utoipa::path(
+    get,
+    path = "/v1/projects/{project}/events",
+    tag = "resources",
+    params(
+        ("project" = String, Path),
+        ("kind" = Option<Vec<String>>, Query, description = "Only kinds that match: * stands for any characters"),
+        ("id" = Option<String>, Query, description = "Only this resource of the one kind, which is no pattern then"),
+        ("Last-Event-ID" = Option<String>, Header, description = "Go on after this event"),
+    ),
+    responses(
+        (status = 200, description = "The events", body = EventDocument, content_type = "text/event-stream"),
+        Refused, NotAcceptable,
+    ),
+)]
+pub(super) async fn watch(api: &Api, project: &str, request: &Parts) -> Result<Response, Refusal> {
+    must_accept(&request.headers, "text/event-stream")?;
+    let Query(query) = Query::<Vec<(String, String)>>::try_from_uri(&request.uri)
+        .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.body_text()))?;
+    let scope = scope(project, &query)?;
+    let after = last_event(&request.headers)?;
+    let events = api.resources.watch(scope, after);
+    Ok(api.streams.open(events.map(told))?)
+}
+
+fn scope(project: &str, query: &[(String, String)]) -> Result<Scope, Refusal> {
+    let named = |name: &str| {
+        let values =
+            query.iter().filter(move |(it, _)| it == name).map(|(_, value)| value.as_str());
+        values.collect::<Vec<_>>()
+    };
+    if let Some((unknown, _)) = query.iter().find(|(name, _)| name != "kind" && name != "id") {
+        let detail = format!("there is no parameter {unknown:?}");
+        return Err(Problem::new(StatusCode::BAD_REQUEST, detail).into());
+    }
+    let (kinds, ids) = (named("kind"), named("id"));
+    match (&kinds[..], &ids[..]) {
+        ([], []) => Ok(Scope::project(project)?),
+        ([kind], [id]) => Ok(Scope::resource(&ResourceKey::new(project, *kind, *id)?)),
+        ([kind], []) if !kind.contains('*') => Ok(Scope::kind(project, kind)?),
+        (kinds, []) if kinds.len() <= MAX_PATTERNS => {
+            let patterns: Result<Vec<_>, ResourceError> =
+                kinds.iter().map(|it| KindPattern::new(*it)).collect();
+            Ok(Scope::kinds(project, patterns?)?)
+        }
+        _ => {
+            let detail = format!("an id needs one kind, and at most {MAX_PATTERNS} kinds count");
+            Err(Problem::new(StatusCode::BAD_REQUEST, detail).into())
+        }
+    }
+}
+
+fn last_event(headers: &HeaderMap) -> Result<Option<Revision>, StoreError> {
+    let Some(id) = headers.get(LAST_EVENT_ID) else { return Ok(None) };
+    id.to_str().map_err(|_| StoreError::InvalidRevision)?.parse().map(Some)
+}
+
+fn told(event: Result<ResourceEvent, ResourceError>) -> Event {
+    let event = match event {
+        Ok(event) => {
+            let document = EventDocument::from(&event);
+            let sent = Event::default().event(document.name());
+            // What has no position keeps the one before it, so that a client resumes from there.
+            let sent = match event.position() {
+                Some(revision) => sent.id(revision.to_string()),
+                None => sent,
+            };
+            sent.json_data(document)
+        }
+        Err(error) => Event::default().event("problem").json_data(Problem::from(error)),
+    };
+    // Neither document can fail to serialise.
+    event.unwrap_or_default()
+}

@@ -1,0 +1,131 @@
+//! `/v1/projects`: versioned values over plain HTTP. What follows describes
+//! `/v1/projects/{project}`; `/v1/openapi.json` has the details.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET …/resources?kind=K&limit=N&cursor=C&values=true` | a [`ResourceListDocument`] |
+//! | `GET …/resources/{kind}/{id}` | the value, with its `ETag` |
+//! | `PUT …/resources/{kind}/{id}` | 201 or 200 and a [`WrittenDocument`] |
+//! | `PATCH …/resources/{kind}/{id}` | the value after a merge patch (RFC 7396) |
+//! | `DELETE …/resources/{kind}/{id}` | 204, whether or not there was one |
+//! | `GET …/resources/{kind}/{id}/history` | a [`HistoryDocument`] |
+//! | `GET …/resources/{kind}/{id}/history/{version}` | the value of that version |
+//! | `POST …/resources/{kind}/{id}/revert` | a [`WrittenDocument`] |
+//! | `GET …/events?kind=P&id=I` | server-sent events, an [`EventDocument`] each |
+//!
+//! `If-Match` and `If-None-Match` make each of them conditional. An ETag names a value and not its
+//! bytes: a value has the same one however it was spelled when it came, and compressed or not when
+//! it goes. It is strong in the sense that counts for writers: it changes with every change.
+//!
+//! A kind and an id may be any text, percent-encoded as one segment of the path, the empty one
+//! included. Most clients cannot send the segments `.` and `..`, however they are encoded.
+//!
+//! A caller reaches the projects that it has [rights](crate::Rights) on; all others look absent.
+//! Errors are problem details (RFC 9457).
+
+mod document;
+mod event;
+pub(super) mod openapi;
+mod read;
+mod refusal;
+mod target;
+mod write;
+
+use axum::Router;
+use axum::extract::{Extension, Request, State};
+use axum::http::header::{ALLOW, CACHE_CONTROL, HeaderValue};
+use axum::http::{Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+use rmcp::ServerHandler;
+use tenure::resources::ResourceStore;
+use tower_http::compression::CompressionLayer;
+
+pub use document::{
+    EventDocument, HistoryDocument, ResourceDocument, ResourceListDocument, RevertDocument,
+    VersionDocument, WrittenDocument,
+};
+
+use crate::DurableServer;
+use crate::http::events::EventStreams;
+use crate::http::resources::refusal::Refusal;
+use crate::http::resources::target::{Place, Target};
+use crate::http::{HttpOptions, Problem, gate};
+use crate::identity::{Caller, Rights};
+
+#[derive(Clone)]
+struct Api {
+    resources: ResourceStore,
+    streams: EventStreams,
+    body_bytes: usize,
+    conditions_required: bool,
+}
+
+/// The routes. Which of them is meant is found by [`Target`]: segments may be empty, which the
+/// router cannot match.
+pub(super) fn routes<H: ServerHandler>(server: &DurableServer<H>, options: &HttpOptions) -> Router {
+    let api = Api {
+        resources: server.resources().clone(),
+        streams: EventStreams::new(server.shared.closing.clone()),
+        body_bytes: options.body_bytes,
+        conditions_required: options.conditions_required,
+    };
+    let routes =
+        Router::new().route("/v1/projects/{*rest}", any(answer)).layer(CompressionLayer::new());
+    gate::guard(routes, options).with_state(api)
+}
+
+async fn answer(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Response {
+    let mut response = match dispatch(api, &caller, request).await {
+        Ok(response) => response,
+        Err(refusal) => refusal.into_response(),
+    };
+    // What was read may change at any time: ask again, with the ETag.
+    let caching = HeaderValue::from_static("private, no-cache");
+    response.headers_mut().entry(CACHE_CONTROL).or_insert(caching);
+    response
+}
+
+async fn dispatch(mut api: Api, caller: &Caller, request: Request) -> Result<Response, Refusal> {
+    let (request, body) = request.into_parts();
+    let absent = || Problem::new(StatusCode::NOT_FOUND, "resource not found");
+    let Target { project, place } = Target::parse(request.uri.path()).ok_or_else(absent)?;
+    let rights = caller.projects().rights(&project).ok_or_else(absent)?;
+    let method = request.method.clone();
+    let allowed = place.allowed();
+    if !allowed.contains(&method) {
+        return Ok(not_allowed(allowed));
+    }
+    if !method.is_safe() && rights < Rights::Write {
+        let detail = "the caller may read this project, and not write";
+        return Err(Problem::new(StatusCode::FORBIDDEN, detail).into());
+    }
+    api.resources = api.resources.by(caller.owner().as_str())?;
+    match (place, method) {
+        (Place::Collection, _) => read::list(&api, &project, &request).await,
+        (Place::Events, _) => event::watch(&api, &project, &request).await,
+        (Place::Resource(key), Method::PUT) => write::put(&api, &key, &request, body).await,
+        (Place::Resource(key), Method::PATCH) => write::patch(&api, &key, &request, body).await,
+        (Place::Resource(key), Method::DELETE) => write::delete(&api, &key, &request).await,
+        (Place::Resource(key), _) => read::get(&api, &key, &request).await,
+        (Place::History(key), _) => read::history(&api, &key, &request).await,
+        (Place::Version(key, version), _) => read::version(&api, &key, version, &request).await,
+        (Place::Revert(key), _) => write::revert(&api, &key, &request, body).await,
+        (Place::Invalid(error), _) => Err(error.into()),
+    }
+}
+
+fn not_allowed(allowed: &[Method]) -> Response {
+    let names: Vec<&str> = allowed.iter().map(Method::as_str).collect();
+    let names = names.join(", ");
+    let detail = format!("only {names} are possible here");
+    let mut response = Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail).into_response();
+    if let Ok(names) = HeaderValue::try_from(names) {
+        response.headers_mut().insert(ALLOW, names);
+    }
+    response
+}

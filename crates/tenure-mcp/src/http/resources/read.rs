@@ -1,0 +1,207 @@
+//! GET and HEAD.
+
+use axum::Json;
+use axum::extract::Query;
+use axum::http::header::{CONTENT_TYPE, ETAG, HeaderValue};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use serde::Deserialize;
+use tenure::resources::{ETag, Resource, ResourceError, ResourceKey, ResourcePage};
+use tenure::store::{Cursor, PageRequest, VersionToken};
+
+use crate::http::Problem;
+use crate::http::negotiation::accepts;
+use crate::http::preconditions::{Preconditions, Verdict};
+use crate::http::resources::Api;
+use crate::http::resources::document::{
+    HistoryDocument, ResourceDocument, ResourceListDocument, VersionDocument,
+};
+use crate::http::resources::openapi::{NotAcceptable, PreconditionFailed, Refused};
+use crate::http::resources::refusal::{Refusal, quoted};
+
+const JSON: &str = "application/json";
+/// The name of the write that left a value: tells A from A after B.
+pub(super) const VERSION: &str = "tenure-version";
+const DEFAULT_PAGE: usize = 100;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ListQuery {
+    kind: Option<String>,
+    limit: Option<usize>,
+    cursor: Option<String>,
+    #[serde(default)]
+    values: bool,
+}
+
+/// Lists resources, by kind and id.
+#[utoipa::path(
+    get,
+    path = "/v1/projects/{project}/resources",
+    tag = "resources",
+    params(
+        ("project" = String, Path, description = "The project"),
+        ("kind" = Option<String>, Query, description = "Only this kind"),
+        ("limit" = Option<u64>, Query, description = "At most so many: 100, and never more than 1000"),
+        ("cursor" = Option<String>, Query, description = "The page that follows this one's"),
+        ("values" = Option<bool>, Query, description = "With the values"),
+    ),
+    responses(
+        (status = 200, description = "A page", body = ResourceListDocument),
+        Refused, NotAcceptable,
+    ),
+)]
+pub(super) async fn list(api: &Api, project: &str, request: &Parts) -> Result<Response, Refusal> {
+    must_accept(&request.headers, JSON)?;
+    let Query(query) = Query::<ListQuery>::try_from_uri(&request.uri)
+        .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.body_text()))?;
+    let after = query.cursor.map(|it| it.parse::<Cursor>()).transpose()?;
+    let page = PageRequest { limit: Some(query.limit.unwrap_or(DEFAULT_PAGE)), after };
+    let (resources, kind) = (&api.resources, query.kind.as_deref());
+    let document = if query.values {
+        let page = resources.list_with_values(project, kind, page).await?;
+        listed(page, |it: &Resource| ResourceDocument::with_value(it))
+    } else {
+        let page = resources.list(project, kind, page).await?;
+        listed(page, |it| Ok(ResourceDocument::new(&it.key, &it.meta)))
+    };
+    Ok(Json(document).into_response())
+}
+
+fn listed<T>(
+    page: ResourcePage<T>,
+    document: impl Fn(&T) -> Result<ResourceDocument, ResourceError>,
+) -> ResourceListDocument {
+    let (mut resources, mut unreadable) = (Vec::new(), Vec::new());
+    for item in page.items {
+        match item.and_then(|item| document(&item)) {
+            Ok(resource) => resources.push(resource),
+            Err(error) => unreadable.push(error.to_string()),
+        }
+    }
+    ResourceListDocument {
+        resources,
+        unreadable,
+        next_cursor: page.next.map(|cursor| cursor.to_string()),
+        revision: page.revision.to_string(),
+    }
+}
+
+/// Reads a resource.
+#[utoipa::path(
+    get,
+    path = "/v1/projects/{project}/resources/{kind}/{id}",
+    tag = "resources",
+    params(
+        ("project" = String, Path), ("kind" = String, Path), ("id" = String, Path),
+        ("If-Match" = Option<String>, Header, pattern = r#"^([*]|(W/)?"[!#-~]*")$"#), ("If-None-Match" = Option<String>, Header, pattern = r#"^([*]|(W/)?"[!#-~]*")$"#),
+    ),
+    responses(
+        (status = 200, description = "The value", body = serde_json::Value,
+            headers(("ETag" = String), ("Tenure-Version" = String))),
+        (status = 304, description = "The client has it", headers(("ETag" = String))),
+        Refused, NotAcceptable, PreconditionFailed,
+    ),
+)]
+pub(super) async fn get(
+    api: &Api,
+    key: &ResourceKey,
+    request: &Parts,
+) -> Result<Response, Refusal> {
+    let conditions = Preconditions::of(&request.headers)?;
+    let resource = api.resources.get(key).await?;
+    must_accept(&request.headers, JSON)?;
+    value(&conditions, resource.meta.etag, resource.meta.version, resource.text)
+}
+
+/// Reads a former version of a resource.
+#[utoipa::path(
+    get,
+    path = "/v1/projects/{project}/resources/{kind}/{id}/history/{version}",
+    tag = "resources",
+    params(
+        ("project" = String, Path), ("kind" = String, Path), ("id" = String, Path),
+        ("version" = u64, Path, description = "The number of the version"),
+        ("If-Match" = Option<String>, Header, pattern = r#"^([*]|(W/)?"[!#-~]*")$"#), ("If-None-Match" = Option<String>, Header, pattern = r#"^([*]|(W/)?"[!#-~]*")$"#),
+    ),
+    responses(
+        (status = 200, description = "The value", body = serde_json::Value,
+            headers(("ETag" = String), ("Tenure-Version" = String))),
+        (status = 304, description = "The client has it", headers(("ETag" = String))),
+        Refused, NotAcceptable, PreconditionFailed,
+    ),
+)]
+pub(super) async fn version(
+    api: &Api,
+    key: &ResourceKey,
+    version: u64,
+    request: &Parts,
+) -> Result<Response, Refusal> {
+    let conditions = Preconditions::of(&request.headers)?;
+    let found = api.resources.get_at_version(key, version).await?;
+    must_accept(&request.headers, JSON)?;
+    value(&conditions, found.etag, found.version, found.text)
+}
+
+/// Lists the versions of a resource that are kept, newest first.
+#[utoipa::path(
+    get,
+    path = "/v1/projects/{project}/resources/{kind}/{id}/history",
+    tag = "resources",
+    params(("project" = String, Path), ("kind" = String, Path), ("id" = String, Path)),
+    responses(
+        (status = 200, description = "The versions", body = HistoryDocument),
+        Refused, NotAcceptable,
+    ),
+)]
+pub(super) async fn history(
+    api: &Api,
+    key: &ResourceKey,
+    request: &Parts,
+) -> Result<Response, Refusal> {
+    let history = api.resources.history(key).await?;
+    must_accept(&request.headers, JSON)?;
+    let (mut versions, mut unreadable) = (Vec::new(), Vec::new());
+    for version in history {
+        match version {
+            Ok(version) => versions.push(VersionDocument::from(&version)),
+            Err(error) => unreadable.push(error.to_string()),
+        }
+    }
+    Ok(Json(HistoryDocument { versions, unreadable }).into_response())
+}
+
+pub(super) fn must_accept(headers: &HeaderMap, media_type: &str) -> Result<(), Problem> {
+    if accepts(headers, media_type) {
+        return Ok(());
+    }
+    Err(Problem::new(StatusCode::NOT_ACCEPTABLE, format!("there is nothing here but {media_type}")))
+}
+
+fn value(
+    conditions: &Preconditions,
+    etag: ETag,
+    version: VersionToken,
+    text: Bytes,
+) -> Result<Response, Refusal> {
+    let mut response = match conditions.of_read(etag) {
+        Verdict::Failed => return Err(Refusal::precondition_failed(Some(etag))),
+        Verdict::NotModified => StatusCode::NOT_MODIFIED.into_response(),
+        Verdict::Proceed => {
+            ([(CONTENT_TYPE, HeaderValue::from_static(JSON))], text).into_response()
+        }
+    };
+    name(&mut response, etag, version);
+    Ok(response)
+}
+
+/// Says which value, and which write of it, a response is about.
+pub(super) fn name(response: &mut Response, etag: ETag, version: VersionToken) {
+    let headers = response.headers_mut();
+    headers.extend(quoted(etag).map(|etag| (ETAG, etag)));
+    if let Ok(version) = HeaderValue::try_from(version.to_string()) {
+        headers.insert(VERSION, version);
+    }
+}

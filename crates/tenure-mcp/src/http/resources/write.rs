@@ -1,0 +1,268 @@
+//! PUT, PATCH, DELETE and revert.
+
+use axum::Json;
+use axum::body::Body;
+use axum::http::header::{ACCEPT, CONTENT_TYPE, LOCATION};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use serde_json::Value;
+use tenure::resources::{
+    Condition, Document, Effect, Resource, ResourceError, ResourceKey, Written,
+};
+
+use crate::http::Problem;
+use crate::http::negotiation::{content_type, may_be_json};
+use crate::http::preconditions::{Preconditions, Verdict};
+use crate::http::resources::Api;
+use crate::http::resources::document::{RevertDocument, WrittenDocument};
+use crate::http::resources::openapi::{BodyRefused, PreconditionFailed, Refused};
+use crate::http::resources::read::name;
+use crate::http::resources::refusal::Refusal;
+
+const MERGE_PATCH: &str = "application/merge-patch+json";
+const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
+/// Rounds of read, judge, write for conditions that the store cannot judge in one write. Each lost
+/// round means that somebody else's change landed.
+const MAX_ROUNDS: u32 = 32;
+
+/// Writes a resource.
+#[utoipa::path(
+    put,
+    path = "/v1/projects/{project}/resources/{kind}/{id}",
+    tag = "resources",
+    params(
+        ("project" = String, Path), ("kind" = String, Path), ("id" = String, Path),
+        ("If-Match" = Option<String>, Header, pattern = r#"^([*]|(W/)?"[!#-~]*")$"#), ("If-None-Match" = Option<String>, Header, pattern = r#"^([*]|(W/)?"[!#-~]*")$"#),
+    ),
+    request_body(content = serde_json::Value, description = "The value"),
+    responses(
+        (status = 200, description = "It was replaced", body = WrittenDocument, headers(("ETag" = String))),
+        (status = 201, description = "It was created", body = WrittenDocument, headers(("ETag" = String))),
+        Refused, PreconditionFailed, BodyRefused,
+    ),
+)]
+pub(super) async fn put(
+    api: &Api,
+    key: &ResourceKey,
+    request: &Parts,
+    body: Body,
+) -> Result<Response, Refusal> {
+    let conditions = demanded(api, &request.headers)?;
+    if !may_be_json(&request.headers) {
+        return Err(Refusal::unsupported_media_type("application/json", ACCEPT));
+    }
+    let path = request.uri.path();
+    let document = Document::from_value(&json(api, body).await?)?;
+    let put = |condition| api.resources.put_if(key, &document, condition);
+    let written = conditionally(api, key, &conditions, put).await?;
+    let mut response = told(written);
+    if written.effect == Effect::Created {
+        *response.status_mut() = StatusCode::CREATED;
+        response.headers_mut().extend(HeaderValue::try_from(path).ok().map(|it| (LOCATION, it)));
+    }
+    Ok(response)
+}
+
+/// Deletes a resource with its history, if there is one.
+#[utoipa::path(
+    delete,
+    path = "/v1/projects/{project}/resources/{kind}/{id}",
+    tag = "resources",
+    params(
+        ("project" = String, Path), ("kind" = String, Path), ("id" = String, Path),
+        ("If-Match" = Option<String>, Header, pattern = r#"^([*]|(W/)?"[!#-~]*")$"#), ("If-None-Match" = Option<String>, Header, pattern = r#"^([*]|(W/)?"[!#-~]*")$"#),
+    ),
+    responses(
+        (status = 204, description = "It is not there any more, or never was"),
+        Refused, PreconditionFailed,
+    ),
+)]
+pub(super) async fn delete(
+    api: &Api,
+    key: &ResourceKey,
+    request: &Parts,
+) -> Result<Response, Refusal> {
+    let conditions = demanded(api, &request.headers)?;
+    let delete = |condition| api.resources.delete_if(key, condition);
+    conditionally(api, key, &conditions, delete).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// Changes a resource by a merge patch (RFC 7396).
+#[utoipa::path(
+    patch,
+    path = "/v1/projects/{project}/resources/{kind}/{id}",
+    tag = "resources",
+    params(
+        ("project" = String, Path), ("kind" = String, Path), ("id" = String, Path),
+        ("If-Match" = Option<String>, Header, pattern = r#"^([*]|(W/)?"[!#-~]*")$"#), ("If-None-Match" = Option<String>, Header, pattern = r#"^([*]|(W/)?"[!#-~]*")$"#),
+    ),
+    request_body(content = serde_json::Value, content_type = "application/merge-patch+json"),
+    responses(
+        (status = 200, description = "The value now", body = serde_json::Value, headers(("ETag" = String))),
+        Refused, PreconditionFailed, BodyRefused,
+    ),
+)]
+pub(super) async fn patch(
+    api: &Api,
+    key: &ResourceKey,
+    request: &Parts,
+    body: Body,
+) -> Result<Response, Refusal> {
+    let conditions = demanded(api, &request.headers)?;
+    if !content_type(&request.headers).is_some_and(|it| it.eq_ignore_ascii_case(MERGE_PATCH)) {
+        return Err(Refusal::unsupported_media_type(MERGE_PATCH, ACCEPT_PATCH));
+    }
+    let patch = json(api, body).await?;
+    for _ in 0..MAX_ROUNDS {
+        let resource = match api.resources.get(key).await {
+            // Nothing would be there to patch; that counts only where a condition does not.
+            Err(ResourceError::NotFound) if conditions.of_change(None) == Verdict::Failed => {
+                return Err(Refusal::precondition_failed(None));
+            }
+            resource => resource?,
+        };
+        if conditions.of_change(Some(resource.meta.etag)) == Verdict::Failed {
+            return Err(Refusal::precondition_failed(Some(resource.meta.etag)));
+        }
+        match merge(api, &resource, &patch).await {
+            Err(ResourceError::ETagMismatch { .. } | ResourceError::NotFound) => {}
+            merged => {
+                let (written, text) = merged?;
+                let json = HeaderValue::from_static("application/json");
+                let mut response = ([(CONTENT_TYPE, json)], text).into_response();
+                name(&mut response, written.etag, written.version);
+                return Ok(response);
+            }
+        }
+    }
+    Err(ResourceError::Contended.into())
+}
+
+async fn merge(
+    api: &Api,
+    resource: &Resource,
+    patch: &Value,
+) -> Result<(Written, Bytes), ResourceError> {
+    let mut value = resource.value()?;
+    json_patch::merge(&mut value, patch);
+    let document = Document::from_value(&value)?;
+    let (etag, version) = (document.etag(), resource.meta.version);
+    let written = if etag == resource.meta.etag {
+        Written { etag, version, effect: Effect::Unchanged }
+    } else {
+        api.resources.put_if(&resource.key, &document, Condition::Version(version)).await?
+    };
+    Ok((written, document.text().clone()))
+}
+
+/// Writes a former value again, as a new version.
+#[utoipa::path(
+    post,
+    path = "/v1/projects/{project}/resources/{kind}/{id}/revert",
+    tag = "resources",
+    params(
+        ("project" = String, Path), ("kind" = String, Path), ("id" = String, Path),
+        ("If-Match" = Option<String>, Header, pattern = r#"^([*]|(W/)?"[!#-~]*")$"#), ("If-None-Match" = Option<String>, Header, pattern = r#"^([*]|(W/)?"[!#-~]*")$"#),
+    ),
+    request_body = RevertDocument,
+    responses(
+        (status = 200, description = "It was reverted", body = WrittenDocument, headers(("ETag" = String))),
+        Refused, PreconditionFailed, BodyRefused,
+    ),
+)]
+pub(super) async fn revert(
+    api: &Api,
+    key: &ResourceKey,
+    request: &Parts,
+    body: Body,
+) -> Result<Response, Refusal> {
+    let conditions = demanded(api, &request.headers)?;
+    if !may_be_json(&request.headers) {
+        return Err(Refusal::unsupported_media_type("application/json", ACCEPT));
+    }
+    let body = json(api, body).await?;
+    let RevertDocument { version } = serde_json::from_value(body)
+        .map_err(|error| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))?;
+    let written = if conditions.is_empty() {
+        api.resources.revert(key, version).await?
+    } else {
+        let former = api.resources.get_at_version(key, version).await?;
+        let document = Document::parse(&former.text)?;
+        let put = |condition| api.resources.put_if(key, &document, condition);
+        conditionally(api, key, &conditions, put).await?
+    };
+    Ok(told(written))
+}
+
+/// The conditions of a change; none is an error where the options want one.
+fn demanded(api: &Api, headers: &HeaderMap) -> Result<Preconditions, Problem> {
+    let conditions = Preconditions::of(headers)?;
+    if api.conditions_required && conditions.is_empty() {
+        let detail = "this server takes changes with If-Match or If-None-Match only";
+        return Err(Problem::new(StatusCode::PRECONDITION_REQUIRED, detail));
+    }
+    Ok(conditions)
+}
+
+/// Makes a change under conditions: in one write where the store can judge them, else by reading
+/// and writing only if nothing has changed since.
+async fn conditionally<T, Change>(
+    api: &Api,
+    key: &ResourceKey,
+    conditions: &Preconditions,
+    change: impl Fn(Condition) -> Change,
+) -> Result<T, Refusal>
+where
+    Change: Future<Output = Result<T, ResourceError>>,
+{
+    if let Some(condition) = conditions.as_condition() {
+        return change(condition).await.map_err(|error| match error {
+            ResourceError::NotFound => Refusal::precondition_failed(None),
+            error => error.into(),
+        });
+    }
+    for _ in 0..MAX_ROUNDS {
+        let current = match api.resources.get(key).await {
+            Err(ResourceError::NotFound) => None,
+            resource => Some(resource?.meta),
+        };
+        let etag = current.as_ref().map(|it| it.etag);
+        if conditions.of_change(etag) == Verdict::Failed {
+            return Err(Refusal::precondition_failed(etag));
+        }
+        let unchanged = current.map_or(Condition::Absent, |it| Condition::Version(it.version));
+        match change(unchanged).await {
+            Err(
+                ResourceError::ETagMismatch { .. }
+                | ResourceError::AlreadyExists { .. }
+                | ResourceError::NotFound,
+            ) => {}
+            changed => return Ok(changed?),
+        }
+    }
+    Err(ResourceError::Contended.into())
+}
+
+/// A body that is JSON.
+async fn json(api: &Api, body: Body) -> Result<Value, Problem> {
+    let body = Limited::new(body, api.body_bytes).collect().await.map_err(|error| {
+        if error.is::<LengthLimitError>() {
+            let detail = format!("the body exceeds {} bytes", api.body_bytes);
+            return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail);
+        }
+        Problem::new(StatusCode::BAD_REQUEST, "the body broke off")
+    })?;
+    serde_json::from_slice(&body.to_bytes()).map_err(|error| {
+        Problem::new(StatusCode::BAD_REQUEST, format!("the body is not JSON: {error}"))
+    })
+}
+
+fn told(written: Written) -> Response {
+    let mut response = Json(WrittenDocument::from(written)).into_response();
+    name(&mut response, written.etag, written.version);
+    response
+}

@@ -1,0 +1,123 @@
+//! Watches as server-sent events.
+
+use std::time::Duration;
+
+use axum::http::Method;
+use futures::StreamExt as _;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use crate::harness::Api;
+
+struct Events {
+    body: axum::body::BodyDataStream,
+    text: String,
+}
+
+/// Name, id and data of an event.
+type Event = (String, Option<String>, Value);
+
+impl Events {
+    async fn open(api: &Api, path: &str, headers: &[(&str, &str)]) -> Self {
+        let response = api.respond(api.request(Method::GET, path, headers, "")).await;
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        Self { body: response.into_body().into_data_stream(), text: String::new() }
+    }
+
+    /// The next event; `None` at the end.
+    async fn next(&mut self) -> Option<Event> {
+        loop {
+            if let Some((event, rest)) = self.text.split_once("\n\n") {
+                let (event, rest) = (event.to_owned(), rest.to_owned());
+                self.text = rest;
+                let field = |name: &str| {
+                    let lines = event.lines().filter_map(|line| line.split_once(':'));
+                    lines
+                        .clone()
+                        .find(|(it, _)| *it == name)
+                        .map(|(_, value)| value.trim().to_owned())
+                };
+                let Some(data) = field("data") else { continue };
+                return Some((field("event")?, field("id"), serde_json::from_str(&data).unwrap()));
+            }
+            let more = timeout(Duration::from_secs(10), self.body.next()).await.expect("an event");
+            self.text.push_str(std::str::from_utf8(&more?.ok()?).unwrap());
+        }
+    }
+
+    async fn names(&mut self, count: usize) -> Vec<String> {
+        let mut names = Vec::new();
+        for _ in 0..count {
+            let (name, _, data) = self.next().await.unwrap();
+            names.push(format!("{name} {}", data["id"].as_str().unwrap_or("-")));
+        }
+        names
+    }
+}
+
+#[tokio::test]
+async fn a_watch_tells_the_state_then_a_marker_then_changes() {
+    let api = Api::new().await;
+    api.put("acme/resources/agent/a", "1").await;
+    api.put("acme/resources/tool/t", "1").await;
+    let mut events = Events::open(&api, "acme/events?kind=agent", &[]).await;
+    assert_eq!(events.names(2).await, ["present a", "primed -"]);
+    let tag = api.put("acme/resources/agent/b", "2").await;
+    api.put("acme/resources/tool/t", "2").await;
+    api.put("other/resources/agent/x", "2").await;
+    let (name, id, data) = events.next().await.unwrap();
+    assert_eq!((name.as_str(), id.is_some()), ("put", true));
+    assert_eq!((&data["id"], &data["kind"]), (&json!("b"), &json!("agent")));
+    assert_eq!(data["etag"], tag.trim_matches('"'));
+    api.ask(Method::DELETE, "acme/resources/agent/a", &[], "").await;
+    assert_eq!(events.names(1).await, ["deleted a"]);
+}
+
+#[tokio::test]
+async fn patterns_and_single_resources_can_be_watched() {
+    let api = Api::new().await;
+    for path in ["agent-v1/a", "agent-v2/b", "tool/t", "tool/t2"] {
+        api.put(&format!("acme/resources/{path}"), "1").await;
+    }
+    let mut patterns = Events::open(&api, "acme/events?kind=agent*&kind=x", &[]).await;
+    assert_eq!(patterns.names(3).await, ["present a", "present b", "primed -"]);
+    let mut one = Events::open(&api, "acme/events?kind=tool&id=t", &[]).await;
+    assert_eq!(one.names(2).await, ["present t", "primed -"]);
+}
+
+#[tokio::test]
+async fn a_watch_resumes_after_the_last_event_without_loss() {
+    let api = Api::new().await;
+    let mut events = Events::open(&api, "acme/events", &[]).await;
+    let (_, primed, _) = events.next().await.unwrap();
+    drop(events);
+    api.put("acme/resources/k/a", "1").await;
+    api.put("acme/resources/k/b", "1").await;
+    let resume = [("last-event-id", primed.as_deref().unwrap())];
+    let mut events = Events::open(&api, "acme/events", &resume).await;
+    let (name, after_a, data) = events.next().await.unwrap();
+    assert_eq!((name.as_str(), &data["id"]), ("put", &json!("a")));
+    drop(events);
+    let resume = [("last-event-id", after_a.as_deref().unwrap())];
+    let mut events = Events::open(&api, "acme/events", &resume).await;
+    assert_eq!(events.names(1).await, ["put b"]);
+}
+
+#[tokio::test]
+async fn a_position_of_another_history_is_answered_with_a_resync() {
+    let api = Api::new().await;
+    api.put("acme/resources/k/a", "1").await;
+    let foreign = [("last-event-id", "00000000deadbeef-7")];
+    let mut events = Events::open(&api, "acme/events", &foreign).await;
+    assert_eq!(events.names(3).await, ["resync -", "present a", "primed -"]);
+}
+
+#[tokio::test]
+async fn a_watch_ends_at_the_shutdown() {
+    let api = Api::new().await;
+    let mut events = Events::open(&api, "acme/events", &[]).await;
+    assert_eq!(events.names(1).await, ["primed -"]);
+    api.server.shutdown(0).await;
+    assert_eq!(events.next().await, None);
+}

@@ -1,0 +1,138 @@
+//! What is written is what is read.
+
+use axum::http::Method;
+use serde_json::json;
+
+use crate::harness::Api;
+
+#[tokio::test]
+async fn a_value_is_stored_named_listed_and_deleted() {
+    let api = Api::new().await;
+    let path = "acme/resources/agent/planner";
+    let created = api.ask(Method::PUT, path, &[], r#"{ "b":1.0, "a":[] }"#).await;
+    assert_eq!(created.status, 201);
+    assert_eq!(created.header("location"), Some("/v1/projects/acme/resources/agent/planner"));
+    assert_eq!(created.json()["effect"], "created");
+    let got = api.get(path).await;
+    assert_eq!(got.body, br#"{"a":[],"b":1}"#);
+    assert_eq!(got.header("etag"), created.header("etag"));
+    assert_eq!(got.header("content-type"), Some("application/json"));
+    assert_eq!(got.header("cache-control"), Some("private, no-cache"));
+    let list = api.get("acme/resources?kind=agent&values=true").await.json();
+    assert_eq!(list["resources"][0]["value"], json!({"a": [], "b": 1}));
+    assert_eq!(list["resources"][0]["updatedBy"], "local");
+    assert_eq!(api.ask(Method::DELETE, path, &[], "").await.status, 204);
+    assert_eq!(api.get(path).await.status, 404);
+    assert_eq!(api.get("acme/resources").await.json()["resources"], json!([]));
+}
+
+#[tokio::test]
+async fn kinds_and_ids_may_be_any_text() {
+    let api = Api::new().await;
+    let paths = [
+        "agent/",
+        "/",
+        "/x",
+        "a%2Fb/c%2Fd",
+        "a/%252F",
+        "%C3%A9/%F0%9F%98%80",
+        "a/b%00",
+        "a/%3F%23",
+    ];
+    for path in paths {
+        api.put(&format!("acme/resources/{path}"), &format!("{path:?}")).await;
+    }
+    for path in paths {
+        let got = api.get(&format!("acme/resources/{path}")).await;
+        assert_eq!(got.json(), path, "{path}");
+    }
+    let list = api.get("acme/resources").await.json();
+    assert_eq!(list["resources"].as_array().unwrap().len(), paths.len());
+}
+
+#[tokio::test]
+async fn pages_follow_each_other_to_the_end() {
+    let api = Api::new().await;
+    for id in 0..5 {
+        api.put(&format!("acme/resources/k/{id}"), "1").await;
+    }
+    let (mut ids, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = api.get(&format!("acme/resources?limit=2{cursor}")).await.json();
+        let found = page["resources"].as_array().unwrap().iter();
+        ids.extend(found.map(|it| it["id"].as_str().unwrap().to_owned()));
+        let Some(next) = page["nextCursor"].as_str() else { break };
+        cursor = format!("&cursor={next}");
+    }
+    assert_eq!(ids, ["0", "1", "2", "3", "4"]);
+}
+
+#[tokio::test]
+async fn a_merge_patch_changes_what_it_names() {
+    let api = Api::new().await;
+    let path = "acme/resources/k/i";
+    api.put(path, r#"{"a":{"b":1,"c":2},"d":[1]}"#).await;
+    let merge = [("content-type", "application/merge-patch+json; charset=utf-8")];
+    let patched = api.ask(Method::PATCH, path, &merge, r#"{"a":{"b":null,"e":3},"d":"x"}"#).await;
+    assert_eq!(patched.json(), json!({"a": {"c": 2, "e": 3}, "d": "x"}));
+    let version = patched.header("tenure-version").unwrap().to_owned();
+    // Nothing is written that is there already.
+    let same = api.ask(Method::PATCH, path, &merge, r#"{"d":"x"}"#).await;
+    assert_eq!(
+        (same.status.as_u16(), same.header("tenure-version")),
+        (200, Some(version.as_str()))
+    );
+}
+
+#[tokio::test]
+async fn merge_patches_at_the_same_time_lose_nothing() {
+    let api = Api::new().await;
+    let path = "acme/resources/k/i";
+    api.put(path, "{}").await;
+    let merge = [("content-type", "application/merge-patch+json")];
+    let patches = (0..8).map(|n| {
+        let api = &api;
+        async move {
+            let patch = format!("{{\"m{n}\":{n}}}");
+            api.ask(Method::PATCH, path, &merge, &patch).await.status.as_u16()
+        }
+    });
+    assert_eq!(futures::future::join_all(patches).await, [200; 8]);
+    assert_eq!(api.get(path).await.json().as_object().unwrap().len(), 8);
+}
+
+#[tokio::test]
+async fn former_versions_are_read_and_come_back() {
+    let api = Api::new().await;
+    let path = "acme/resources/k/i";
+    let one = api.put(path, "1").await;
+    let two = api.put(path, "2").await;
+    let history = api.get(&format!("{path}/history")).await.json();
+    let numbers: Vec<_> =
+        history["versions"].as_array().unwrap().iter().map(|it| it["number"].clone()).collect();
+    assert_eq!(numbers, [2, 1]);
+    let former = api.get(&format!("{path}/history/1")).await;
+    assert_eq!((&former.body[..], former.header("etag")), (&b"1"[..], Some(one.as_str())));
+    assert_eq!(api.get(&format!("{path}/history/7")).await.status, 404);
+    let revert = format!("{path}/revert");
+    let back = r#"{"version":1}"#;
+    let refused = api.ask(Method::POST, &revert, &[("if-match", one.as_str())], back).await;
+    assert_eq!((refused.status.as_u16(), refused.header("etag")), (412, Some(two.as_str())));
+    let reverted = api.ask(Method::POST, &revert, &[("if-match", two.as_str())], back).await;
+    assert_eq!((reverted.status.as_u16(), reverted.header("etag")), (200, Some(one.as_str())));
+    assert_eq!(api.get(path).await.body, b"1");
+    assert_eq!(api.ask(Method::POST, &revert, &[], r#"{"version":9}"#).await.status, 404);
+}
+
+#[tokio::test]
+async fn what_is_large_is_compressed_for_those_who_take_it() {
+    let api = Api::new().await;
+    let path = "acme/resources/k/i";
+    let tag = api.put(path, &format!("{:?}", "x".repeat(10_000))).await;
+    let zipped = api.ask(Method::GET, path, &[("accept-encoding", "gzip")], "").await;
+    assert_eq!(zipped.header("content-encoding"), Some("gzip"));
+    assert!(zipped.body.len() < 1_000);
+    assert_eq!(zipped.header("etag"), Some(tag.as_str()));
+    assert!(zipped.header("vary").unwrap().to_lowercase().contains("accept-encoding"));
+    assert_eq!(api.get(path).await.header("content-encoding"), None);
+}
