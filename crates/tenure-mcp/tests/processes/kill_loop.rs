@@ -137,23 +137,28 @@ async fn on_a_file_no_kill_loses_what_was_acknowledged_or_runs_twice_what_may_no
     loses_nothing(&Settings::on_file(folder.path())).await;
 }
 
-/// The violations that a loop over a server with this fault finds.
-async fn violations_with(fault: impl FnOnce(&mut Settings)) -> String {
-    let folder = tempfile::tempdir().unwrap();
-    let mut settings = Settings::on_file(folder.path());
-    fault(&mut settings);
-    let outcome = kill_loop(&settings, 3, 7).await;
-    outcome.evidence.violations().join("\n")
+/// Whether a loop over a server with this fault finds the violation. What three kills hit is a
+/// matter of luck, so there are several tries.
+async fn finds(violation: &str, fault: impl Fn(&mut Settings)) -> bool {
+    for seed in 1..=6 {
+        let folder = tempfile::tempdir().unwrap();
+        let mut settings = Settings::on_file(folder.path());
+        fault(&mut settings);
+        let outcome = kill_loop(&settings, 3, seed).await;
+        if outcome.evidence.violations().iter().any(|found| found.contains(violation)) {
+            return true;
+        }
+    }
+    false
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_check_notices_a_store_that_forgets() {
-    let found = violations_with(|settings| settings.store = "memory:".into()).await;
-    assert!(found.contains("an acknowledged create is lost"), "{found}");
+    let forgets = |settings: &mut Settings| settings.store = "memory:".into();
+    assert!(finds("an acknowledged create is lost", forgets).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_check_notices_a_tool_that_runs_twice() {
-    let found = violations_with(|settings| settings.rerun_once = true).await;
-    assert!(found.contains("it ran twice and may not"), "{found}");
+    assert!(finds("it ran twice and may not", |settings| settings.rerun_once = true).await);
 }
