@@ -4,9 +4,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 here=$PWD
-: "${TENURE:=$here/target/release/tenure}"
+release=${CARGO_TARGET_DIR:-$here/target}/release/tenure
+: "${TENURE:=$release}"
 : "${EXAMPLES:=100}"
-[[ $TENURE != "$here/target/release/tenure" ]] || cargo build --release --locked --bin tenure
+[[ $TENURE != "$release" ]] || cargo build --release --locked --bin tenure
 venv=$here/.ci/cache/schemathesis
 if [[ ! -x $venv/bin/schemathesis ]]; then
 	python3 -m venv "$venv"

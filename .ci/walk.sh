@@ -4,8 +4,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 here=$PWD
-: "${TENURE:=$here/target/release/tenure}"
-[[ $TENURE != "$here/target/release/tenure" ]] || cargo build --release --locked --bin tenure
+release=${CARGO_TARGET_DIR:-$here/target}/release/tenure
+: "${TENURE:=$release}"
+[[ $TENURE != "$release" ]] || cargo build --release --locked --bin tenure
 work=$(mktemp -d)
 cd "$work"
 declare -A pids
