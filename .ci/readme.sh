@@ -15,6 +15,7 @@ for _ in $(seq 100); do
 	sleep 0.1
 done
 curl -sf http://127.0.0.1:8765/healthz; echo
+kill -0 $server # It was this server that answered.
 meta='"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{"name":"readme","version":"1"},"io.modelcontextprotocol/clientCapabilities":{"extensions":{"io.modelcontextprotocol/tasks":{}}}}'
 curl -sf http://127.0.0.1:8765/mcp -H 'content-type: application/json' -H 'accept: application/json, text/event-stream' \
 	-H 'mcp-protocol-version: 2026-07-28' -H 'mcp-method: tools/call' -H 'mcp-name: report' \

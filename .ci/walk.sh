@@ -90,7 +90,7 @@ wait "${pids[two]}" 2>/dev/null || true
 printf 'while: down\n' >down.yaml
 third=$("$TENURE" resources put acme agent/scout -f down.yaml --server "$url_one")
 serve two "$address"
-until_true 20 grep -q "$third  agent/scout" watch.out
+until_true 20 grep -q "^put .*$third  agent/scout" watch.out
 mcp resources/read tenure://acme/agent/scout '"uri":"tenure://acme/agent/scout"' | grep -q down
 [[ $(curl -sf "$url_two/$item") == '{"model":"large"}' ]]
 

@@ -34,8 +34,14 @@ pub(crate) enum Command {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct ServeArgs {
-    /// Where the state lives: memory: · file:PATH
-    #[arg(long, value_name = "URL", env = "TENURE_STORE", default_value = "file:./tenure.db")]
+    /// Where the state lives: memory: · file:PATH · redis://HOST · rediss:// · redis+cluster://
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "TENURE_STORE",
+        hide_env_values = true,
+        default_value = "file:./tenure.db"
+    )]
     pub(crate) store: String,
     /// Where to listen. Addresses that others can reach need --tokens.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8765")]
@@ -100,7 +106,13 @@ pub(crate) enum TasksCommand {
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Place {
     /// The store to look into. A server may be running on it.
-    #[arg(long, value_name = "URL", env = "TENURE_STORE", default_value = "file:./tenure.db")]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "TENURE_STORE",
+        hide_env_values = true,
+        default_value = "file:./tenure.db"
+    )]
     pub(crate) store: String,
     /// Whose tasks in the store.
     #[arg(long, default_value = "local", conflicts_with = "server")]

@@ -43,6 +43,8 @@ pub(crate) enum CliError {
     Stdio(#[from] std::io::Error),
     #[error("the server at {url} cannot be reached")]
     Unreachable { url: String, source: reqwest::Error },
+    #[error("the server cannot answer at the moment: {0}")]
+    Busy(String),
     #[error("the server refuses the token, or the token does not allow this")]
     NotAllowed,
     #[error("{0}")]
@@ -102,8 +104,8 @@ impl CliError {
         let code = match self {
             Self::NotFound | Self::NoResource => 3,
             Self::AlreadyEnded(_) => 4,
-            Self::Unreachable { .. } => 5,
-            Self::Store(error) if error.is_retryable() => 5,
+            Self::Unreachable { .. } | Self::Busy(_) => 5,
+            Self::Store(error) | Self::Open(OpenError::Store(error)) if error.is_retryable() => 5,
             Self::NotAllowed => 6,
             Self::Changed { .. } => 7,
             _ => 1,

@@ -23,7 +23,10 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), CliError> {
         Some(file) => Callers::from_file(file)?,
         None => Callers::local(),
     };
-    // Before the store is touched: a server that cannot be reached should not take over tasks.
+    // Before the store is touched: a server that does not come up should not take over tasks.
+    if !args.stdio {
+        http::check_exposure(args.listen, &callers)?;
+    }
     let listener = if args.stdio { None } else { Some(listen(&args).await?) };
     let options = WorkerOptions {
         heartbeat_timeout_ms: args.heartbeat_timeout_ms,
@@ -61,7 +64,10 @@ async fn serve_http(
     shutdown: CancellationToken,
 ) -> Result<(), CliError> {
     let address = listener.local_addr()?;
-    eprintln!("tenure: serving http://{address}/mcp, state in {}", args.store);
+    eprintln!(
+        "tenure: serving http://{address}/mcp, state in {}",
+        tenure::without_credentials(&args.store)
+    );
     if std::io::stderr().is_terminal() {
         eprintln!("tenure: Ctrl-C stops; what runs may finish or goes on at the next start");
     }

@@ -154,6 +154,7 @@ fn a_server_that_others_could_reach_wants_to_know_who_calls() {
     let output = tenure(folder.path(), &["serve", "--listen", "0.0.0.0:0"]);
     assert_eq!(code(&output), 1);
     assert!(stderr(&output).contains("can be reached from outside"), "{}", stderr(&output));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
 #[test]

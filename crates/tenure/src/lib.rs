@@ -10,5 +10,5 @@ pub mod runtime;
 pub mod store;
 pub mod tasks;
 
-pub use open::open;
+pub use open::{open, without_credentials};
 pub use owner::Owner;

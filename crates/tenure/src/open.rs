@@ -83,8 +83,9 @@ fn not_built_in(feature: &str) -> StoreError {
     StoreError::InvalidLocation(format!("the feature {feature:?} is not built in"))
 }
 
-/// A URL as it may be shown: whatever stands before an `@` is left out.
-fn without_credentials(url: &str) -> String {
+/// The URL of a store as it may be shown: whatever stands before an `@` is left out.
+#[must_use]
+pub fn without_credentials(url: &str) -> String {
     match (url.split_once("://"), url.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, place))) => format!("{scheme}://…@{place}"),
         _ => url.into(),

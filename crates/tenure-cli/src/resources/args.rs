@@ -134,7 +134,13 @@ pub(crate) enum ResourcesCommand {
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Common {
     /// The store to look into. A server may be running on it.
-    #[arg(long, value_name = "URL", env = "TENURE_STORE", default_value = "file:./tenure.db")]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "TENURE_STORE",
+        hide_env_values = true,
+        default_value = "file:./tenure.db"
+    )]
     pub(crate) store: String,
     /// In whose name to write to the store.
     #[arg(long, value_name = "NAME", default_value = "local", conflicts_with = "server")]

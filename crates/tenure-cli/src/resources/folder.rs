@@ -135,11 +135,19 @@ fn path(kind: &str, id: &str) -> PathBuf {
     let mut rest = name.as_str();
     while rest.len() > NAME_BYTES {
         let (part, after) = rest.split_at(NAME_BYTES);
-        path.push(format!("{part}{CONTINUED}"));
+        path.push(format!("{}{CONTINUED}", visible(part)));
         rest = after;
     }
-    path.push(format!("{rest}.yaml"));
+    path.push(format!("{}.yaml", visible(rest)));
     path
+}
+
+/// A name that begins with a dot is hidden, and passed over by an import.
+fn visible(part: &str) -> String {
+    match part.strip_prefix('.') {
+        Some(rest) => format!("%2E{rest}"),
+        None => part.into(),
+    }
 }
 
 fn encode(name: &str) -> String {
@@ -231,6 +239,7 @@ mod tests {
     #[test]
     fn any_resource_has_a_file_of_its_own_that_stays_in_the_folder() {
         let long = "/é".repeat(85);
+        let dotted = format!("{}.b", "a".repeat(NAME_BYTES));
         let names = [
             "",
             "%",
@@ -247,6 +256,7 @@ mod tests {
             "x.yaml",
             "CON",
             &long,
+            &dotted,
         ];
         let folder = tempfile::tempdir().unwrap();
         let mut expected = Vec::new();

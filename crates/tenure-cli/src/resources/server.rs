@@ -12,6 +12,7 @@ use tenure_mcp::http::resources::{
     EventDocument, HistoryDocument, ResourceListDocument, WrittenDocument,
 };
 
+use crate::client::{client, is_passing};
 use crate::error::CliError;
 use crate::resources::Found;
 use crate::resources::place::{Address, Condition, Events, Selection};
@@ -30,7 +31,7 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn new(url: &str, token: Option<&str>) -> Self {
         let url = url.trim_end_matches('/').trim_end_matches("/mcp").to_owned();
-        Self { http: reqwest::Client::new(), url, token: token.map(Into::into) }
+        Self { http: client(), url, token: token.map(Into::into) }
     }
 
     pub(crate) async fn put(
@@ -164,6 +165,7 @@ impl Server {
                 let current = etag.map(|it| it.trim_matches('"').to_owned());
                 Err(CliError::Changed { current })
             }
+            status if is_passing(status) => Err(CliError::Busy(status.to_string())),
             _ => Err(refusal(&response.text().await.map_err(unreachable)?)),
         }
     }
@@ -201,7 +203,7 @@ impl Following {
         loop {
             tokio::time::sleep(RECONNECT).await;
             match self.server.events(&self.request, self.last.as_deref()).await {
-                Err(CliError::Unreachable { .. }) => {}
+                Err(CliError::Unreachable { .. } | CliError::Busy(_)) => {}
                 events => {
                     self.events = events?;
                     return Ok(());

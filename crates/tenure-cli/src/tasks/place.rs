@@ -11,6 +11,7 @@ use tenure_mcp::http::Problem;
 use tenure_mcp::http::tasks::{TaskDocument, TaskListDocument};
 
 use crate::args::Place;
+use crate::client::{client, is_passing};
 use crate::error::CliError;
 
 /// What a watch yields.
@@ -38,7 +39,7 @@ impl Tasks {
     pub(crate) async fn at(place: &Place) -> Result<Self, CliError> {
         if let Some(url) = &place.server {
             let url = url.trim_end_matches('/').trim_end_matches("/mcp").to_owned();
-            let http = reqwest::Client::new();
+            let http = client();
             return Ok(Self::Server(Server { http, url, token: place.token.clone() }));
         }
         must_exist(&place.store)?;
@@ -193,6 +194,9 @@ impl Server {
             reqwest::StatusCode::UNAUTHORIZED => Err(CliError::NotAllowed),
             reqwest::StatusCode::CONFLICT => {
                 Err(CliError::AlreadyEnded(detail(&response.text().await.map_err(unreachable)?)))
+            }
+            status if is_passing(status) => {
+                Err(CliError::Busy(detail(&response.text().await.map_err(unreachable)?)))
             }
             _ => Err(refusal(&response.text().await.map_err(unreachable)?)),
         }

@@ -110,10 +110,7 @@ pub async fn serve<H: ServerHandler>(
     options: &HttpOptions,
     shutdown: CancellationToken,
 ) -> Result<(), ServeError> {
-    let address = listener.local_addr()?;
-    if options.callers.is_local() && !address.ip().to_canonical().is_loopback() {
-        return Err(ServeError::Exposed { address });
-    }
+    check_exposure(listener.local_addr()?, &options.callers)?;
     let streams = CancellationToken::new();
     let router = routes(server, options, streams.clone());
     let clock = server.tasks().clock().clone();
@@ -136,6 +133,17 @@ pub async fn serve<H: ServerHandler>(
         served = serving => Ok(served?),
         () = deadline => Ok(()),
     }
+}
+
+/// Whether these callers may be served at this address; [`serve`] asks as well.
+///
+/// # Errors
+/// [`ServeError::Exposed`] when callers prove nothing and others could reach the address.
+pub fn check_exposure(address: SocketAddr, callers: &Callers) -> Result<(), ServeError> {
+    if callers.is_local() && !address.ip().to_canonical().is_loopback() {
+        return Err(ServeError::Exposed { address });
+    }
+    Ok(())
 }
 
 /// The routes, for a server that has a listener of its own. It has to keep what [`serve`] checks:

@@ -7,13 +7,13 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use futures::StreamExt as _;
-use futures::stream::{BoxStream, SelectAll};
+use futures::stream::{self, BoxStream, SelectAll};
 use parking_lot::Mutex;
 use rmcp::model::{ResourceUpdatedNotificationParam, SubscriptionFilter};
 use rmcp::service::{Peer, RequestContext, SubscriptionContext};
 use rmcp::{ErrorData, RoleServer, ServerHandler};
 use tenure::resources::{ResourceError, ResourceEvent, ResourceKey, ResourceStore, Scope};
-use tenure::store::PageRequest;
+use tenure::store::{PageRequest, Revision};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -62,7 +62,13 @@ impl<H: ServerHandler> DurableServer<H> {
         let theirs = self.shared.inner.accepted_subscription_filter(cx.requested()).is_some();
         let _permit = self.listener()?;
         let caller = party(&cx.request_context().extensions)?;
-        let mut feed = self.feed(&caller, cx.accepted()).await.map_err(failed)?;
+        let changes = self.feed(&caller, cx.accepted()).await.map_err(failed)?;
+        // The SDK acknowledges before it asks us, so what is listened to may have changed since.
+        let first = our_uris(cx.accepted())
+            .into_iter()
+            .filter(|uri| key(uri).is_some_and(|key| may_read(&caller, &key)));
+        let first: Vec<_> = first.map(News::Updated).collect();
+        let mut feed = stream::iter(first).chain(changes);
         let sink = cx.sink().clone();
         let tell = async {
             while let Some(news) = feed.next().await {
@@ -105,7 +111,7 @@ impl<H: ServerHandler> DurableServer<H> {
             let message = format!("at most {MAX_URIS} resources can be subscribed to");
             return Err(ErrorData::invalid_params(message, None));
         }
-        let feed = updates(self.resources(), &key, uri.clone());
+        let feed = updates(self.resources(), &key, uri.clone()).await.map_err(failed)?;
         let guard = self.tell(cx.peer, feed, self.listener()?);
         self.subscriptions.0.lock().insert(uri, guard);
         Ok(())
@@ -178,7 +184,7 @@ impl<H: ServerHandler> DurableServer<H> {
         let mut feed = SelectAll::new();
         for uri in our_uris(filter) {
             if let Some(key) = key(&uri).filter(|key| may_read(caller, key)) {
-                feed.push(updates(self.resources(), &key, uri));
+                feed.push(updates(self.resources(), &key, uri).await?);
             }
         }
         if filter.resources_list_changed == Some(true) {
@@ -195,15 +201,22 @@ fn our_uris(filter: &SubscriptionFilter) -> Vec<String> {
     uris.filter(|uri| key(uri).is_some()).take(MAX_URIS).cloned().collect()
 }
 
-/// The changes of one resource, from now on.
-fn updates(resources: &ResourceStore, key: &ResourceKey, uri: String) -> Feed {
-    let watch = resources.watch(Scope::resource(key), None);
-    // The state at the beginning is no change; the state after a gap may be one.
-    let mut primed = false;
+/// The changes of one resource, from the moment that this returns.
+async fn updates(
+    resources: &ResourceStore,
+    key: &ResourceKey,
+    uri: String,
+) -> Result<Feed, ResourceError> {
+    let now = position(resources, key.project()).await?;
+    let watch = resources.watch(Scope::resource(key), Some(now));
     let news = watch.filter_map(move |event| {
         let news = match event {
-            Ok(ResourceEvent::Put { .. } | ResourceEvent::Deleted { .. }) => true,
-            Ok(ResourceEvent::Primed(_)) => std::mem::replace(&mut primed, true),
+            // After a gap the state is told again, and may be another.
+            Ok(
+                ResourceEvent::Put { .. }
+                | ResourceEvent::Deleted { .. }
+                | ResourceEvent::Primed(_),
+            ) => true,
             Ok(_) => false,
             Err(error) => {
                 tracing::warn!(%error, "a subscription to a resource ends");
@@ -212,12 +225,17 @@ fn updates(resources: &ResourceStore, key: &ResourceKey, uri: String) -> Feed {
         };
         std::future::ready(news.then(|| News::Updated(uri.clone())))
     });
-    news.boxed()
+    Ok(news.boxed())
+}
+
+/// Where the changes of a project stand.
+async fn position(resources: &ResourceStore, project: &str) -> Result<Revision, ResourceError> {
+    Ok(resources.list(project, None, PageRequest::first(1)).await?.revision)
 }
 
 /// What comes into the list of a project, and what leaves it, from now on.
 async fn list_changes(resources: &ResourceStore, project: &str) -> Result<Feed, ResourceError> {
-    let now = resources.list(project, None, PageRequest::first(1)).await?.revision;
+    let now = position(resources, project).await?;
     let watch = resources.watch(Scope::project(project)?, Some(now));
     // A creation and the writes after it may arrive as the last of them, so the first write of a
     // resource that nothing is known of counts as one.
@@ -232,7 +250,11 @@ async fn list_changes(resources: &ResourceStore, project: &str) -> Result<Feed, 
                 known.remove(&key);
                 true
             }
-            Ok(ResourceEvent::Resync) => true,
+            Ok(ResourceEvent::Resync) => {
+                // What is known may have been deleted in the gap.
+                known.clear();
+                true
+            }
             Ok(_) => false,
             Err(error) => {
                 tracing::warn!(%error, "a subscription to a list of resources ends");

@@ -9,6 +9,9 @@ use crate::store::{ChangeKind, PageRequest, Watch, WatchEvent, WatchFrom};
 use crate::tasks::store::{TaskStore, partition};
 use crate::tasks::{Task, TaskError, TaskId};
 
+/// Tasks that a watcher lists at a time.
+const PAGE: usize = 100;
+
 /// What happened to one of an owner's tasks.
 #[derive(Debug)]
 pub enum TaskEvent {
@@ -24,7 +27,10 @@ struct Watcher {
     tasks: TaskStore,
     owner: Owner,
     watch: Watch,
+    /// The rest of the page that was listed last.
     pending: VecDeque<TaskEvent>,
+    /// The page to list next, if what is there has not all been told.
+    listing: Option<PageRequest>,
 }
 
 /// Every task of `owner` as it stands, then every change. After a gap all are told again.
@@ -33,8 +39,8 @@ pub(super) async fn watch(
     owner: Owner,
 ) -> Result<impl Stream<Item = Result<TaskEvent, TaskError>> + Send + use<>, TaskError> {
     let watch = tasks.backend().watch(&partition(&owner)?, WatchFrom::Now).await?;
-    let mut watcher = Watcher { tasks, owner, watch, pending: VecDeque::new() };
-    watcher.list().await?;
+    let listing = Some(PageRequest::first(PAGE));
+    let watcher = Watcher { tasks, owner, watch, pending: VecDeque::new(), listing };
     Ok(futures::stream::unfold(Some(watcher), |watcher| async {
         let mut watcher = watcher?;
         match watcher.next().await {
@@ -52,10 +58,14 @@ impl Watcher {
             if let Some(event) = self.pending.pop_front() {
                 return Ok(Some(event));
             }
+            if let Some(page) = self.listing.take() {
+                self.list(page).await?;
+                continue;
+            }
             match self.watch.next().await {
                 None => return Ok(None),
                 Some(Err(error)) => return Err(error.into()),
-                Some(Ok(WatchEvent::Resync(_))) => self.list().await?,
+                Some(Ok(WatchEvent::Resync(_))) => self.listing = Some(PageRequest::first(PAGE)),
                 Some(Ok(WatchEvent::Change(change))) => {
                     let id = TaskId::from(change.key.shared_name());
                     if matches!(change.kind, ChangeKind::Gone) {
@@ -75,18 +85,14 @@ impl Watcher {
         }
     }
 
-    async fn list(&mut self) -> Result<(), TaskError> {
-        let mut request = PageRequest::default();
-        loop {
-            let page = self.tasks.list(&self.owner, request).await?;
-            self.pending.extend(page.tasks.into_iter().map(|task| match task {
-                Ok(task) => TaskEvent::Task(Box::new(task)),
-                Err(error) => TaskEvent::Unreadable(error),
-            }));
-            match page.next {
-                Some(next) => request = PageRequest { limit: None, after: Some(next) },
-                None => return Ok(()),
-            }
-        }
+    /// Lists one page: however many tasks there are, no more of them are held at a time.
+    async fn list(&mut self, page: PageRequest) -> Result<(), TaskError> {
+        let page = self.tasks.list(&self.owner, page).await?;
+        self.pending.extend(page.tasks.into_iter().map(|task| match task {
+            Ok(task) => TaskEvent::Task(Box::new(task)),
+            Err(error) => TaskEvent::Unreadable(error),
+        }));
+        self.listing = page.next.map(|next| PageRequest::after(next, PAGE));
+        Ok(())
     }
 }

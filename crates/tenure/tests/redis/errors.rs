@@ -115,6 +115,26 @@ async fn access_is_denied_clearly_and_no_error_repeats_the_password() {
 }
 
 #[tokio::test]
+async fn a_user_who_may_not_publish_is_refused_before_anything_is_written() {
+    let server = Server::start(&[]);
+    let all = open_with(&server.url(), RedisOptions::default(), Clock::system()).await;
+    all.put(&key("old"), write("x")).await.unwrap();
+    server.cli(&["ACL", "SETUSER", "mute", "on", ">pw", "~tenure*", "resetchannels", "+@all"]);
+    let url = format!("redis://mute:pw@127.0.0.1:{}", server.port);
+    let mute = open_with(&url, RedisOptions::default(), Clock::system()).await;
+    for refused in [
+        mute.put(&key("new"), write("x")).await.map(drop),
+        mute.put(&key("old"), write("y")).await.map(drop),
+        mute.delete(&key("old"), Precondition::Any).await.map(drop),
+    ] {
+        let error = refused.unwrap_err();
+        assert!(error.to_string().contains("denies access"), "{error}");
+    }
+    assert!(all.get(&key("new")).await.unwrap().is_none());
+    assert_eq!(&all.get(&key("old")).await.unwrap().unwrap().value[..], b"x");
+}
+
+#[tokio::test]
 async fn a_server_that_is_not_there_is_unavailable_in_bounded_time() {
     let mut server = Server::start(&[]);
     let store = open(&server.url()).await;

@@ -25,6 +25,8 @@ const JSON: &str = "application/json";
 /// The name of the write that left a value: tells A from A after B.
 pub(super) const VERSION: &str = "tenure-version";
 const DEFAULT_PAGE: usize = 100;
+/// A page holds whole values while it is made, and a value may have 256 KiB.
+const MAX_PAGE: usize = 200;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -44,7 +46,7 @@ struct ListQuery {
     params(
         ("project" = String, Path, description = "The project"),
         ("kind" = Option<String>, Query, description = "Only this kind"),
-        ("limit" = Option<u64>, Query, description = "At most so many: 100, and never more than 1000"),
+        ("limit" = Option<u64>, Query, description = "At most so many: 100, and never more than 200"),
         ("cursor" = Option<String>, Query, description = "The page that follows this one's"),
         ("values" = Option<bool>, Query, description = "With the values"),
     ),
@@ -58,7 +60,8 @@ pub(super) async fn list(api: &Api, project: &str, request: &Parts) -> Result<Re
     let Query(query) = Query::<ListQuery>::try_from_uri(&request.uri)
         .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.body_text()))?;
     let after = query.cursor.map(|it| it.parse::<Cursor>()).transpose()?;
-    let page = PageRequest { limit: Some(query.limit.unwrap_or(DEFAULT_PAGE)), after };
+    let limit = query.limit.unwrap_or(DEFAULT_PAGE).min(MAX_PAGE);
+    let page = PageRequest { limit: Some(limit), after };
     let (resources, kind) = (&api.resources, query.kind.as_deref());
     let document = if query.values {
         let page = resources.list_with_values(project, kind, page).await?;

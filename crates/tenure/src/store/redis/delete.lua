@@ -21,7 +21,9 @@ end
 if not live then return 0 end
 
 local base = string.sub(log, 1, -4)
-call('XLEN', log) -- Refuses a foreign log before anything is touched.
+call('XLEN', log) -- Refuses a foreign log before anything is touched, as does this one a user:
+local told = redis.pcall('PUBLISH', log, '')
+if type(told) == 'table' then return redis.error_reply('NOPERM ' .. told.err) end
 call('ZREM', base .. 'index', name)
 if old[3] then call('ZREM', base .. 'counted', name) end
 call('DEL', record)
@@ -33,5 +35,4 @@ end
 call('XADD', log, 'MAXLEN', '~', BACKLOG, '*',
   'name', name, 'token', '0-' .. stamp, 'expires_at', '', 'tag', '')
 if call('EXISTS', base .. 'index') == 0 then call('PEXPIRE', log, GRACE_MS) end
-call('PUBLISH', log, '')
 return 1

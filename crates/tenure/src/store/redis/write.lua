@@ -48,6 +48,11 @@ if live then
 end
 local token = string.format('%.0f-%s', number, stamp)
 
+-- A user without the right to publish is refused before anything is touched. Who hears of the
+-- change looks at the log only after the script.
+local told = redis.pcall('PUBLISH', log, '')
+if type(told) == 'table' then return redis.error_reply('NOPERM ' .. told.err) end
+
 -- Whatever can find foreign data under a key comes before the record is touched.
 local moved = not version or old_expires_at ~= expires_at
 local index, lifetime
@@ -128,5 +133,4 @@ if moved then
     end
   end
 end
-call('PUBLISH', log, '')
 return number
