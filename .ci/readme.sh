@@ -20,7 +20,7 @@ meta='"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelc
 curl -sf http://127.0.0.1:8765/mcp -H 'content-type: application/json' -H 'accept: application/json, text/event-stream' \
 	-H 'mcp-protocol-version: 2026-07-28' -H 'mcp-method: tools/call' -H 'mcp-name: report' \
 	-d '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"report","arguments":{"topic":"state","sections":2,"section_ms":200},'"$meta"'}}' |
-	grep -q '"resultType":"task"'
+	grep '"resultType":"task"' >/dev/null
 tenure=${CARGO_TARGET_DIR:-$here/target}/release/tenure
 [[ $("$tenure" tasks list --json | wc -l) == 1 ]]
 id=$("$tenure" tasks list --json | sed 's/.*"id":"\([^"]*\)".*/\1/')

@@ -50,7 +50,7 @@ watch() {
 
 watched_until() {
 	wait "$watcher"
-	tail -n 1 "$work/watched" | grep -q "\"status\":\"$1\"" || { cat "$work/watched" >&2; return 1; }
+	tail -n 1 "$work/watched" | grep "\"status\":\"$1\"" >/dev/null || { cat "$work/watched" >&2; return 1; }
 }
 
 act_as_one() {
@@ -59,7 +59,7 @@ act_as_one() {
 	serve a "$1"; serve b "$1"; serve c "$1"
 
 	reference=$(client create "$url_a" approve '{"what":"it"}')
-	waits() { "$tenure" tasks get "$(id_in "$reference")" --json --server "${url_b%/mcp}" | grep -q input_required; }
+	waits() { "$tenure" tasks get "$(id_in "$reference")" --json --server "${url_b%/mcp}" | grep input_required >/dev/null; }
 	eventually waits
 	watch "$reference"
 	[[ $(client resume "$url_c" "$reference") == "it: approved" ]]

@@ -47,7 +47,7 @@ printf '{"model": "small", "steps": [1, 2]}' >planner.json
 curl -sf -D headers -X PUT -H 'If-None-Match: *' --data @planner.json "$url_one/$item" >/dev/null
 first=$(sed -n 's/^etag: "\(.*\)".*/\1/ip' headers)
 [[ -n $first ]] || fail "no ETag: $(cat headers)"
-"$TENURE" resources get acme agent/planner --server "$url_two" | grep -q "^# ETag: $first"
+"$TENURE" resources get acme agent/planner --server "$url_two" | grep "^# ETag: $first" >/dev/null
 
 echo "-- watches on the other server: the command line, and an MCP client"
 "$TENURE" resources watch acme agent/ --server "$url_two" >watch.out &
@@ -62,8 +62,8 @@ mcp() {
 		-d '{"jsonrpc":"2.0","id":1,"method":"'"$1"'","params":{'"$3"','"$meta"'}}'
 }
 uri=tenure://acme/agent/planner
-mcp resources/list "" '"cursor":null' | grep -q "$uri"
-mcp resources/read "$uri" '"uri":"'"$uri"'"' | grep -q small
+mcp resources/list "" '"cursor":null' | grep "$uri" >/dev/null
+mcp resources/read "$uri" '"uri":"'"$uri"'"' | grep small >/dev/null
 mcp subscriptions/listen "" '"notifications":{"resourceSubscriptions":["'"$uri"'"]}' >listen.out &
 pids[listen]=$!
 until_true 10 grep -q acknowledged listen.out
@@ -91,15 +91,15 @@ printf 'while: down\n' >down.yaml
 third=$("$TENURE" resources put acme agent/scout -f down.yaml --server "$url_one")
 serve two "$address"
 until_true 20 grep -q "^put .*$third  agent/scout" watch.out
-mcp resources/read tenure://acme/agent/scout '"uri":"tenure://acme/agent/scout"' | grep -q down
+mcp resources/read tenure://acme/agent/scout '"uri":"tenure://acme/agent/scout"' | grep down >/dev/null
 [[ $(curl -sf "$url_two/$item") == '{"model":"large"}' ]]
 
 echo "-- history, revert, export, import"
-"$TENURE" resources history acme agent/planner --server "$url_two" | grep -q "$first"
+"$TENURE" resources history acme agent/planner --server "$url_two" | grep "$first" >/dev/null
 [[ $("$TENURE" resources revert acme agent/planner 1 --server "$url_two") == "$first" ]]
-"$TENURE" resources export acme out --server "$url_one" | grep -q "written 2"
-"$TENURE" resources import copy out --server "$url_two" | grep -q "created 2"
-curl -sf "$url_one/v1/projects/copy/resources?kind=agent&values=true" | grep -q '"while":"down"'
+"$TENURE" resources export acme out --server "$url_one" | grep "written 2" >/dev/null
+"$TENURE" resources import copy out --server "$url_two" | grep "created 2" >/dev/null
+curl -sf "$url_one/v1/projects/copy/resources?kind=agent&values=true" | grep '"while":"down"' >/dev/null
 curl -sf -X DELETE "$url_one/$item"
 until_true 10 grep -q "deleted .*agent/planner" watch.out
 echo "-- done"

@@ -100,6 +100,11 @@ impl CliError {
         printable(&text)
     }
 
+    /// Whether who reads the output, such as `head`, has seen enough. That is no failure.
+    pub(crate) fn is_closed_output(&self) -> bool {
+        matches!(self, Self::Stdio(error) if error.kind() == std::io::ErrorKind::BrokenPipe)
+    }
+
     pub(crate) fn exit_code(&self) -> ExitCode {
         let code = match self {
             Self::NotFound | Self::NoResource => 3,

@@ -228,6 +228,29 @@ fn a_project_goes_to_files_and_comes_back() {
     assert_eq!(place.print(&["get", "other", "agent/planner", "--json"]), r#"{"changed":true}"#);
 }
 
+/// Such as `head`, or `grep -q`: once it has seen enough, every further write fails.
+#[test]
+fn a_reader_that_goes_away_is_no_failure_and_stops_no_import() {
+    let place = Place::store();
+    std::fs::create_dir_all(place.folder.path().join("in/agent")).unwrap();
+    for name in ["a", "b", "c"] {
+        place.file(&format!("in/agent/{name}.yaml"), "n: 1");
+    }
+    let unread = |arguments: &[&str]| {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = place.command(arguments).stdout(writer).stderr(Stdio::piped()).output();
+        let output = output.unwrap();
+        assert_eq!((code(&output), stderr(&output)), (0, String::new()), "{arguments:?}");
+    };
+    unread(&["import", "acme", "in"]);
+    assert_eq!(place.print(&["list", "acme"]).lines().count(), 3);
+    unread(&["get", "acme", "agent/a"]);
+    unread(&["list", "acme"]);
+    unread(&["export", "acme", "out"]);
+    assert!(place.folder.path().join("out/agent/c.yaml").exists());
+}
+
 #[test]
 fn an_import_with_a_file_that_is_wrong_writes_nothing() {
     let place = Place::store();

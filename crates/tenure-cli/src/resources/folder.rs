@@ -11,6 +11,7 @@ use tenure::resources::Document;
 
 use crate::error::{CliError, printable};
 use crate::resources::file;
+use crate::resources::output::told;
 use crate::resources::place::{Address, Condition, Resources};
 
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
@@ -43,7 +44,7 @@ pub(crate) async fn export(
             break;
         }
     }
-    println!("written {written}, unreadable {unreadable}");
+    told(&format!("written {written}, unreadable {unreadable}"));
     if unreadable > 0 {
         return Err(CliError::Value("not all resources could be read".into()));
     }
@@ -88,7 +89,9 @@ pub(crate) async fn import(
     }
     let Summary { created, replaced, unchanged, kept } = summary;
     let would = if dry_run { "would be: " } else { "" };
-    println!("{would}created {created}, replaced {replaced}, unchanged {unchanged}, kept {kept}");
+    told(&format!(
+        "{would}created {created}, replaced {replaced}, unchanged {unchanged}, kept {kept}"
+    ));
     Ok(())
 }
 
@@ -115,7 +118,7 @@ async fn one(
             ("replace", &mut summary.replaced, Condition::Matches(etag.to_string()))
         }
         Some(_) => {
-            println!("keep     {}", printable(&address.text()));
+            told(&format!("keep     {}", printable(&address.text())));
             summary.kept += 1;
             return Ok(());
         }
@@ -123,7 +126,7 @@ async fn one(
     if !dry_run {
         resources.put(address, document, &condition).await?;
     }
-    println!("{verb:<8} {}", printable(&address.text()));
+    told(&format!("{verb:<8} {}", printable(&address.text())));
     *count += 1;
     Ok(())
 }

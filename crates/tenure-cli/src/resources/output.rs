@@ -84,3 +84,8 @@ fn document(document: &impl Serialize) -> Result<(), CliError> {
 fn line(text: &str) -> Result<(), CliError> {
     Ok(writeln!(io::stdout().lock(), "{}", printable(text))?)
 }
+
+/// What was done, told to whoever still reads: work in progress goes on when nobody does.
+pub(crate) fn told(text: &str) {
+    let _ = writeln!(io::stdout().lock(), "{text}");
+}
