@@ -38,6 +38,11 @@ pub struct Partition {
 /// Drawn anew in each process: nobody can prepare owners that collide.
 static HASHER: LazyLock<hashbrown::DefaultHashBuilder> = LazyLock::new(Default::default);
 
+/// The hash of a text, the same for equal texts in this process and only here.
+pub(super) fn process_hash(text: &str) -> u64 {
+    HASHER.hash_one(text)
+}
+
 impl Partition {
     /// Encodes a path of segments.
     ///
@@ -62,7 +67,7 @@ impl Partition {
     }
 
     fn encoded(path: Arc<str>) -> Self {
-        let hash = HASHER.hash_one(&*path);
+        let hash = process_hash(&path);
         Self { path, hash }
     }
 

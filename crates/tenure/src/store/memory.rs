@@ -1,21 +1,24 @@
 //! [`InMemoryBackend`]: the reference model of the contract.
 
+mod stored;
 mod watch;
 
 use std::cell::OnceCell;
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashTable};
 use parking_lot::RwLock;
 use tokio::sync::watch::Sender;
 
+use self::stored::{Replaced, Stored};
 use self::watch::changes;
 use crate::clock::{Clock, Timestamp};
 use crate::limits;
+use crate::store::key::process_hash;
 use crate::store::{
     Change, ChangeKind, Cursor, Entry, Key, Page, PageRequest, Partition, Precondition, Record,
     Revision, StorageBackend, StoreError, Version, VersionToken, Watch, WatchFrom, Write,
@@ -34,20 +37,20 @@ pub struct InMemoryBackend(Arc<Shared>);
 struct Shared {
     clock: Clock,
     epoch: u64,
-    /// Of the last change, over all partitions: a partition that is dropped and made anew cannot
-    /// hand out a position twice.
-    sequence: AtomicU64,
     shards: Box<[RwLock<Shard>]>,
 }
 
 #[derive(Default)]
 struct Shard {
+    /// Of the last change, over all partitions of the shard: a partition that is dropped and made
+    /// anew cannot hand out a position twice.
+    sequence: u64,
     partitions: HashMap<Partition, PartitionState>,
     deadlines: BTreeSet<(Timestamp, Key)>,
 }
 
 struct PartitionState {
-    records: HashMap<Arc<str>, Stored>,
+    records: HashTable<Stored>,
     order: BTreeSet<Arc<str>>,
     /// The counted records by deadline, so that the expired ones stop counting at once.
     counted: BTreeSet<(Timestamp, Arc<str>)>,
@@ -63,33 +66,15 @@ struct PartitionState {
     bell: Option<Sender<u64>>,
 }
 
-struct Stored {
-    record: Record,
-    counted: bool,
-    /// What the record was before, newest first.
-    former: VecDeque<Version>,
+/// A name to look up. It is hashed before the lock is taken.
+struct Sought<'a> {
+    name: &'a str,
+    hash: u64,
 }
 
-impl Stored {
-    fn is_live(&self, now: &Now<'_>) -> bool {
-        self.record.expires_at.is_none_or(|deadline| deadline > now.read())
-    }
-
-    fn counted_until(&self) -> Option<Timestamp> {
-        self.counted.then(|| self.record.expires_at.unwrap_or(Timestamp::MAX))
-    }
-
-    fn version(&self) -> Version {
-        let Record { value, token, tag, .. } = &self.record;
-        Version { value: value.clone(), token: *token, tag: *tag }
-    }
-
-    /// The versions up to this one, as many as the next one keeps: at least one.
-    fn take_versions(&mut self, kept: u32) -> VecDeque<Version> {
-        let mut versions = std::mem::take(&mut self.former);
-        versions.truncate((kept as usize).saturating_sub(1));
-        versions.push_front(self.version());
-        versions
+impl<'a> Sought<'a> {
+    fn new(name: &'a str) -> Self {
+        Self { name, hash: process_hash(name) }
     }
 }
 
@@ -107,12 +92,16 @@ impl<'a> Now<'a> {
     fn read(&self) -> Timestamp {
         *self.time.get_or_init(|| self.clock.now())
     }
+
+    fn is_before(&self, deadline: Option<Timestamp>) -> bool {
+        deadline.is_none_or(|deadline| deadline > self.read())
+    }
 }
 
 impl PartitionState {
     fn new(sequence: u64) -> Self {
         Self {
-            records: HashMap::new(),
+            records: HashTable::new(),
             order: BTreeSet::new(),
             counted: BTreeSet::new(),
             log: VecDeque::new(),
@@ -123,54 +112,56 @@ impl PartitionState {
         }
     }
 
-    fn live(&self, name: &str, now: &Now<'_>) -> Option<&Record> {
-        self.records.get(name).filter(|it| it.is_live(now)).map(|it| &it.record)
+    fn live(&self, name: &Sought<'_>, now: &Now<'_>) -> Option<&Stored> {
+        self.records
+            .find(name.hash, |it| it.name() == name.name)
+            .filter(|it| now.is_before(it.expires_at()))
     }
 
-    /// Writes if all allows it. Returns the write, and what was there before, expired or not.
+    /// Writes if all allows it. Returns the write, and what was there before.
     fn write(
         &mut self,
         key: &Key,
-        write: Write,
+        name: &Sought<'_>,
+        mut write: Write,
         precondition: Precondition,
         now: &Now<'_>,
-    ) -> Result<(VersionToken, ChangeKind, Option<Stored>), StoreError> {
+    ) -> Result<(VersionToken, ChangeKind, Replaced), StoreError> {
         let Self { records, order, counted, .. } = self;
-        let place = records.get_mut(key.name());
-        let live = place.as_deref().filter(|it| it.is_live(now));
-        let is_live = live.is_some();
-        let current = live.map(|it| it.record.current());
-        let created_at = live.map(|it| it.record.created_at);
+        let place = records.find_mut(name.hash, |it| it.name() == name.name);
+        let live = place.as_deref().filter(|it| now.is_before(it.expires_at()));
+        let current = live.map(Stored::current);
         precondition.check(current)?;
-        let counts_already = live.is_some_and(|it| it.counted);
+        let counts_already = live.is_some_and(Stored::is_counted);
         if let Some(limit) = write.capacity.filter(|_| !counts_already) {
             check_capacity(counted, limit, now.read())?;
         }
         let token = VersionToken::new(current.map_or(1, |it| it.token.version() + 1));
-        let Write { value, expires_at, capacity, tag, kept } = write;
-        let created_at = created_at.unwrap_or_else(|| now.read());
-        let record = Record { value, token, tag, created_at, expires_at };
-        let stored = Stored { record, counted: capacity.is_some(), former: VecDeque::new() };
-        let counted_until = stored.counted_until();
-        let replaced = match place {
-            Some(place) => {
-                let mut replaced = std::mem::replace(place, stored);
-                if kept > 0 && is_live {
-                    place.former = replaced.take_versions(kept);
-                }
-                Some(replaced)
+        let created_at = live.map_or_else(|| now.read(), Stored::created_at);
+        if live.is_none() {
+            // The history belongs to the record, and went with it.
+            write.kept = 0;
+        }
+        let Write { tag, expires_at, .. } = write;
+        let change = ChangeKind::Put { token, tag, expires_at };
+        let (counted_until, replaced) = match place {
+            Some(stored) => {
+                let replaced = stored.replace(write, token, created_at);
+                (stored.counted_until(), replaced)
             }
             None => {
+                let stored = Stored::new(key.shared_name(), write, token, created_at);
+                let counted_until = stored.counted_until();
                 order.insert(key.shared_name());
-                records.insert(key.shared_name(), stored)
+                records.insert_unique(name.hash, stored, |it| Sought::new(it.name()).hash);
+                (counted_until, Replaced::default())
             }
         };
-        let counted_before = replaced.as_ref().and_then(Stored::counted_until);
-        if counted_before != counted_until {
-            counted_before.map(|at| counted.remove(&(at, key.shared_name())));
+        if replaced.counted_until != counted_until {
+            replaced.counted_until.map(|at| counted.remove(&(at, key.shared_name())));
             counted_until.map(|at| counted.insert((at, key.shared_name())));
         }
-        Ok((token, ChangeKind::Put { token, tag, expires_at }, replaced))
+        Ok((token, change, replaced))
     }
 
     fn is_watched(&self) -> bool {
@@ -221,15 +212,29 @@ fn check_capacity(
 }
 
 impl Shard {
+    /// A partition, made if there is none, with what goes along with a write to it: the sequence of
+    /// the last change, and the deadlines.
+    fn partition_mut(
+        &mut self,
+        partition: &Partition,
+    ) -> (&mut PartitionState, &mut u64, &mut BTreeSet<(Timestamp, Key)>) {
+        let Self { sequence, partitions, deadlines } = self;
+        let state =
+            partitions.entry_ref(partition).or_insert_with(|| PartitionState::new(*sequence));
+        (state, sequence, deadlines)
+    }
+
     /// Takes a record out of every index. The caller announces what that means.
     fn remove(&mut self, key: &Key) -> Option<Stored> {
         let partition = self.partitions.get_mut(key.partition())?;
-        let stored = partition.records.remove(key.name())?;
+        let name = Sought::new(key.name());
+        let found = partition.records.find_entry(name.hash, |it| it.name() == name.name).ok()?;
+        let (stored, _) = found.remove();
         partition.order.remove(key.name());
         if let Some(until) = stored.counted_until() {
             partition.counted.remove(&(until, key.shared_name()));
         }
-        if let Some(deadline) = stored.record.expires_at {
+        if let Some(deadline) = stored.expires_at() {
             self.deadlines.remove(&(deadline, key.clone()));
         }
         Some(stored)
@@ -254,7 +259,6 @@ impl InMemoryBackend {
         Self(Arc::new(Shared {
             clock,
             epoch: rand::random(),
-            sequence: AtomicU64::new(0),
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
         }))
     }
@@ -266,21 +270,8 @@ impl InMemoryBackend {
         &self.0.shards[index]
     }
 
-    /// The next position. Called under the lock of the shard, so a partition's own only rise.
-    fn next_revision(&self) -> Revision {
-        let sequence = self.0.sequence.fetch_add(1, Ordering::Relaxed) + 1;
+    fn revision(&self, sequence: u64) -> Revision {
         Revision { epoch: self.0.epoch, sequence }
-    }
-
-    /// Makes sure that the partition exists.
-    fn partition_mut<'a>(
-        &self,
-        partitions: &'a mut HashMap<Partition, PartitionState>,
-        partition: &Partition,
-    ) -> &'a mut PartitionState {
-        partitions
-            .entry_ref(partition)
-            .or_insert_with(|| PartitionState::new(self.0.sequence.load(Ordering::Relaxed)))
     }
 
     fn write(
@@ -290,25 +281,25 @@ impl InMemoryBackend {
         precondition: Precondition,
     ) -> Result<VersionToken, StoreError> {
         write.check()?;
+        let name = Sought::new(key.name());
         let mut shard = self.shard(key.partition()).write();
         let now = Now::of(&self.0.clock);
         let expires_at = write.expires_at;
-        let Shard { partitions, deadlines } = &mut *shard;
-        let partition = self.partition_mut(partitions, key.partition());
-        let (token, change, replaced) = match partition.write(key, write, precondition, &now) {
+        let (partition, sequence, deadlines) = shard.partition_mut(key.partition());
+        let (token, change, replaced) = match partition.write(key, &name, write, precondition, &now)
+        {
             Ok(written) => written,
             Err(refused) => {
                 shard.drop_if_idle(key.partition());
                 return Err(refused);
             }
         };
-        partition.announce(key, self.next_revision(), change);
-        let deadline_before = replaced.as_ref().and_then(|it| it.record.expires_at);
-        if deadline_before != expires_at {
-            deadline_before.map(|at| deadlines.remove(&(at, key.clone())));
+        *sequence += 1;
+        partition.announce(key, self.revision(*sequence), change);
+        if replaced.expires_at != expires_at {
+            replaced.expires_at.map(|at| deadlines.remove(&(at, key.clone())));
             expires_at.map(|at| deadlines.insert((at, key.clone())));
         }
-        // What was replaced is freed after the lock is released.
         drop(shard);
         drop(replaced);
         Ok(token)
@@ -317,12 +308,9 @@ impl InMemoryBackend {
     /// Removes a record and says so. The caller has checked that there is one.
     fn remove(&self, shard: &mut Shard, key: &Key) {
         if shard.remove(key).is_some() {
-            let revision = self.next_revision();
-            self.partition_mut(&mut shard.partitions, key.partition()).announce(
-                key,
-                revision,
-                ChangeKind::Gone,
-            );
+            let (partition, sequence, _) = shard.partition_mut(key.partition());
+            *sequence += 1;
+            partition.announce(key, self.revision(*sequence), ChangeKind::Gone);
             shard.drop_if_idle(key.partition());
         }
     }
@@ -337,9 +325,14 @@ impl std::fmt::Debug for InMemoryBackend {
 #[async_trait]
 impl StorageBackend for InMemoryBackend {
     async fn get(&self, key: &Key) -> Result<Option<Record>, StoreError> {
+        let name = Sought::new(key.name());
         let shard = self.shard(key.partition()).read();
         let now = Now::of(&self.0.clock);
-        Ok(shard.partitions.get(key.partition()).and_then(|it| it.live(key.name(), &now)).cloned())
+        Ok(shard
+            .partitions
+            .get(key.partition())
+            .and_then(|it| it.live(&name, &now))
+            .map(Stored::record))
     }
 
     async fn put(&self, key: &Key, write: Write) -> Result<VersionToken, StoreError> {
@@ -356,28 +349,25 @@ impl StorageBackend for InMemoryBackend {
     }
 
     async fn delete(&self, key: &Key, precondition: Precondition) -> Result<bool, StoreError> {
+        let name = Sought::new(key.name());
         let mut shard = self.shard(key.partition()).write();
         let now = Now::of(&self.0.clock);
         let current = shard
             .partitions
             .get(key.partition())
-            .and_then(|it| it.live(key.name(), &now))
-            .map(Record::current);
+            .and_then(|it| it.live(&name, &now))
+            .map(Stored::current);
         precondition.check(current)?;
         self.remove(&mut shard, key);
         Ok(current.is_some())
     }
 
     async fn history(&self, key: &Key) -> Result<Vec<Version>, StoreError> {
-        let now = Now::of(&self.0.clock);
+        let name = Sought::new(key.name());
         let shard = self.shard(key.partition()).read();
-        let stored = shard
-            .partitions
-            .get(key.partition())
-            .and_then(|it| it.records.get(key.name()))
-            .filter(|it| it.is_live(&now));
-        let Some(stored) = stored else { return Ok(Vec::new()) };
-        Ok([stored.version()].into_iter().chain(stored.former.iter().cloned()).collect())
+        let now = Now::of(&self.0.clock);
+        let stored = shard.partitions.get(key.partition()).and_then(|it| it.live(&name, &now));
+        Ok(stored.map(Stored::versions).unwrap_or_default())
     }
 
     async fn list_by_prefix(
@@ -390,8 +380,7 @@ impl StorageBackend for InMemoryBackend {
         let shard = self.shard(partition).read();
         let now = Now::of(&self.0.clock);
         let Some(state) = shard.partitions.get(partition) else {
-            let sequence = self.0.sequence.load(Ordering::Relaxed);
-            let revision = Revision { epoch: self.0.epoch, sequence };
+            let revision = self.revision(shard.sequence);
             return Ok(Page { entries: Vec::new(), next: None, revision });
         };
         let lower = match &start {
@@ -402,18 +391,18 @@ impl StorageBackend for InMemoryBackend {
             .order
             .range::<str, _>((lower, Bound::Unbounded))
             .take_while(|name| name.starts_with(prefix))
-            .filter_map(|name| Some((name, state.live(name, &now)?)));
+            .filter_map(|name| Some((name, state.live(&Sought::new(name), &now)?)));
         let mut entries = Vec::new();
-        for (name, record) in live.by_ref().take(page.limit()) {
+        for (name, stored) in live.by_ref().take(page.limit()) {
             let key = partition.key(Arc::clone(name))?;
-            entries.push(Entry { key, record: record.clone() });
+            entries.push(Entry { key, record: stored.record() });
         }
         let last = entries.last().map(|entry| entry.key.shared_name());
         let next = match (last, live.next()) {
             (Some(last), Some(_)) => Some(Cursor::new(partition, prefix, last)),
             _ => None,
         };
-        let revision = Revision { epoch: self.0.epoch, sequence: state.tell_position() };
+        let revision = self.revision(state.tell_position());
         Ok(Page { entries, next, revision })
     }
 
@@ -436,7 +425,7 @@ impl StorageBackend for InMemoryBackend {
 
     async fn watch(&self, partition: &Partition, from: WatchFrom) -> Result<Watch, StoreError> {
         let mut shard = self.shard(partition).write();
-        let state = self.partition_mut(&mut shard.partitions, partition);
+        let (state, ..) = shard.partition_mut(partition);
         let bell = state.bell.get_or_insert_with(|| Sender::new(0)).subscribe();
         let after = match from {
             WatchFrom::Now => state.tell_position(),

@@ -6,7 +6,7 @@ use futures::StreamExt as _;
 use tokio::sync::watch;
 
 use super::InMemoryBackend;
-use crate::store::{Partition, Revision, StoreError, Watch, WatchEvent};
+use crate::store::{Partition, StoreError, Watch, WatchEvent};
 
 /// The changes of `partition` after a position. Each rings the bell.
 pub(super) fn changes(
@@ -66,7 +66,7 @@ impl InMemoryBackend {
         let Some(state) = shard.partitions.get(partition) else { return (Vec::new(), after) };
         let position = state.tell_position();
         if after < state.forgotten || after > position {
-            let revision = Revision { epoch: self.0.epoch, sequence: position };
+            let revision = self.revision(position);
             return (vec![WatchEvent::Resync(revision)], position);
         }
         let first = state.log.partition_point(|change| change.revision.sequence <= after);

@@ -1,0 +1,122 @@
+//! One record as it is kept, small: a table of many is searched at the speed of the cache.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::clock::Timestamp;
+use crate::store::{Current, Record, Tag, Version, VersionToken, Write};
+
+pub(super) struct Stored {
+    name: Arc<str>,
+    value: Bytes,
+    token: VersionToken,
+    created_at: Timestamp,
+    expires_at: Option<Timestamp>,
+    counted: bool,
+    rare: Option<Box<Rare>>,
+}
+
+/// What a task has not and a resource has.
+#[derive(Default)]
+struct Rare {
+    tag: Option<Tag>,
+    /// What the record was before, newest first.
+    former: VecDeque<Version>,
+}
+
+/// What a write took the place of, expired or not. Freeing it needs no lock.
+#[derive(Default)]
+pub(super) struct Replaced {
+    pub(super) counted_until: Option<Timestamp>,
+    pub(super) expires_at: Option<Timestamp>,
+    _freed: (Bytes, Option<Box<Rare>>),
+}
+
+impl Stored {
+    pub(super) fn new(
+        name: Arc<str>,
+        write: Write,
+        token: VersionToken,
+        created_at: Timestamp,
+    ) -> Self {
+        let Write { value, expires_at, capacity, tag, .. } = write;
+        let rare = tag.map(|_| Box::new(Rare { tag, former: VecDeque::new() }));
+        Self { name, value, token, created_at, expires_at, counted: capacity.is_some(), rare }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn is_counted(&self) -> bool {
+        self.counted
+    }
+
+    /// Until when the record counts, if it does.
+    pub(super) fn counted_until(&self) -> Option<Timestamp> {
+        self.counted.then(|| self.expires_at.unwrap_or(Timestamp::MAX))
+    }
+
+    pub(super) fn created_at(&self) -> Timestamp {
+        self.created_at
+    }
+
+    pub(super) fn expires_at(&self) -> Option<Timestamp> {
+        self.expires_at
+    }
+
+    pub(super) fn current(&self) -> Current {
+        Current { token: self.token, tag: self.tag() }
+    }
+
+    fn tag(&self) -> Option<Tag> {
+        self.rare.as_ref().and_then(|it| it.tag)
+    }
+
+    pub(super) fn record(&self) -> Record {
+        let Self { value, token, created_at, expires_at, .. } = self;
+        let (value, token, tag) = (value.clone(), *token, self.tag());
+        Record { value, token, tag, created_at: *created_at, expires_at: *expires_at }
+    }
+
+    fn version(&self) -> Version {
+        Version { value: self.value.clone(), token: self.token, tag: self.tag() }
+    }
+
+    /// This version and the former ones that are kept, newest first.
+    pub(super) fn versions(&self) -> Vec<Version> {
+        let former = self.rare.iter().flat_map(|it| it.former.iter().cloned());
+        [self.version()].into_iter().chain(former).collect()
+    }
+
+    /// Takes the new state in the place of the old one.
+    pub(super) fn replace(
+        &mut self,
+        write: Write,
+        token: VersionToken,
+        created_at: Timestamp,
+    ) -> Replaced {
+        let (counted_until, deadline) = (self.counted_until(), self.expires_at);
+        let Write { value, expires_at, capacity, tag, kept } = write;
+        let mut rare = None;
+        if kept > 0 {
+            let version = self.version();
+            let rare = self.rare.get_or_insert_default();
+            // One of those that are kept is the version that is replaced now.
+            rare.former.truncate(kept as usize - 1);
+            rare.former.push_front(version);
+            rare.tag = tag;
+        } else {
+            rare = self.rare.take();
+            self.rare = tag.map(|_| Box::new(Rare { tag, former: VecDeque::new() }));
+        }
+        let value = std::mem::replace(&mut self.value, value);
+        self.token = token;
+        self.created_at = created_at;
+        self.expires_at = expires_at;
+        self.counted = capacity.is_some();
+        Replaced { counted_until, expires_at: deadline, _freed: (value, rare) }
+    }
+}
