@@ -392,7 +392,7 @@ impl StorageBackend for InMemoryBackend {
             .range::<str, _>((lower, Bound::Unbounded))
             .take_while(|name| name.starts_with(prefix))
             .filter_map(|name| Some((name, state.live(&Sought::new(name), &now)?)));
-        let mut entries = Vec::new();
+        let mut entries = Vec::with_capacity(page.limit().min(state.order.len()));
         for (name, stored) in live.by_ref().take(page.limit()) {
             let key = partition.key(Arc::clone(name))?;
             entries.push(Entry { key, record: stored.record() });
