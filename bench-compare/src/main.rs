@@ -1,11 +1,13 @@
 //! Tenure beside its peers, in one run: medians of rounds that take turns, as Markdown tables.
 //!
-//! `cargo run --release --manifest-path bench-compare/Cargo.toml -- [memory|tasks|file|http|all]`
+//! `cargo run --release --manifest-path bench-compare/Cargo.toml -- [memory|tasks|file|http|redis|resources|all]`
 
 mod file;
 mod http;
 mod measure;
 mod memory;
+mod redis;
+mod resources;
 mod table;
 mod tasks;
 
@@ -42,6 +44,8 @@ enum Group {
     Tasks,
     File,
     Http,
+    Redis,
+    Resources,
     All,
 }
 
@@ -73,6 +77,12 @@ async fn run(Arguments { group, rounds, quick, folder }: Arguments) -> Result<()
     }
     if group.includes(Group::Http) {
         http::run(effort, &folder).await?;
+    }
+    if group.includes(Group::Redis) {
+        redis::run(effort).await?;
+    }
+    if group.includes(Group::Resources) {
+        resources::run(effort, &folder).await?;
     }
     Ok(())
 }

@@ -31,6 +31,7 @@ mod doubt;
 mod error;
 mod follow;
 mod limits;
+mod recent;
 mod record;
 mod state;
 mod store;

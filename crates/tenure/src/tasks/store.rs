@@ -9,10 +9,12 @@ use crate::clock::Clock;
 use crate::limits::{self, ID_BYTES};
 use crate::owner::Owner;
 use crate::store::{
-    Cursor, Key, PageRequest, Partition, Precondition, Record, StorageBackend, StoreError, Write,
+    Cursor, Key, PageRequest, Partition, Precondition, Record, StorageBackend, StoreError,
+    VersionToken, Write,
 };
 use crate::tasks::doubt::{DOUBTFUL_ROUNDS, Doubt};
 use crate::tasks::follow::{Feeds, follow};
+use crate::tasks::recent::Recent;
 use crate::tasks::state::{Transition, apply};
 use crate::tasks::watch::{TaskEvent, watch};
 use crate::tasks::{
@@ -34,6 +36,7 @@ pub struct TaskStore {
     clock: Clock,
     limits: TaskLimits,
     feeds: Feeds,
+    recent: Arc<Recent>,
 }
 
 /// Who takes care of a new task, and whether its handler starts at once.
@@ -61,6 +64,7 @@ impl TaskStore {
             backend,
             clock,
             limits: TaskLimits::default(),
+            recent: Arc::default(),
         }
     }
 
@@ -125,7 +129,10 @@ impl TaskStore {
         let mut in_doubt = false;
         for round in 0..DOUBTFUL_ROUNDS {
             match self.backend.put_if_version(&key, write.clone(), Precondition::Absent).await {
-                Ok(_) => return Ok((task, true)),
+                Ok(token) => {
+                    self.remember(key, write, token, &task);
+                    return Ok((task, true));
+                }
                 Err(StoreError::PartitionFull { limit }) => {
                     return Err(TaskError::QuotaExceeded { limit });
                 }
@@ -333,14 +340,29 @@ impl TaskStore {
     }
 
     /// The one place where a task changes: read, apply, write if nobody was faster, else again.
+    ///
+    /// Who wrote the task last need not read it: the write names the version that it builds on, and
+    /// fails if that is no longer there. Only a write is decided so; a refusal is always read.
     pub(crate) async fn change(
         &self,
         task: &TaskRef,
         transition: &Transition,
     ) -> Result<Task, TaskError> {
+        // A name that is too long to be stored is one that nobody has.
+        let key = key(&task.owner, &task.id).map_err(|_| TaskError::NotFound)?;
+        let mut recent = self.recent.take(&key);
         let mut doubt = Doubt::default();
         for round in 0..MAX_ROUNDS {
-            let (mut current, record) = match self.read(&task.owner, &task.id).await {
+            let guess = recent.take();
+            let guessed = guess.is_some();
+            let read = match guess {
+                Some(record) => {
+                    record::decode(&task.owner, &task.id, &record).map(|it| (it, record))
+                }
+                None => self.read(&task.owner, &task.id).await,
+            };
+            let (mut current, record) = match read {
+                Err(_) if guessed => continue,
                 Err(TaskError::Store(error)) if doubt.outlasts(&error) => {
                     self.clock.back_off_long(doubt.rounds).await;
                     continue;
@@ -350,27 +372,26 @@ impl TaskStore {
             if doubt.is_settled_by(&current) {
                 return Ok(current);
             }
-            let fenced_off = task.fence.as_ref().is_some_and(|fence| !fence.admits(&current));
-            if fenced_off && !current.status.is_terminal() {
-                return Err(TaskError::Superseded { attempt: current.attempt });
-            }
             let before = (current.worker.clone(), current.attempt);
-            if !apply(&mut current, transition, self.clock.now())? {
-                return Ok(current);
+            match self.advance(&mut current, task, transition) {
+                Ok(true) => {}
+                _ if guessed => continue,
+                Ok(false) => return Ok(current),
+                Err(error) => return Err(error),
             }
-            self.limits.check(&current)?;
             let write = self.write_of(&current)?;
             let precondition = Precondition::Matches(record.token);
-            let key = key(&task.owner, &task.id)?;
-            match self.backend.put_if_version(&key, write, precondition).await {
+            match self.backend.put_if_version(&key, write.clone(), precondition).await {
                 Ok(token) => {
                     current.version = token.version();
+                    self.remember(key, write, token, &current);
                     return Ok(current);
                 }
                 // It expired, or was deleted, between the read and the write.
                 Err(StoreError::VersionConflict { current: None }) => {
                     return Err(TaskError::NotFound);
                 }
+                Err(StoreError::VersionConflict { .. }) if guessed => {}
                 Err(StoreError::VersionConflict { .. }) => self.clock.back_off(round).await,
                 Err(error) if doubt.outlasts(&error) => {
                     self.clock.back_off_long(doubt.rounds).await;
@@ -387,6 +408,33 @@ impl TaskStore {
             }
         }
         Err(TaskError::Contended)
+    }
+
+    /// Applies a transition to the task as it stands. Tells whether it changes anything.
+    fn advance(
+        &self,
+        current: &mut Task,
+        task: &TaskRef,
+        transition: &Transition,
+    ) -> Result<bool, TaskError> {
+        let fenced_off = task.fence.as_ref().is_some_and(|fence| !fence.admits(current));
+        if fenced_off && !current.status.is_terminal() {
+            return Err(TaskError::Superseded { attempt: current.attempt });
+        }
+        let changes = apply(current, transition, self.clock.now())?;
+        if changes {
+            self.limits.check(current)?;
+        }
+        Ok(changes)
+    }
+
+    /// Keeps what was written for the next change. A task that has ended sees none.
+    fn remember(&self, key: Key, write: Write, token: VersionToken, task: &Task) {
+        if !task.status.is_terminal() {
+            let Write { value, expires_at, tag, .. } = write;
+            let created_at = task.created_at;
+            self.recent.put(key, Record { value, token, tag, created_at, expires_at });
+        }
     }
 
     /// Unfinished tasks count against the owner's quota, finished ones do not.

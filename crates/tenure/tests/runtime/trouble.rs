@@ -346,8 +346,8 @@ async fn a_change_whose_reply_was_lost_is_neither_reported_as_failed_nor_made_tw
     for fault in [Fault::UnknownDone, Fault::UnknownNotDone] {
         for end in ["complete", "fail", "cancel", "progress"] {
             let world = World::new();
-            // The first write in doubt is the create; the third call writes the change.
-            for first in [0, 2] {
+            // The first call writes the task; the second writes the change.
+            for first in [0, 1] {
                 let plan = Plan { first, length: 1, fault };
                 let process = Arc::new(Faulty::new(world.store.clone(), Some(plan)));
                 let tasks = TaskStore::new(process, world.clock.clone());
@@ -366,4 +366,23 @@ async fn a_change_whose_reply_was_lost_is_neither_reported_as_failed_nor_made_tw
             assert_eq!(page.tasks.len(), 2, "{end} {fault:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_change_of_what_this_process_wrote_last_takes_one_call_and_any_other_reads() {
+    let world = World::new();
+    let process = Arc::new(Faulty::new(world.store.clone(), None));
+    let tasks = TaskStore::new(process.clone(), world.clock.clone());
+    let created = tasks.create(&world.alice, call("tool")).await.unwrap();
+    let this = world.this(&created.id);
+    tasks.set_variables(&this, one("a", json!(1))).await.unwrap();
+    tasks.update_status(&this, Some("on".into())).await.unwrap();
+    assert_eq!(process.calls(), 3);
+    // Another process writes: the guess fails, and what is there is read.
+    world.tasks.set_variables(&this, one("b", json!(2))).await.unwrap();
+    let changed = tasks.set_variables(&this, one("c", json!(3))).await.unwrap();
+    assert_eq!(process.calls(), 6);
+    assert_eq!(Value::from(changed.variables), json!({ "a": 1, "b": 2, "c": 3 }));
+    tasks.complete(&this, json!(1)).await.unwrap();
+    assert_eq!(process.calls(), 7);
 }

@@ -102,6 +102,21 @@ fn assert_finished<T: std::fmt::Debug>(result: Result<T, TaskError>, as_what: St
     );
 }
 
+/// Two processes: each knows what it wrote last, and neither acts on it alone.
+pub(crate) async fn what_another_process_did_meanwhile_is_seen_by_every_change(fixture: Fixture) {
+    let here = &fixture.tasks;
+    let there = TaskStore::new(Arc::clone(&fixture.backend), fixture.clock.clone());
+    let tasks = [fixture.create().await, fixture.create().await, fixture.create().await];
+    let [kept, ended, expired] = tasks.each_ref().map(|task| fixture.this(task));
+    there.set_variables(&kept, one("a", json!(1))).await.unwrap();
+    let changed = here.set_variables(&kept, one("b", json!(2))).await.unwrap();
+    assert_eq!(Value::from(changed.variables), json!({ "a": 1, "b": 2 }));
+    there.cancel(&ended, None).await.unwrap();
+    assert_finished(here.complete(&ended, json!(1)).await, Status::Cancelled);
+    fixture.clock.advance_millis(TaskLimits::default().ttl_ms(None));
+    assert_not_found(here.update_status(&expired, Some("late".into())).await);
+}
+
 pub(crate) async fn a_created_task_is_there_as_it_was_returned(fixture: Fixture) {
     let task = fixture.create().await;
     assert_eq!(fixture.get(&task).await, task);
@@ -537,6 +552,7 @@ pub(crate) async fn a_follower_of_a_task_that_expires_is_told(fixture: Fixture) 
 macro_rules! for_each_case {
     ($open:expr) => {
         crate::task_cases::for_each_case! { $open =>
+            what_another_process_did_meanwhile_is_seen_by_every_change
             a_created_task_is_there_as_it_was_returned
             owners_whose_names_contain_each_other_share_nothing
             a_foreign_task_cannot_be_told_from_none

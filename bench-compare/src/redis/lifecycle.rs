@@ -1,0 +1,88 @@
+//! A task from its creation to its result, beside 99 others of the same owner. It is deleted outside
+//! of the timed part, so that the number stays what it is.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use pmcp_tasks::store::redis::RedisBackend as PmcpRedis;
+use pmcp_tasks::{GenericTaskStore, TaskSecurityConfig, TaskStatus};
+use serde_json::{Map, Value, json};
+use tenure::Owner;
+use tenure::clock::Clock;
+use tenure::store::{Precondition, RedisBackend, RedisOptions};
+use tenure::tasks::{Call, NewTask, TaskLimits, TaskRef, TaskStore};
+
+use super::PMCP;
+use crate::measure::{Effort, alternate, per_call};
+use crate::table::{Figure, Row, Target};
+
+const OTHERS: usize = 99;
+const OWNER: &str = "me";
+
+pub async fn run(effort: Effort, url: &str) -> Result<Vec<Row>> {
+    let clock = Clock::system();
+    let options = RedisOptions::default().prefix("ours-lifecycle");
+    let backend = Arc::new(RedisBackend::connect(url, options, clock.clone()).await?);
+    let limits = TaskLimits { unfinished_per_owner: 1_000_000, ..TaskLimits::default() };
+    let ours = TaskStore::new(backend, clock).with_limits(limits);
+    let pmcp = PmcpRedis::new(url).await?.with_prefix("pmcp-lifecycle");
+    let security = TaskSecurityConfig::default().with_max_tasks_per_owner(1_000_000);
+    let theirs = GenericTaskStore::new(pmcp).with_security(security);
+    let me = Owner::new(OWNER)?;
+    for _ in 0..OTHERS {
+        ours.create(&me, NewTask::new(Call::new("tools/call", Map::new()))).await?;
+        theirs.create(OWNER, "tools/call", None).await?;
+    }
+    let (our_calls, their_calls) = (effort.calls(500), effort.calls(20));
+    let (us, them) = alternate(
+        effort,
+        async || live_ours(&ours, &me, our_calls).await,
+        async || live_theirs(&theirs, their_calls).await,
+    )
+    .await?;
+    Ok(vec![Row {
+        what: format!("create, variables, result, get; {OTHERS} other tasks of the owner"),
+        ours: Figure::Time(us),
+        theirs: Some((PMCP, Figure::Time(them))),
+        target: Target::Ratio(50.0),
+    }])
+}
+
+fn variables() -> Map<String, Value> {
+    Map::from_iter([("step".to_owned(), json!(1))])
+}
+
+async fn live_ours(store: &TaskStore, me: &Owner, calls: usize) -> Result<f64> {
+    let partition = tenure::store::Partition::new(["tasks", OWNER])?;
+    let mut total = Duration::ZERO;
+    for _ in 0..calls {
+        let new = NewTask::new(Call::new("tools/call", Map::new()));
+        let started = Instant::now();
+        let id = store.create(me, new).await?.id;
+        let this = TaskRef::new(me.clone(), id.clone());
+        store.set_variables(&this, variables()).await?;
+        store.complete(&this, json!({ "content": [] })).await?;
+        store.get(me, &id).await?;
+        total += started.elapsed();
+        store.backend().delete(&partition.key(id.as_str())?, Precondition::Present).await?;
+    }
+    Ok(per_call(total, calls))
+}
+
+async fn live_theirs(store: &GenericTaskStore<PmcpRedis>, calls: usize) -> Result<f64> {
+    use pmcp_tasks::store::backend::{StorageBackend as _, make_key};
+    let mut total = Duration::ZERO;
+    for _ in 0..calls {
+        let started = Instant::now();
+        let id = store.create(OWNER, "tools/call", None).await?.task.task_id;
+        let variables = variables().into_iter().collect();
+        store.set_variables(&id, OWNER, variables).await?;
+        let result = json!({ "content": [] });
+        store.complete_with_result(&id, OWNER, TaskStatus::Completed, None, result).await?;
+        store.get(&id, OWNER).await?;
+        total += started.elapsed();
+        store.backend().delete(&make_key(OWNER, &id)).await?;
+    }
+    Ok(per_call(total, calls))
+}
