@@ -4,6 +4,8 @@ mod args;
 mod client;
 mod demo;
 mod error;
+mod location;
+mod progress;
 mod resources;
 mod serve;
 mod tasks;

@@ -10,7 +10,6 @@ use crate::args::{Place, StatusFilter, TasksCommand};
 use crate::error::CliError;
 use crate::tasks::output::Output;
 use crate::tasks::place::Tasks;
-pub(crate) use crate::tasks::place::{must_exist, refusal};
 
 pub(crate) async fn run(command: TasksCommand) -> Result<(), CliError> {
     match command {
