@@ -90,7 +90,7 @@ pub(crate) enum TasksCommand {
         #[command(flatten)]
         place: Place,
     },
-    /// Follow one task to its end, or all of them until Ctrl-C.
+    /// Follow one task to its end, or all of them until Ctrl-C, over restarts of the server.
     Watch {
         /// The task; all of them if not given.
         id: Option<String>,

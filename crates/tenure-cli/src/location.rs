@@ -16,7 +16,7 @@ const TOKEN: &str = "TENURE_TOKEN";
 /// A store.
 #[derive(Debug, Args)]
 pub(crate) struct StoreArgs {
-    /// The store: memory: · file:PATH · redis://HOST · rediss:// · redis+cluster://
+    /// The store: file:PATH · redis://HOST · rediss:// · redis+cluster:// · memory: for one run
     #[arg(
         long = "store",
         id = "store",

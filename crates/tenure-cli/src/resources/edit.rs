@@ -39,11 +39,7 @@ pub(crate) async fn edit(
         Some(before) => Condition::Matches(before.etag().to_string()),
         None => Condition::Absent,
     };
-    let put = tokio::select! {
-        put = resources.put(address, &after, &condition) => put,
-        _ = tokio::signal::ctrl_c() => Err(CliError::Interrupted),
-    };
-    match put {
+    match resources.put(address, &after, &condition).await {
         Ok(written) => {
             let _ = std::fs::remove_file(&path);
             output.written(&written)
@@ -70,7 +66,8 @@ fn draft(before: Option<&Document>) -> Result<PathBuf, CliError> {
     Ok(path)
 }
 
-/// Opens the editor and waits for its end. Ctrl-C is the editor's meanwhile.
+/// Opens the editor and waits for its end. From here on Ctrl-C is the editor's: a late one must not
+/// take the text with it.
 async fn open_editor(path: &Path) -> Result<(), CliError> {
     let named = std::env::var("VISUAL").or_else(|_| std::env::var("EDITOR"));
     let editor = named.unwrap_or_else(|_| "vi".into());
@@ -78,7 +75,7 @@ async fn open_editor(path: &Path) -> Result<(), CliError> {
     let mut command = Command::new("sh");
     command.args(["-c", &format!("{editor} \"$1\""), "sh"]).arg(path);
     #[cfg(unix)]
-    let _held = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
+    let _ignored = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
     let ended = tokio::task::spawn_blocking(move || command.status()).await;
     if ended.map_err(std::io::Error::other)??.success() {
         return Ok(());

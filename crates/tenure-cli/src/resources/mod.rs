@@ -8,6 +8,8 @@ mod output;
 mod place;
 mod server;
 
+use std::pin::pin;
+
 use futures::StreamExt as _;
 use tenure::resources::Document;
 
@@ -109,13 +111,16 @@ async fn watch(project: &str, pattern: Option<&str>, common: &Common) -> Result<
     let resources = Resources::at(common, false).await?;
     let output = Output::new(common.json);
     let mut events = resources.watch(project, pattern).await?;
+    // One for all rounds, so that none is missed in between.
+    let mut interrupted = pin!(tokio::signal::ctrl_c());
     loop {
         tokio::select! {
+            biased;
+            interrupted = &mut interrupted => return Ok(interrupted?),
             event = events.next() => match event {
                 Some(event) => output.event(&event?)?,
                 None => return Ok(()),
             },
-            interrupted = tokio::signal::ctrl_c() => return Ok(interrupted?),
         }
     }
 }

@@ -106,9 +106,17 @@ impl Server {
         self.url.trim_start_matches("http://").to_owned()
     }
 
+    /// The most memory that it has used so far.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn peak_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let peak = status.lines().find_map(|it| it.strip_prefix("VmHWM:")).unwrap();
+        peak.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
     /// Asks it to end.
     pub(crate) fn terminate(&mut self) {
-        terminate(&self.child);
+        signal(&self.child, "-TERM");
     }
 
     /// How it ended, and all that it said.
@@ -126,7 +134,7 @@ impl Drop for Server {
     }
 }
 
-pub(crate) fn terminate(child: &Child) {
+pub(crate) fn signal(child: &Child, name: &str) {
     let id = child.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
 }

@@ -10,7 +10,7 @@ use tenure::clock::Clock;
 use tenure::store::FileBackend;
 use tenure::tasks::{Call, NewTask, Task, TaskRef, TaskStore};
 
-use crate::harness::{Lines, Server, code, command, run as tenure, stderr};
+use crate::harness::{Lines, Server, code, command, run as tenure, signal, stderr};
 use crate::stub;
 
 fn documents(output: &Output) -> Vec<Value> {
@@ -193,4 +193,18 @@ async fn a_watch_outlives_a_shutdown_of_the_server() {
     assert_eq!(code(&tenure(folder.path(), &cancel)), 0);
     lines.until("cancelled");
     assert!(watch.wait().unwrap().success());
+}
+
+#[tokio::test]
+async fn ctrl_c_is_the_end_of_watching_all_tasks_and_too_early_for_one() {
+    let (folder, _, open) = store().await;
+    for (id, expected) in [(None, 0), (Some(open.id.as_str()), 130)] {
+        let words: Vec<_> = ["tasks", "watch"].into_iter().chain(id).collect();
+        let words = [&words[..], &["--owner", "alice"]].concat();
+        let mut watch = command(folder.path(), &words).stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = Lines::of(watch.stdout.take().unwrap());
+        lines.until(open.id.as_str());
+        signal(&watch, "-INT");
+        assert_eq!(watch.wait().unwrap().code(), Some(expected), "{id:?}");
+    }
 }
