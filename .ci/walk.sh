@@ -76,13 +76,13 @@ walk() {
 	echo "-- watches on the other server: the command line, and an MCP client"
 	"$TENURE" resources watch acme agent/ --server "$url_two" >watch.out &
 	pids[watch]=$!
-	until_true 10 grep -q primed watch.out
+	until_true 10 grep -qs primed watch.out
 	uri=tenure://acme/agent/planner
 	mcp resources/list "" '"cursor":null' | grep "$uri" >/dev/null
 	mcp resources/read "$uri" '"uri":"'"$uri"'"' | grep small >/dev/null
 	mcp subscriptions/listen "" '"notifications":{"resourceSubscriptions":["'"$uri"'"]}' >listen.out &
 	pids[listen]=$!
-	until_true 10 grep -q acknowledged listen.out
+	until_true 10 grep -qs acknowledged listen.out
 	# Told once when the watch has begun; from there on no change is missed.
 	until_true 10 at_least 1 notifications/resources/updated listen.out
 
