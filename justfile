@@ -7,7 +7,7 @@ ci:
     .ci/run
 
 deny:
-    cargo deny check
+    cargo deny --locked check
 
 bench *ARGS:
     cargo run --release --manifest-path bench-compare/Cargo.toml -- {{ARGS}}

@@ -2,67 +2,25 @@
 # The contract and the fault tests on a real server and a three-node cluster, on spare ports.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-
-if ! command -v redis-server >/dev/null || ! command -v redis-cli >/dev/null; then
-  apt-get update -qq
-  apt-get install -y -qq --no-install-recommends redis-server redis-tools
-fi
-
-folder=$(mktemp -d)
-pids=()
-stop() {
-  for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
-  for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
-  rm -rf "$folder"
-}
-trap stop EXIT
-
-is_free() { ! (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
-
-# The start of `count` free ports whose cluster ports, 10000 above, are free as well.
-spare_ports() {
-  local count=$1 first port
-  for _ in {1..100}; do
-    first=$((20000 + RANDOM % 20000))
-    for ((port = first; port < first + count; port++)); do
-      is_free "$port" && is_free $((port + 10000)) || continue 2
-    done
-    echo "$first"
-    return
-  done
-  echo "no spare ports" >&2
-  return 1
-}
-
-start() {
-  local port=$1
-  mkdir "$folder/$port"
-  redis-server --port "$port" --dir "$folder/$port" --bind 127.0.0.1 --save "" \
-    --logfile log "${@:2}" &
-  pids+=($!)
-  for _ in {1..100}; do
-    [ "$(redis-cli -p "$port" ping 2>/dev/null)" = PONG ] && return
-    sleep 0.1
-  done
-  echo "redis-server did not start on $port" >&2
-  return 1
-}
+source .ci/redis-server.sh
+work=$(mktemp -d)
+trap 'stop_redis; rm -rf "$work"' EXIT
 
 first=$(spare_ports 4)
-start "$first"
+start_redis "$first"
 nodes=()
 for port in $((first + 1)) $((first + 2)) $((first + 3)); do
-  start "$port" --cluster-enabled yes --cluster-node-timeout 2000
-  nodes+=("127.0.0.1:$port")
+	start_redis "$port" --cluster-enabled yes --cluster-node-timeout 2000
+	nodes+=("127.0.0.1:$port")
 done
-redis-cli --cluster create "${nodes[@]}" --cluster-yes >"$folder/create"
+redis-cli --cluster create "${nodes[@]}" --cluster-yes >"$work/create"
 for port in $((first + 1)) $((first + 2)) $((first + 3)); do
-  for _ in {1..200}; do
-    state=$(redis-cli -p "$port" cluster info | grep -c 'cluster_state:ok' || true)
-    [ "$state" = 1 ] && break
-    sleep 0.1
-  done
-  [ "$state" = 1 ] || { cat "$folder/create" >&2; exit 1; }
+	for _ in {1..200}; do
+		state=$(redis-cli -p "$port" cluster info | grep -c 'cluster_state:ok' || true)
+		[[ $state == 1 ]] && break
+		sleep 0.1
+	done
+	[[ $state == 1 ]] || { cat "$work/create" >&2; exit 1; }
 done
 
 export REDIS_URL="redis://127.0.0.1:$first"

@@ -4,10 +4,7 @@
 # tests say of replicas on Redis, and 50 kills.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-if ! command -v redis-server >/dev/null || ! command -v redis-cli >/dev/null; then
-	apt-get update -qq
-	apt-get install -y -qq --no-install-recommends redis-server redis-tools
-fi
+source .ci/redis-server.sh
 source .ci/npm.sh
 cp .ci/client.mjs "$npm_home/"
 cargo build --release --locked -p tenure-cli
@@ -19,7 +16,7 @@ stop() {
 	for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
 	pids=()
 }
-trap 'stop; rm -rf "$work"' EXIT
+trap 'stop; stop_redis; rm -rf "$work"' EXIT
 client() { timeout 60 "$node" "$npm_home/client.mjs" "$@"; }
 id_in() { sed 's/.*"taskId":"\([^"]*\)".*/\1/' <<<"$1"; }
 
@@ -85,12 +82,8 @@ act_as_one() {
 
 act_as_one "file:$work/tenure.db"
 
-port=$((20000 + RANDOM % 20000))
-redis-server --port $port --dir "$work" --bind 127.0.0.1 --save "" --logfile redis.log &
-redis=$!
-trap 'stop; kill $redis 2>/dev/null || true; wait; rm -rf "$work"' EXIT
-answers() { [[ $(redis-cli -p $port ping 2>/dev/null) == PONG ]]; }
-eventually answers
+port=$(spare_ports 1)
+start_redis "$port"
 act_as_one "redis://127.0.0.1:$port"
 
 # With the features of .ci/redis.sh, so that nothing is built twice.

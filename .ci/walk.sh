@@ -1,22 +1,28 @@
 #!/usr/bin/env bash
 # One walk with curl, the command line and an MCP client, across two servers on one store, one of
-# which is killed in the middle and started again.
+# which is killed in the middle and started again. On a file, and then on Redis.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 here=$PWD
 release=${CARGO_TARGET_DIR:-$here/target}/release/tenure
 : "${TENURE:=$release}"
 [[ $TENURE != "$release" ]] || cargo build --release --locked --bin tenure
+source .ci/redis-server.sh
 work=$(mktemp -d)
-cd "$work"
 declare -A pids
-trap 'kill -KILL "${pids[@]}" 2>/dev/null || true; rm -rf "$work"' EXIT
+# Each by itself, and waited for: the file goes with its folder, and Redis after its clients.
+stop() {
+	for pid in "${pids[@]}"; do kill -KILL "$pid" 2>/dev/null || true; done
+	for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
+	pids=()
+}
+trap 'stop; stop_redis; rm -rf "$work"' EXIT
 fail() { echo "walk: $*" >&2; exit 1; }
 
 # serve NAME ADDRESS: sets `url_NAME`.
 serve() {
 	: >"$1.log"
-	"$TENURE" serve --store file:tenure.db --project acme --listen "$2" 2>"$1.log" &
+	"$TENURE" serve --store "$store" --project acme --listen "$2" 2>"$1.log" &
 	pids[$1]=$!
 	local url
 	for _ in $(seq 100); do
@@ -38,21 +44,6 @@ until_true() {
 	done
 }
 
-serve one 127.0.0.1:0
-serve two 127.0.0.1:0
-item=v1/projects/acme/resources/agent/planner
-
-echo "-- curl creates on one server, the command line reads from the other"
-printf '{"model": "small", "steps": [1, 2]}' >planner.json
-curl -sf -D headers -X PUT -H 'If-None-Match: *' --data @planner.json "$url_one/$item" >/dev/null
-first=$(sed -n 's/^etag: "\(.*\)".*/\1/ip' headers)
-[[ -n $first ]] || fail "no ETag: $(cat headers)"
-"$TENURE" resources get acme agent/planner --server "$url_two" | grep "^# ETag: $first" >/dev/null
-
-echo "-- watches on the other server: the command line, and an MCP client"
-"$TENURE" resources watch acme agent/ --server "$url_two" >watch.out &
-pids[watch]=$!
-until_true 10 grep -q primed watch.out
 meta='"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{"name":"walk","version":"1"},"io.modelcontextprotocol/clientCapabilities":{}}'
 # mcp METHOD NAME PARAMS
 mcp() {
@@ -61,45 +52,78 @@ mcp() {
 		-H "mcp-method: $1" ${2:+-H "mcp-name: $2"} \
 		-d '{"jsonrpc":"2.0","id":1,"method":"'"$1"'","params":{'"$3"','"$meta"'}}'
 }
-uri=tenure://acme/agent/planner
-mcp resources/list "" '"cursor":null' | grep "$uri" >/dev/null
-mcp resources/read "$uri" '"uri":"'"$uri"'"' | grep small >/dev/null
-mcp subscriptions/listen "" '"notifications":{"resourceSubscriptions":["'"$uri"'"]}' >listen.out &
-pids[listen]=$!
-until_true 10 grep -q acknowledged listen.out
-sleep 0.5
 
-echo "-- two writers with one ETag: the second is refused, with what is there"
-printf 'model: large\n' >planner.yaml
-second=$("$TENURE" resources put acme agent/planner -f planner.yaml --if-match "$first" --server "$url_one")
-code=0
-"$TENURE" resources put acme agent/planner -f planner.json --if-match "$first" --server "$url_two" 2>late || code=$?
-[[ $code == 7 ]] || fail "the late writer ended with $code"
-grep -q "$second" late
-status=$(curl -s -o /dev/null -D headers -w '%{http_code}' -X PUT -H "If-Match: \"$first\"" \
-	--data @planner.json "$url_two/$item")
-[[ $status == 412 ]] && grep -qi "^etag: \"$second\"" headers || fail "$status $(cat headers)"
-[[ $(curl -s -o /dev/null -w '%{http_code}' -H "If-None-Match: \"$second\"" "$url_two/$item") == 304 ]]
-until_true 10 grep -q "put .*$second" watch.out
-until_true 10 grep -q notifications/resources/updated listen.out
+at_least() { [[ $(grep -c "$2" "$3") -ge $1 ]]; }
 
-echo "-- the watched server is killed, the other one goes on, the watch misses nothing"
-address=${url_two#http://}
-kill -KILL "${pids[two]}"
-wait "${pids[two]}" 2>/dev/null || true
-printf 'while: down\n' >down.yaml
-third=$("$TENURE" resources put acme agent/scout -f down.yaml --server "$url_one")
-serve two "$address"
-until_true 20 grep -q "^put .*$third  agent/scout" watch.out
-mcp resources/read tenure://acme/agent/scout '"uri":"tenure://acme/agent/scout"' | grep down >/dev/null
-[[ $(curl -sf "$url_two/$item") == '{"model":"large"}' ]]
+# walk STORE
+walk() {
+	local store=$1 first second third item uri address code status
+	mkdir "$work/${store%%:*}"
+	cd "$work/${store%%:*}"
+	echo "== on ${store%%:*}"
 
-echo "-- history, revert, export, import"
-"$TENURE" resources history acme agent/planner --server "$url_two" | grep "$first" >/dev/null
-[[ $("$TENURE" resources revert acme agent/planner 1 --server "$url_two") == "$first" ]]
-"$TENURE" resources export acme out --server "$url_one" | grep "written 2" >/dev/null
-"$TENURE" resources import copy out --server "$url_two" | grep "created 2" >/dev/null
-curl -sf "$url_one/v1/projects/copy/resources?kind=agent&values=true" | grep '"while":"down"' >/dev/null
-curl -sf -X DELETE "$url_one/$item"
-until_true 10 grep -q "deleted .*agent/planner" watch.out
+	serve one 127.0.0.1:0
+	serve two 127.0.0.1:0
+	item=v1/projects/acme/resources/agent/planner
+
+	echo "-- curl creates on one server, the command line reads from the other"
+	printf '{"model": "small", "steps": [1, 2]}' >planner.json
+	curl -sf -D headers -X PUT -H 'If-None-Match: *' --data @planner.json "$url_one/$item" >/dev/null
+	first=$(sed -n 's/^etag: "\(.*\)".*/\1/ip' headers)
+	[[ -n $first ]] || fail "no ETag: $(cat headers)"
+	"$TENURE" resources get acme agent/planner --server "$url_two" | grep "^# ETag: $first" >/dev/null
+
+	echo "-- watches on the other server: the command line, and an MCP client"
+	"$TENURE" resources watch acme agent/ --server "$url_two" >watch.out &
+	pids[watch]=$!
+	until_true 10 grep -qs primed watch.out
+	uri=tenure://acme/agent/planner
+	mcp resources/list "" '"cursor":null' | grep "$uri" >/dev/null
+	mcp resources/read "$uri" '"uri":"'"$uri"'"' | grep small >/dev/null
+	mcp subscriptions/listen "" '"notifications":{"resourceSubscriptions":["'"$uri"'"]}' >listen.out &
+	pids[listen]=$!
+	until_true 10 grep -qs acknowledged listen.out
+	# Told once when the watch has begun; from there on no change is missed.
+	until_true 10 at_least 1 notifications/resources/updated listen.out
+
+	echo "-- two writers with one ETag: the second is refused, with what is there"
+	printf 'model: large\n' >planner.yaml
+	second=$("$TENURE" resources put acme agent/planner -f planner.yaml --if-match "$first" --server "$url_one")
+	code=0
+	"$TENURE" resources put acme agent/planner -f planner.json --if-match "$first" --server "$url_two" 2>late || code=$?
+	[[ $code == 7 ]] || fail "the late writer ended with $code"
+	grep -q "$second" late
+	status=$(curl -s -o /dev/null -D headers -w '%{http_code}' -X PUT -H "If-Match: \"$first\"" \
+		--data @planner.json "$url_two/$item")
+	[[ $status == 412 ]] && grep -qi "^etag: \"$second\"" headers || fail "$status $(cat headers)"
+	[[ $(curl -s -o /dev/null -w '%{http_code}' -H "If-None-Match: \"$second\"" "$url_two/$item") == 304 ]]
+	until_true 10 grep -q "put .*$second" watch.out
+	until_true 10 at_least 2 notifications/resources/updated listen.out
+
+	echo "-- the watched server is killed, the other one goes on, the watch misses nothing"
+	address=${url_two#http://}
+	kill -KILL "${pids[two]}"
+	wait "${pids[two]}" 2>/dev/null || true
+	printf 'while: down\n' >down.yaml
+	third=$("$TENURE" resources put acme agent/scout -f down.yaml --server "$url_one")
+	serve two "$address"
+	until_true 20 grep -q "^put .*$third  agent/scout" watch.out
+	mcp resources/read tenure://acme/agent/scout '"uri":"tenure://acme/agent/scout"' | grep down >/dev/null
+	[[ $(curl -sf "$url_two/$item") == '{"model":"large"}' ]]
+
+	echo "-- history, revert, export, import"
+	"$TENURE" resources history acme agent/planner --server "$url_two" | grep "$first" >/dev/null
+	[[ $("$TENURE" resources revert acme agent/planner 1 --server "$url_two") == "$first" ]]
+	"$TENURE" resources export acme out --server "$url_one" | grep "written 2" >/dev/null
+	"$TENURE" resources import copy out --server "$url_two" | grep "created 2" >/dev/null
+	curl -sf "$url_one/v1/projects/copy/resources?kind=agent&values=true" | grep '"while":"down"' >/dev/null
+	curl -sf -X DELETE "$url_one/$item"
+	until_true 10 grep -q "deleted .*agent/planner" watch.out
+	stop
+}
+
+walk file:tenure.db
+port=$(spare_ports 1)
+start_redis "$port"
+walk "redis://127.0.0.1:$port"
 echo "-- done"

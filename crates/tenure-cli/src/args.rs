@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+use crate::location::{Location, StoreArgs};
 use crate::resources::ResourcesCommand;
 
 /// Durable tasks for MCP servers.
@@ -17,7 +18,7 @@ pub(crate) struct Args {
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done · 1 failed · 2 wrong usage · 3 not found · 4 the task has already ended · \
-5 not reachable at the moment, try again · 6 not allowed · 7 the resource has changed
+5 not reachable at the moment, try again · 6 not allowed · 7 the resource has changed · 130 interrupted
 Logs go to standard error; TENURE_LOG sets their level (error, warn, info, debug).";
 
 #[derive(Debug, Subcommand)]
@@ -34,15 +35,8 @@ pub(crate) enum Command {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct ServeArgs {
-    /// Where the state lives: memory: · file:PATH · redis://HOST · rediss:// · redis+cluster://
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "TENURE_STORE",
-        hide_env_values = true,
-        default_value = "file:./tenure.db"
-    )]
-    pub(crate) store: String,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
     /// Where to listen. Addresses that others can reach need --tokens.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8765")]
     pub(crate) listen: SocketAddr,
@@ -50,6 +44,8 @@ pub(crate) struct ServeArgs {
     #[arg(long, conflicts_with_all = ["listen", "tokens"])]
     pub(crate) stdio: bool,
     /// Who may call: a TOML file that has a token, an owner and rights on projects of each caller.
+    /// Instead of the file, TENURE_TOKENS may hold its text, on one line as
+    /// caller = [{ token = "…", owner = "…" }].
     #[arg(long, value_name = "FILE")]
     pub(crate) tokens: Option<PathBuf>,
     /// A project whose resources MCP clients list; give it several times for several.
@@ -58,7 +54,8 @@ pub(crate) struct ServeArgs {
     /// Refuse changes of resources without If-Match or If-None-Match.
     #[arg(long)]
     pub(crate) conditions_required: bool,
-    /// How long running tools may take to finish at a shutdown, in milliseconds.
+    /// How long running tools may take to finish at a shutdown, in milliseconds. Open requests get
+    /// as much before, at most 5000.
     #[arg(long, value_name = "MS", default_value_t = 10_000)]
     pub(crate) drain_ms: u64,
     /// After how many milliseconds without a heartbeat another server takes over.
@@ -93,7 +90,7 @@ pub(crate) enum TasksCommand {
         #[command(flatten)]
         place: Place,
     },
-    /// Follow one task to its end, or all of them until Ctrl-C.
+    /// Follow one task to its end, or all of them until Ctrl-C, over restarts of the server.
     Watch {
         /// The task; all of them if not given.
         id: Option<String>,
@@ -105,24 +102,11 @@ pub(crate) enum TasksCommand {
 /// Which tasks: those in a store, or those of a running server.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Place {
-    /// The store to look into. A server may be running on it.
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "TENURE_STORE",
-        hide_env_values = true,
-        default_value = "file:./tenure.db"
-    )]
-    pub(crate) store: String,
+    #[command(flatten)]
+    pub(crate) location: Location,
     /// Whose tasks in the store.
     #[arg(long, default_value = "local", conflicts_with = "server")]
     pub(crate) owner: String,
-    /// Ask a running server instead, such as http://127.0.0.1:8765
-    #[arg(long, value_name = "URL", env = "TENURE_SERVER")]
-    pub(crate) server: Option<String>,
-    /// The bearer token for the server.
-    #[arg(long, env = "TENURE_TOKEN", hide_env_values = true)]
-    pub(crate) token: Option<String>,
     /// Print JSON, one document a line, instead of a table.
     #[arg(long)]
     pub(crate) json: bool,

@@ -2,26 +2,197 @@
 
 use std::time::Duration;
 
-use reqwest::StatusCode;
+use futures::StreamExt as _;
+use futures::stream::{self, BoxStream};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url, header};
+use serde::de::DeserializeOwned;
+use sse_stream::{Sse, SseStream};
+use tenure_mcp::http::Problem;
+
+use crate::error::{CliError, printable};
+use crate::location::Location;
 
 /// A server that is there answers at once; it sends a sign of life on every stream before this.
 const SILENCE: Duration = Duration::from_secs(60);
 const CONNECT: Duration = Duration::from_secs(5);
+/// A stream that was cut off is tried again after so long.
+const RECONNECT: Duration = Duration::from_millis(500);
 
-/// A client that does not wait for ever.
-pub(crate) fn client() -> reqwest::Client {
-    let client = reqwest::Client::builder().connect_timeout(CONNECT).read_timeout(SILENCE);
-    // It fails only where no client can be made at all, and then so do requests.
-    client.build().unwrap_or_default()
+/// A running server's own interface.
+#[derive(Debug, Clone)]
+pub(crate) struct Server {
+    http: Client,
+    url: String,
+    token: Option<String>,
+    /// What it is asked about.
+    subject: &'static str,
 }
 
-/// Whether the same request may succeed in a moment: the server restarts, or is too busy.
-pub(crate) fn is_passing(status: StatusCode) -> bool {
-    matches!(
-        status,
-        StatusCode::TOO_MANY_REQUESTS
+impl Server {
+    /// The server at a location, if it is one.
+    pub(crate) fn at(location: &Location, subject: &'static str) -> Option<Self> {
+        let url = location.server.as_deref()?;
+        let url = url.trim_end_matches('/').trim_end_matches("/mcp").to_owned();
+        let client = Client::builder().connect_timeout(CONNECT).read_timeout(SILENCE);
+        // It fails only where no client can be made at all, and then so do requests.
+        let http = client.build().unwrap_or_default();
+        Some(Self { http, url, token: location.token.clone(), subject })
+    }
+
+    pub(crate) fn request(
+        &self,
+        method: Method,
+        path: &[&str],
+    ) -> Result<RequestBuilder, CliError> {
+        if path.iter().any(|it| *it == "." || *it == "..") {
+            let reason = "the names . and .. cannot be part of a URL; use --store";
+            return Err(CliError::Value(reason.into()));
+        }
+        let malformed = || CliError::Refused(format!("{} is not a server's URL", self.url));
+        let mut url = Url::parse(&self.url).map_err(|_| malformed())?;
+        // Segments are escaped one by one: a name may contain anything.
+        url.path_segments_mut().map_err(|()| malformed())?.pop_if_empty().push("v1").extend(path);
+        let request = self.http.request(method, url);
+        Ok(match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        })
+    }
+
+    pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Response, CliError> {
+        let response = request.send().await.map_err(|source| self.unreachable(source))?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let etag = response.headers().get(header::ETAG).and_then(|it| it.to_str().ok());
+        let current = etag.map(|it| it.trim_matches('"').to_owned());
+        let text = response.text().await.map_err(|source| self.unreachable(source))?;
+        Err(match status {
+            StatusCode::PRECONDITION_FAILED => CliError::Changed { current },
+            status => self.refusal(status, &text),
+        })
+    }
+
+    pub(crate) async fn json<T: DeserializeOwned>(
+        &self,
+        request: RequestBuilder,
+    ) -> Result<T, CliError> {
+        self.send(request).await?.json().await.map_err(|error| CliError::Answer(error.into()))
+    }
+
+    /// Documents from server-sent events, across restarts of the server: it goes on behind the last
+    /// event that had an id, or else from the start.
+    pub(crate) async fn events<T: DeserializeOwned + Send + 'static>(
+        &self,
+        request: RequestBuilder,
+    ) -> Result<BoxStream<'static, Result<T, CliError>>, CliError> {
+        // At once, so that a server that is not there is an error and not an endless wait.
+        let events = self.connect(&request, None).await?;
+        let following = Following { server: self.clone(), request, events, last: None };
+        Ok(stream::unfold(following, |mut following| async {
+            let document = following.next().await;
+            Some((document, following))
+        })
+        .boxed())
+    }
+
+    async fn connect(&self, request: &RequestBuilder, last: Option<&str>) -> Result<Raw, CliError> {
+        let again = || CliError::Refused("the request cannot be sent again".into());
+        let request = request.try_clone().ok_or_else(again)?;
+        let request = match last {
+            Some(last) => request.header("last-event-id", last),
+            None => request,
+        };
+        let response = self.send(request).await?;
+        Ok(SseStream::from_bytes_stream(response.bytes_stream()).boxed())
+    }
+
+    fn unreachable(&self, source: reqwest::Error) -> CliError {
+        CliError::Unreachable { url: self.url.clone(), source }
+    }
+
+    /// What an answer means that is none, or the problem that ends a stream.
+    fn refusal(&self, status: StatusCode, text: &str) -> CliError {
+        let detail = detail(text);
+        match status {
+            StatusCode::NOT_FOUND => CliError::NotFound(self.subject),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => CliError::NotAllowed,
+            StatusCode::CONFLICT => CliError::AlreadyEnded(detail),
+            // The same request may succeed in a moment: the server restarts, or is too busy.
+            StatusCode::TOO_MANY_REQUESTS
             | StatusCode::BAD_GATEWAY
             | StatusCode::SERVICE_UNAVAILABLE
-            | StatusCode::GATEWAY_TIMEOUT
-    )
+            | StatusCode::GATEWAY_TIMEOUT => CliError::Busy(detail),
+            _ => CliError::Refused(format!("the server refuses: {detail}")),
+        }
+    }
+}
+
+type Raw = BoxStream<'static, Result<Sse, sse_stream::Error>>;
+
+/// A stream of events, and what it takes to go on with it.
+struct Following {
+    server: Server,
+    request: RequestBuilder,
+    events: Raw,
+    last: Option<String>,
+}
+
+impl Following {
+    async fn next<T: DeserializeOwned>(&mut self) -> Result<T, CliError> {
+        loop {
+            let Some(Ok(event)) = self.events.next().await else {
+                self.reconnect().await?;
+                continue;
+            };
+            if event.id.is_some() {
+                self.last = event.id;
+            }
+            let Some(data) = event.data else { continue };
+            if event.event.as_deref() != Some("problem") {
+                return serde_json::from_str(&data).map_err(|error| CliError::Answer(error.into()));
+            }
+            match self.problem(&data) {
+                CliError::Busy(_) => self.reconnect().await?,
+                error => return Err(error),
+            }
+        }
+    }
+
+    fn problem(&self, text: &str) -> CliError {
+        let status = serde_json::from_str(text).map(|problem: Problem| problem.status);
+        let status = status.ok().and_then(|it| StatusCode::from_u16(it).ok());
+        self.server.refusal(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), text)
+    }
+
+    async fn reconnect(&mut self) -> Result<(), CliError> {
+        let mut told = false;
+        loop {
+            tokio::time::sleep(RECONNECT).await;
+            match self.server.connect(&self.request, self.last.as_deref()).await {
+                Err(error @ (CliError::Unreachable { .. } | CliError::Busy(_))) => {
+                    if !told {
+                        eprintln!(
+                            "tenure: {}; trying until it is back",
+                            printable(&error.to_string())
+                        );
+                        told = true;
+                    }
+                }
+                events => {
+                    self.events = events?;
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+/// The detail of a problem document; of anything else, its beginning.
+fn detail(text: &str) -> String {
+    match serde_json::from_str::<Problem>(text) {
+        Ok(problem) => problem.detail,
+        Err(_) => text.chars().take(200).collect(),
+    }
 }

@@ -13,10 +13,12 @@ use tenure_mcp::identity::CallersError;
 /// Why the program stops.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CliError {
-    #[error("there is no such task")]
-    NotFound,
-    #[error("there is no such resource")]
-    NoResource,
+    #[error("there is no such {0}")]
+    NotFound(&'static str),
+    #[error("{0}")]
+    Usage(String),
+    #[error("interrupted")]
+    Interrupted,
     #[error("{}", changed(.current.as_deref()))]
     Changed { current: Option<String> },
     #[error(transparent)]
@@ -58,7 +60,7 @@ pub(crate) enum CliError {
 impl From<TaskError> for CliError {
     fn from(error: TaskError) -> Self {
         match error {
-            TaskError::NotFound => Self::NotFound,
+            TaskError::NotFound => Self::NotFound("task"),
             TaskError::Finished { .. } => Self::AlreadyEnded(error.to_string()),
             TaskError::Store(error) => Self::Store(error),
             other => Self::Task(other),
@@ -69,7 +71,7 @@ impl From<TaskError> for CliError {
 impl From<ResourceError> for CliError {
     fn from(error: ResourceError) -> Self {
         match error {
-            ResourceError::NotFound => Self::NoResource,
+            ResourceError::NotFound => Self::NotFound("resource"),
             ResourceError::ETagMismatch { current, .. }
             | ResourceError::AlreadyExists { current, .. } => {
                 Self::Changed { current: Some(current.to_string()) }
@@ -100,14 +102,30 @@ impl CliError {
         printable(&text)
     }
 
+    /// Whether the same may go well with another resource.
+    pub(crate) fn is_about_one_resource(&self) -> bool {
+        matches!(
+            self,
+            Self::Changed { .. }
+                | Self::Resource(_)
+                | Self::Refused(_)
+                | Self::Value(_)
+                | Self::File { .. }
+        )
+    }
+
     /// Whether who reads the output, such as `head`, has seen enough. That is no failure.
     pub(crate) fn is_closed_output(&self) -> bool {
         matches!(self, Self::Stdio(error) if error.kind() == std::io::ErrorKind::BrokenPipe)
     }
 
+    /// Documented in the help of the program.
     pub(crate) fn exit_code(&self) -> ExitCode {
         let code = match self {
-            Self::NotFound | Self::NoResource => 3,
+            Self::Kept { source, .. } => return source.exit_code(),
+            Self::Usage(_) => 2,
+            Self::Interrupted => 130,
+            Self::NotFound(_) => 3,
             Self::AlreadyEnded(_) => 4,
             Self::Unreachable { .. } | Self::Busy(_) => 5,
             Self::Store(error) | Self::Open(OpenError::Store(error)) if error.is_retryable() => 5,

@@ -4,10 +4,13 @@ mod args;
 mod client;
 mod demo;
 mod error;
+mod location;
+mod progress;
 mod resources;
 mod serve;
 mod tasks;
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -20,7 +23,11 @@ async fn main() -> ExitCode {
     let args = Args::parse();
     let filter = EnvFilter::try_from_env("TENURE_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
     // Standard output is for results, and for the protocol in `serve --stdio`.
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
     let done = match args.command {
         Command::Serve(options) => serve::run(options).await,
         Command::Resources(command) => resources::run(command).await,

@@ -1,6 +1,8 @@
 //! `tenure serve`.
 
 use std::io::IsTerminal as _;
+use std::pin::pin;
+use std::sync::Arc;
 
 use tenure::clock::Clock;
 use tenure::runtime::WorkerOptions;
@@ -13,16 +15,16 @@ use tokio_util::sync::CancellationToken;
 use crate::args::ServeArgs;
 use crate::demo::{self, Demo};
 use crate::error::CliError;
+use crate::progress::Progress;
 
 /// Expired records are reclaimed this often, and this many at a time.
 const CLEANUP_INTERVAL_MS: u64 = 30_000;
 const CLEANUP_BATCH: usize = 1_000;
+/// The environment variable with what `--tokens` has in a file.
+const TOKENS: &str = "TENURE_TOKENS";
 
 pub(crate) async fn run(args: ServeArgs) -> Result<(), CliError> {
-    let callers = match &args.tokens {
-        Some(file) => Callers::from_file(file)?,
-        None => Callers::local(),
-    };
+    let callers = callers(&args)?;
     // Before the store is touched: a server that does not come up should not take over tasks.
     if !args.stdio {
         http::check_exposure(args.listen, &callers)?;
@@ -32,22 +34,70 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), CliError> {
         heartbeat_timeout_ms: args.heartbeat_timeout_ms,
         ..WorkerOptions::default()
     };
-    let server = demo::durable(Demo::new())
-        .worker(options)
-        .resources(&args.projects)
-        .open(&args.store)
-        .await?;
+    let progress = Arc::new(Progress::new(Clock::system()));
+    let durable = demo::durable(Demo::new()).worker(options).resources(&args.projects);
+    let store = &args.store.url;
+    let server = progress.of(|| opening(store), durable.open(store)).await?;
+    let (telling, takeovers) = (Arc::clone(&progress), server.worker().takeover());
+    let telling = tokio::spawn(async move { telling.of_takeovers(takeovers).await });
     let shutdown = CancellationToken::new();
     let cleanup = tokio::spawn(reclaim(server.tasks().clone()));
     let signals = tokio::spawn(on_signal(shutdown.clone(), args.drain_ms));
-    let served = match listener {
-        None => serve_stdio(&server, shutdown).await,
-        Some(listener) => serve_http(&server, listener, callers, &args, shutdown).await,
+    let mut served = pin!(async {
+        match listener {
+            None => serve_stdio(&server, shutdown.clone()).await,
+            Some(listener) => serve_http(&server, listener, callers, &args, shutdown.clone()).await,
+        }
+    });
+    let served = tokio::select! {
+        biased;
+        served = &mut served => served,
+        () = shutdown.cancelled() => {
+            progress.of(|| "waiting for open requests".into(), served).await
+        }
     };
-    server.shutdown(args.drain_ms).await;
+    let worker = server.worker().clone();
+    progress.of(|| draining(worker.in_care()), server.shutdown(args.drain_ms)).await;
+    telling.abort();
     cleanup.abort();
     signals.abort();
     served
+}
+
+/// Who may call: what the file says, or the environment, or whoever is on this machine.
+fn callers(args: &ServeArgs) -> Result<Callers, CliError> {
+    // Also if it is empty or not text: a secret that got lost must not open the server.
+    let named = std::env::var_os(TOKENS).is_some();
+    match &args.tokens {
+        Some(_) if named => Err(CliError::Usage(format!(
+            "--tokens and {TOKENS} both say who may call; give one of them"
+        ))),
+        Some(file) => Ok(Callers::from_file(file)?),
+        None if named && args.stdio => Err(CliError::Usage(format!(
+            "{TOKENS} cannot be used with --stdio, which has one caller"
+        ))),
+        None if named => Ok(Callers::from_env(TOKENS)?),
+        None => Ok(Callers::local()),
+    }
+}
+
+fn opening(store: &str) -> String {
+    let size = store.strip_prefix("file:").and_then(|location| {
+        let path = location.split('?').next()?;
+        // What was written last may still lie beside the file, and is read through first.
+        let sizes = ["", "-wal"].map(|end| std::fs::metadata(format!("{path}{end}")));
+        Some(sizes.into_iter().flatten().map(|it| it.len()).sum::<u64>() >> 20)
+    });
+    let store = tenure::without_credentials(store);
+    match size {
+        Some(mebibytes) => format!("opening the store {store}, {mebibytes} MiB"),
+        None => format!("opening the store {store}"),
+    }
+}
+
+fn draining(tasks: usize) -> String {
+    let tasks = if tasks == 1 { "1 task".into() } else { format!("{tasks} tasks") };
+    format!("waiting for {tasks} to end or to stop; Ctrl-C leaves them to the next start")
 }
 
 async fn listen(args: &ServeArgs) -> Result<TcpListener, CliError> {
@@ -66,13 +116,14 @@ async fn serve_http(
     let address = listener.local_addr()?;
     eprintln!(
         "tenure: serving http://{address}/mcp, state in {}",
-        tenure::without_credentials(&args.store)
+        tenure::without_credentials(&args.store.url)
     );
     if std::io::stderr().is_terminal() {
         eprintln!("tenure: Ctrl-C stops; what runs may finish or goes on at the next start");
     }
     let mut options = HttpOptions::new(callers);
     options.conditions_required = args.conditions_required;
+    options.drain_ms = options.drain_ms.min(args.drain_ms);
     Ok(http::serve(server, listener, &options, shutdown).await?)
 }
 

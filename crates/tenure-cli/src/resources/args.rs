@@ -4,6 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Subcommand};
 
+use crate::location::Location;
+
+/// In whose name to write if nothing is said.
+const LOCAL: &str = "local";
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum ResourcesCommand {
     /// Write a resource, and print its ETag.
@@ -17,7 +22,7 @@ pub(crate) enum ResourcesCommand {
         #[arg(short, long)]
         file: PathBuf,
         /// Only if this is still its ETag.
-        #[arg(long, value_name = "ETAG")]
+        #[arg(long, value_name = "ETAG", allow_hyphen_values = true)]
         if_match: Option<String>,
         /// Only if there is none.
         #[arg(long, conflicts_with = "if_match")]
@@ -58,7 +63,7 @@ pub(crate) enum ResourcesCommand {
         #[arg(value_name = "KIND/ID")]
         address: String,
         /// Only if this is still its ETag.
-        #[arg(long, value_name = "ETAG")]
+        #[arg(long, value_name = "ETAG", allow_hyphen_values = true)]
         if_match: Option<String>,
         #[command(flatten)]
         common: Common,
@@ -133,25 +138,23 @@ pub(crate) enum ResourcesCommand {
 /// Where the resources are: in a store, or behind a running server.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Common {
-    /// The store to look into. A server may be running on it.
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "TENURE_STORE",
-        hide_env_values = true,
-        default_value = "file:./tenure.db"
-    )]
-    pub(crate) store: String,
+    #[command(flatten)]
+    pub(crate) location: Location,
     /// In whose name to write to the store.
-    #[arg(long, value_name = "NAME", default_value = "local", conflicts_with = "server")]
+    #[arg(long, value_name = "NAME", default_value = LOCAL, conflicts_with = "server")]
     pub(crate) by: String,
-    /// Ask a running server instead, such as http://127.0.0.1:8765
-    #[arg(long, value_name = "URL", env = "TENURE_SERVER")]
-    pub(crate) server: Option<String>,
-    /// The bearer token for the server.
-    #[arg(long, env = "TENURE_TOKEN", hide_env_values = true)]
-    pub(crate) token: Option<String>,
     /// Print JSON, one document a line.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+impl Common {
+    /// The arguments that have another command do its work in the same place and name.
+    pub(crate) fn arguments(&self) -> Vec<String> {
+        let mut arguments = self.location.arguments();
+        if self.location.server.is_none() && self.by != LOCAL {
+            arguments.extend(["--by".into(), self.by.clone()]);
+        }
+        arguments
+    }
 }

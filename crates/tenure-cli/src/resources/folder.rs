@@ -66,9 +66,22 @@ struct Summary {
     replaced: usize,
     unchanged: usize,
     kept: usize,
+    failed: usize,
 }
 
-/// Reads every file first: with one that is wrong nothing is written.
+impl Summary {
+    fn tell(&self, dry_run: bool) {
+        let Self { created, replaced, unchanged, kept, failed } = self;
+        let would = if dry_run { "would be: " } else { "" };
+        told(&format!(
+            "{would}created {created}, replaced {replaced}, unchanged {unchanged}, kept {kept}, \
+             failed {failed}"
+        ));
+    }
+}
+
+/// Reads every file first: with one that is wrong nothing is written. A resource that is refused,
+/// or that somebody else changes at the same time, does not hold up the others.
 pub(crate) async fn import(
     resources: &Resources,
     project: &str,
@@ -76,23 +89,38 @@ pub(crate) async fn import(
     overwrite: bool,
     dry_run: bool,
 ) -> Result<(), CliError> {
-    let mut summary = Summary::default();
-    for (kind, id, path) in files(folder)? {
+    let files = files(folder)?;
+    for (kind, id, path) in &files {
         // Twice, because all values at once may not fit into memory.
-        file::read(&path)?;
-        Address::of(project, &kind, &id)?;
+        file::read(path)?;
+        Address::of(project, kind, id)?;
     }
-    for (kind, id, path) in files(folder)? {
-        let address = Address::of(project, &kind, &id)?;
-        let document = file::read(&path)?;
-        one(resources, &address, &document, overwrite, dry_run, &mut summary).await?;
+    let mut summary = Summary::default();
+    let mut stopped = None;
+    for (kind, id, path) in &files {
+        let address = Address::of(project, kind, id)?;
+        let done = match file::read(path) {
+            Ok(document) => {
+                one(resources, &address, &document, overwrite, dry_run, &mut summary).await
+            }
+            Err(changed_meanwhile) => Err(changed_meanwhile),
+        };
+        let Err(error) = done else { continue };
+        if !error.is_about_one_resource() {
+            stopped = Some(error);
+            break;
+        }
+        eprintln!("tenure: {}: {}", printable(&address.text()), error.describe());
+        summary.failed += 1;
     }
-    let Summary { created, replaced, unchanged, kept } = summary;
-    let would = if dry_run { "would be: " } else { "" };
-    told(&format!(
-        "{would}created {created}, replaced {replaced}, unchanged {unchanged}, kept {kept}"
-    ));
-    Ok(())
+    summary.tell(dry_run);
+    match (stopped, summary.failed) {
+        (Some(error), _) => Err(error),
+        (None, 0) => Ok(()),
+        (None, failed) => {
+            Err(CliError::Value(format!("{failed} of {} could not be imported", files.len())))
+        }
+    }
 }
 
 async fn one(
@@ -105,7 +133,7 @@ async fn one(
 ) -> Result<(), CliError> {
     let current = match resources.get(address, None).await {
         Ok(found) => Some(found.document.etag()),
-        Err(CliError::NoResource) => None,
+        Err(CliError::NotFound(_)) => None,
         Err(error) => return Err(error),
     };
     let (verb, count, condition) = match current {

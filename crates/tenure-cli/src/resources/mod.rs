@@ -8,6 +8,8 @@ mod output;
 mod place;
 mod server;
 
+use std::pin::pin;
+
 use futures::StreamExt as _;
 use tenure::resources::Document;
 
@@ -49,7 +51,7 @@ pub(crate) async fn run(command: ResourcesCommand) -> Result<(), CliError> {
         ResourcesCommand::Edit { project, address, common } => {
             let address = Address::new(&project, &address)?;
             let resources = Resources::at(&common, true).await?;
-            edit::edit(&resources, &address, &Output::new(common.json)).await
+            edit::edit(&resources, &address, &common).await
         }
         ResourcesCommand::Watch { project, pattern, common } => {
             watch(&project, pattern.as_deref(), &common).await
@@ -82,22 +84,24 @@ async fn list(
 ) -> Result<(), CliError> {
     let resources = Resources::at(common, false).await?;
     let output = Output::new(common.json);
-    let (mut left, mut cursor) = (limit, None);
+    let (mut shown, mut cursor) = (0, None);
     loop {
         let page = resources.page(project, kind, cursor, false).await?;
         for unreadable in &page.unreadable {
             output.note(unreadable);
         }
         for resource in &page.resources {
-            if left == 0 {
+            if shown == limit {
+                // How many is not told: no store counts them, and to walk through all is dear.
                 output.note("there are more; --limit shows them");
                 return Ok(());
             }
             output.row(resource)?;
-            left -= 1;
+            shown += 1;
         }
         cursor = page.next_cursor;
         if cursor.is_none() {
+            output.total(shown);
             return Ok(());
         }
     }
@@ -107,13 +111,16 @@ async fn watch(project: &str, pattern: Option<&str>, common: &Common) -> Result<
     let resources = Resources::at(common, false).await?;
     let output = Output::new(common.json);
     let mut events = resources.watch(project, pattern).await?;
+    // One for all rounds, so that none is missed in between.
+    let mut interrupted = pin!(tokio::signal::ctrl_c());
     loop {
         tokio::select! {
+            biased;
+            interrupted = &mut interrupted => return Ok(interrupted?),
             event = events.next() => match event {
                 Some(event) => output.event(&event?)?,
                 None => return Ok(()),
             },
-            interrupted = tokio::signal::ctrl_c() => return Ok(interrupted?),
         }
     }
 }

@@ -8,6 +8,7 @@ use tenure_mcp::http::resources::{
 };
 
 use crate::error::{CliError, printable};
+use crate::resources::place::address;
 use crate::resources::{Found, file};
 
 pub(crate) struct Output {
@@ -36,9 +37,19 @@ impl Output {
         if self.json {
             return document(resource);
         }
-        let ResourceDocument { kind, id, etag, updated_at, updated_by, .. } = resource;
+        let ResourceDocument { etag, updated_at, updated_by, .. } = resource;
         let by = updated_by.as_deref().unwrap_or("-");
-        line(&format!("{etag}  {updated_at:<24}  {by:<12}  {kind}/{id}"))
+        let address = address(&resource.kind, &resource.id);
+        line(&format!("{etag}  {updated_at:<24}  {by:<12}  {address}"))
+    }
+
+    /// How many rows there were, for people.
+    pub(crate) fn total(&self, rows: usize) {
+        match (self.json, rows) {
+            (true, _) => {}
+            (false, 1) => self.note("1 resource"),
+            (false, _) => self.note(&format!("{rows} resources")),
+        }
     }
 
     pub(crate) fn history(&self, history: &HistoryDocument) -> Result<(), CliError> {
@@ -61,10 +72,11 @@ impl Output {
         }
         match event {
             EventDocument::Present(it) | EventDocument::Put(it) => {
-                line(&format!("{:<8}  {}  {}/{}", event.name(), it.etag, it.kind, it.id))
+                let address = address(&it.kind, &it.id);
+                line(&format!("{:<8}  {}  {address}", event.name(), it.etag))
             }
             EventDocument::Deleted { kind, id } => {
-                line(&format!("{:<8}  {:<43}  {kind}/{id}", event.name(), "-"))
+                line(&format!("{:<8}  {:<43}  {}", event.name(), "-", address(kind, id)))
             }
             _ => line(event.name()),
         }

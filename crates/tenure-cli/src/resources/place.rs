@@ -3,7 +3,6 @@
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
 use percent_encoding::percent_decode_str;
-use tenure::clock::Clock;
 use tenure::resources::{
     Condition as StoreCondition, Document, KindPattern, ResourceError, ResourceKey, ResourceStore,
     Scope,
@@ -14,11 +13,11 @@ use tenure_mcp::http::resources::{
     WrittenDocument,
 };
 
+use crate::client::Server;
 use crate::error::CliError;
 use crate::resources::Found;
 use crate::resources::args::Common;
-use crate::resources::server::Server;
-use crate::tasks::must_exist;
+use crate::resources::server::ResourceServer;
 
 /// What a watch yields.
 pub(crate) type Events = BoxStream<'static, Result<EventDocument, CliError>>;
@@ -31,8 +30,7 @@ impl Address {
     pub(crate) fn new(project: &str, text: &str) -> Result<Self, CliError> {
         let malformed = || CliError::Value(format!("{text:?} is not of the form KIND/ID"));
         let (kind, id) = text.split_once('/').ok_or_else(malformed)?;
-        let kind = percent_decode_str(kind).decode_utf8().map_err(|_| malformed())?;
-        Self::of(project, &kind, id)
+        Self::of(project, &decoded(kind).ok_or_else(malformed)?, id)
     }
 
     pub(crate) fn of(project: &str, kind: &str, id: &str) -> Result<Self, CliError> {
@@ -53,8 +51,17 @@ impl Address {
 
     /// As the command line names it.
     pub(crate) fn text(&self) -> String {
-        format!("{}/{}", self.kind().replace('%', "%25").replace('/', "%2F"), self.id())
+        address(self.kind(), self.id())
     }
+}
+
+/// The text that the command line takes for a resource: `KIND/ID`, a slash in the kind as `%2F`.
+pub(crate) fn address(kind: &str, id: &str) -> String {
+    format!("{}/{id}", kind.replace('%', "%25").replace('/', "%2F"))
+}
+
+fn decoded(kind: &str) -> Option<String> {
+    percent_decode_str(kind).decode_utf8().ok().map(Into::into)
 }
 
 /// What must hold for a change to happen.
@@ -66,19 +73,15 @@ pub(crate) enum Condition {
 
 pub(crate) enum Resources {
     Store(ResourceStore),
-    Server(Server),
+    Server(ResourceServer),
 }
 
 impl Resources {
     pub(crate) async fn at(common: &Common, may_create: bool) -> Result<Self, CliError> {
-        if let Some(url) = &common.server {
-            return Ok(Self::Server(Server::new(url, common.token.as_deref())));
+        if let Some(server) = Server::at(&common.location, "resource") {
+            return Ok(Self::Server(ResourceServer(server)));
         }
-        if !may_create {
-            must_exist(&common.store)?;
-        }
-        let clock = Clock::system();
-        let backend = tenure::open(&common.store, clock.clone()).await?;
+        let (backend, clock) = common.location.open(may_create).await?;
         Ok(Self::Store(ResourceStore::new(backend, clock).by(common.by.as_str())?))
     }
 
@@ -187,7 +190,7 @@ impl Resources {
         project: &str,
         pattern: Option<&str>,
     ) -> Result<Events, CliError> {
-        let selection = Selection::parse(pattern);
+        let selection = Selection::parse(pattern)?;
         match self {
             Self::Store(store) => {
                 let events = store.watch(selection.scope(project)?, None);
@@ -199,29 +202,31 @@ impl Resources {
 }
 
 /// What of a project to watch.
-pub(crate) enum Selection<'a> {
+pub(crate) enum Selection {
     Everything,
-    Kinds(&'a str),
-    One(&'a str, &'a str),
+    Kinds(String),
+    One(String, String),
 }
 
-impl<'a> Selection<'a> {
-    fn parse(pattern: Option<&'a str>) -> Self {
-        match pattern.map(|pattern| pattern.split_once('/').unwrap_or((pattern, ""))) {
-            None => Self::Everything,
-            Some((kind, "")) => Self::Kinds(kind),
-            Some((kind, id)) => Self::One(kind, id),
-        }
+impl Selection {
+    fn parse(pattern: Option<&str>) -> Result<Self, CliError> {
+        let Some(pattern) = pattern else { return Ok(Self::Everything) };
+        let (kind, id) = pattern.split_once('/').unwrap_or((pattern, ""));
+        let malformed = || CliError::Value(format!("{pattern:?} is not of the form KIND/ID"));
+        let kind = decoded(kind).ok_or_else(malformed)?;
+        Ok(if id.is_empty() { Self::Kinds(kind) } else { Self::One(kind, id.into()) })
     }
 
     fn scope(&self, project: &str) -> Result<Scope, ResourceError> {
         match self {
             Self::Everything => Scope::project(project),
             Self::Kinds(pattern) if pattern.contains('*') => {
-                Scope::kinds(project, [KindPattern::new(*pattern)?])
+                Scope::kinds(project, [KindPattern::new(pattern.as_str())?])
             }
             Self::Kinds(kind) => Scope::kind(project, kind),
-            Self::One(kind, id) => Ok(Scope::resource(&ResourceKey::new(project, *kind, *id)?)),
+            Self::One(kind, id) => {
+                Ok(Scope::resource(&ResourceKey::new(project, kind.as_str(), id.as_str())?))
+            }
         }
     }
 }

@@ -3,6 +3,8 @@
 mod output;
 mod place;
 
+use std::pin::pin;
+
 use futures::StreamExt as _;
 use tenure_mcp::http::tasks::TaskDocument;
 
@@ -10,7 +12,6 @@ use crate::args::{Place, StatusFilter, TasksCommand};
 use crate::error::CliError;
 use crate::tasks::output::Output;
 use crate::tasks::place::Tasks;
-pub(crate) use crate::tasks::place::{must_exist, refusal};
 
 pub(crate) async fn run(command: TasksCommand) -> Result<(), CliError> {
     match command {
@@ -69,10 +70,18 @@ async fn watch(place: Place, id: Option<String>) -> Result<(), CliError> {
         Some(id) => tasks.follow(id).await?,
         None => tasks.watch().await?,
     };
+    // One for all rounds, so that none is missed in between.
+    let mut interrupted = pin!(tokio::signal::ctrl_c());
     loop {
         let state = tokio::select! {
+            // First, so that it counts before anything is shown.
+            biased;
+            interrupted = &mut interrupted => {
+                interrupted?;
+                // Who waits for the end of a task has not seen it.
+                return if id.is_some() { Err(CliError::Interrupted) } else { Ok(()) };
+            }
             state = states.next() => state,
-            interrupted = tokio::signal::ctrl_c() => return Ok(interrupted?),
         };
         match state {
             Some(Ok(task)) => output.row(&task),

@@ -1,17 +1,15 @@
 //! Where the tasks are: in a store, or behind a server.
 
-use futures::stream::BoxStream;
+use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
-use sse_stream::{Sse, SseStream};
+use reqwest::Method;
 use tenure::Owner;
-use tenure::clock::Clock;
-use tenure::store::{Cursor, PageRequest, StoreError};
+use tenure::store::{Cursor, PageRequest};
 use tenure::tasks::{TaskEvent, TaskId, TaskRef, TaskStore};
-use tenure_mcp::http::Problem;
 use tenure_mcp::http::tasks::{TaskDocument, TaskListDocument};
 
-use crate::args::Place;
-use crate::client::{client, is_passing};
+use crate::args::{Place, StatusFilter};
+use crate::client::Server;
 use crate::error::CliError;
 
 /// What a watch yields.
@@ -28,23 +26,12 @@ pub(crate) enum Tasks {
     Server(Server),
 }
 
-/// A running server's own interface for its tasks.
-pub(crate) struct Server {
-    http: reqwest::Client,
-    url: String,
-    token: Option<String>,
-}
-
 impl Tasks {
     pub(crate) async fn at(place: &Place) -> Result<Self, CliError> {
-        if let Some(url) = &place.server {
-            let url = url.trim_end_matches('/').trim_end_matches("/mcp").to_owned();
-            let http = client();
-            return Ok(Self::Server(Server { http, url, token: place.token.clone() }));
+        if let Some(server) = Server::at(&place.location, "task") {
+            return Ok(Self::Server(server));
         }
-        must_exist(&place.store)?;
-        let clock = Clock::system();
-        let backend = tenure::open(&place.store, clock.clone()).await?;
+        let (backend, clock) = place.location.open(false).await?;
         let owner = Owner::new(place.owner.as_str())?;
         Ok(Self::Store { tasks: TaskStore::new(backend, clock), owner })
     }
@@ -54,7 +41,7 @@ impl Tasks {
             Self::Store { tasks, owner } => {
                 Ok((&tasks.get(owner, &TaskId::from(id)).await?).into())
             }
-            Self::Server(server) => server.json(reqwest::Method::GET, &[id]).await,
+            Self::Server(server) => server.json(server.request(Method::GET, &["tasks", id])?).await,
         }
     }
 
@@ -63,7 +50,9 @@ impl Tasks {
             Self::Store { tasks, owner } => {
                 Ok((&tasks.cancel(&TaskRef::new(owner.clone(), id), None).await?).into())
             }
-            Self::Server(server) => server.json(reqwest::Method::POST, &[id, "cancel"]).await,
+            Self::Server(server) => {
+                server.json(server.request(Method::POST, &["tasks", id, "cancel"])?).await
+            }
         }
     }
 
@@ -82,7 +71,8 @@ impl Tasks {
                 })
             }
             Self::Server(server) => {
-                let list: TaskListDocument = server.list(cursor).await?;
+                let request = server.request(Method::GET, &["tasks"])?.query(&[("cursor", cursor)]);
+                let list: TaskListDocument = server.json(request).await?;
                 let unreadable = list.unreadable.into_iter().map(Err);
                 let tasks = list.tasks.into_iter().map(Ok).chain(unreadable).collect();
                 Ok(Page { tasks, next: list.next_cursor })
@@ -99,7 +89,10 @@ impl Tasks {
                 let states = tasks.follow(owner, &TaskId::from(id)).await?;
                 Ok(states.map_ok(|task| TaskDocument::from(&task)).map_err(CliError::from).boxed())
             }
-            Self::Server(server) => server.events(&[id, "events"]).await,
+            Self::Server(server) => {
+                let request = server.request(Method::GET, &["tasks", id, "events"])?;
+                Ok(to_its_end(server.events(request).await?))
+            }
         }
     }
 
@@ -117,100 +110,28 @@ impl Tasks {
                 };
                 Ok(events.filter_map(document).boxed())
             }
-            Self::Server(server) => server.events(&["events"]).await,
+            Self::Server(server) => {
+                server.events(server.request(Method::GET, &["tasks", "events"])?).await
+            }
         }
     }
 }
 
-/// Looking into a store does not make one.
-pub(crate) fn must_exist(store: &str) -> Result<(), CliError> {
-    let Some(location) = store.strip_prefix("file:") else { return Ok(()) };
-    let path = location.split('?').next().unwrap_or(location);
-    if path.is_empty() || std::path::Path::new(path).exists() {
-        return Ok(());
-    }
-    Err(StoreError::InvalidLocation(format!("there is no file {path}")).into())
-}
-
-impl Server {
-    async fn json<T: serde::de::DeserializeOwned>(
-        &self,
-        method: reqwest::Method,
-        path: &[&str],
-    ) -> Result<T, CliError> {
-        let response = self.send(self.request(method, path)?).await?;
-        response.json().await.map_err(|error| CliError::Answer(error.into()))
-    }
-
-    async fn list(&self, cursor: Option<String>) -> Result<TaskListDocument, CliError> {
-        let request = self.request(reqwest::Method::GET, &[])?.query(&[("cursor", cursor)]);
-        let response = self.send(request).await?;
-        response.json().await.map_err(|error| CliError::Answer(error.into()))
-    }
-
-    async fn events(&self, path: &[&str]) -> Result<States, CliError> {
-        let response = self.send(self.request(reqwest::Method::GET, path)?).await?;
-        let events = SseStream::from_bytes_stream(response.bytes_stream());
-        let document = |event: Result<Sse, sse_stream::Error>| async {
-            let event = match event {
-                Ok(event) => event,
-                Err(error) => return Some(Err(CliError::Answer(error.into()))),
-            };
-            let data = event.data?;
-            Some(match event.event.as_deref() {
-                Some("problem") => Err(refusal(&data)),
-                _ => serde_json::from_str(&data).map_err(|error| CliError::Answer(error.into())),
-            })
-        };
-        Ok(events.filter_map(document).boxed())
-    }
-
-    fn request(
-        &self,
-        method: reqwest::Method,
-        path: &[&str],
-    ) -> Result<reqwest::RequestBuilder, CliError> {
-        let malformed = || CliError::Refused(format!("{} is not a server's URL", self.url));
-        let mut url = reqwest::Url::parse(&self.url).map_err(|_| malformed())?;
-        // Segments are escaped one by one: an id may contain anything.
-        url.path_segments_mut()
-            .map_err(|()| malformed())?
-            .pop_if_empty()
-            .extend(["v1", "tasks"])
-            .extend(path);
-        let request = self.http.request(method, url);
-        Ok(match &self.token {
-            Some(token) => request.bearer_auth(token),
-            None => request,
-        })
-    }
-
-    async fn send(&self, request: reqwest::RequestBuilder) -> Result<reqwest::Response, CliError> {
-        let unreachable = |source| CliError::Unreachable { url: self.url.clone(), source };
-        let response = request.send().await.map_err(unreachable)?;
-        match response.status() {
-            status if status.is_success() => Ok(response),
-            reqwest::StatusCode::NOT_FOUND => Err(CliError::NotFound),
-            reqwest::StatusCode::UNAUTHORIZED => Err(CliError::NotAllowed),
-            reqwest::StatusCode::CONFLICT => {
-                Err(CliError::AlreadyEnded(detail(&response.text().await.map_err(unreachable)?)))
-            }
-            status if is_passing(status) => {
-                Err(CliError::Busy(detail(&response.text().await.map_err(unreachable)?)))
-            }
-            _ => Err(refusal(&response.text().await.map_err(unreachable)?)),
+/// The states of one task: each once, though a server that was away tells the latest again, and
+/// none after the last.
+fn to_its_end(states: States) -> States {
+    let ended = |task: &TaskDocument| !StatusFilter::Unfinished.admits(&task.status);
+    stream::unfold((states, None), move |(mut states, last)| async move {
+        if last.as_ref().is_some_and(ended) {
+            return None;
         }
-    }
-}
-
-pub(crate) fn refusal(problem: &str) -> CliError {
-    CliError::Refused(format!("the server refuses: {}", detail(problem)))
-}
-
-/// The detail of a problem document; of anything else, its beginning.
-fn detail(text: &str) -> String {
-    match serde_json::from_str::<Problem>(text) {
-        Ok(problem) => problem.detail,
-        Err(_) => text.chars().take(200).collect(),
-    }
+        loop {
+            match states.next().await? {
+                Ok(task) if last.as_ref() == Some(&task) => {}
+                Ok(task) => return Some((Ok(task.clone()), (states, Some(task)))),
+                Err(error) => return Some((Err(error), (states, last))),
+            }
+        }
+    })
+    .boxed()
 }

@@ -190,6 +190,12 @@ impl<H: ServerHandler> DurableServer<H> {
         self.shared.worker.tasks()
     }
 
+    /// Who runs them.
+    #[must_use]
+    pub fn worker(&self) -> &Worker {
+        &self.shared.worker
+    }
+
     /// The resources beside them, on the same store.
     #[must_use]
     pub fn resources(&self) -> &ResourceStore {

@@ -28,4 +28,4 @@ mod worker;
 
 pub use context::TaskContext;
 pub use handler::{Exit, Failure, Handler, Policy};
-pub use worker::{Worker, WorkerOptions};
+pub use worker::{Takeover, Worker, WorkerOptions};

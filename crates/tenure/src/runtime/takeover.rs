@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use futures::StreamExt as _;
 use futures::stream;
+use futures::{FutureExt as _, StreamExt as _};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::limits;
@@ -50,6 +50,7 @@ pub(super) async fn take_over(
     let backend = &**shared.tasks.backend();
     let former = dead.worker.clone();
     let estate = Estate { shared, heir, former: &former, own: false };
+    let _under_way = UnderWay::begin(shared);
     let mut kept = false;
     let mut after = None;
     loop {
@@ -93,7 +94,7 @@ impl Estate<'_> {
         // All of them come to their end before an error does: one that was dropped half-way could
         // be adopted and not run.
         let fates: Vec<_> = stream::iter(page.claims)
-            .map(|(key, claim)| self.settle_entry(key, claim))
+            .map(|(key, claim)| self.settle_entry(key, claim).inspect(|_| self.count()))
             .buffer_unordered(SETTLED_AT_ONCE)
             .collect()
             .await;
@@ -102,6 +103,12 @@ impl Estate<'_> {
             kept |= fate? == Fate::Kept;
         }
         Ok((page.next, kept))
+    }
+
+    fn count(&self) {
+        if !self.own {
+            self.shared.takeover.send_modify(|takeover| takeover.tasks += 1);
+        }
     }
 
     async fn settle_entry(&self, key: Key, claim: Option<Claim>) -> Result<Fate, StoreError> {
@@ -233,6 +240,22 @@ impl Estate<'_> {
     /// True when a worker looks after its own claims, of which the adopted ones stay.
     fn is_current(&self) -> bool {
         *self.former == self.heir.worker
+    }
+}
+
+/// A takeover, until it is dropped.
+struct UnderWay<'a>(&'a Shared);
+
+impl<'a> UnderWay<'a> {
+    fn begin(shared: &'a Shared) -> Self {
+        shared.takeover.send_modify(|takeover| takeover.under_way = true);
+        Self(shared)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.takeover.send_modify(|takeover| takeover.under_way = false);
     }
 }
 

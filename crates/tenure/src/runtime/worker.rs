@@ -41,6 +41,15 @@ impl Default for WorkerOptions {
     }
 }
 
+/// A worker's takeover of what dead workers have left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Takeover {
+    /// One is under way.
+    pub under_way: bool,
+    /// Tasks looked at since the worker started: adopted, ended, or left for others.
+    pub tasks: u64,
+}
+
 /// Runs tasks, and takes over those of dead workers on the same store. Clones are the same worker.
 ///
 /// Dropping the last clone stops the handlers as a crash would; [`Worker::shutdown`] is the polite
@@ -75,6 +84,7 @@ pub(super) struct Shared {
     /// There may be claims of ours for tasks that nobody has in hand.
     pub(super) unsettled: Notify,
     pub(super) generation: Mutex<Arc<Generation>>,
+    pub(super) takeover: watch::Sender<Takeover>,
 }
 
 /// A worker's identity, for as long as others take it for alive.
@@ -133,6 +143,7 @@ impl Worker {
             formers: Mutex::default(),
             unsettled: Notify::new(),
             generation: Mutex::new(generation),
+            takeover: watch::Sender::default(),
         });
         let keeper = tokio::spawn(keep(Arc::clone(&shared), heartbeat));
         let keeper = Mutex::new(Some(AbortOnDropHandle::new(keeper)));
@@ -165,6 +176,19 @@ impl Worker {
     #[must_use]
     pub fn id(&self) -> WorkerId {
         self.0.shared.generation().worker.clone()
+    }
+
+    /// What a shutdown waits for: tasks that run, are queued or wait for input, and calls that
+    /// create one.
+    #[must_use]
+    pub fn in_care(&self) -> usize {
+        self.0.shared.runs.len()
+    }
+
+    /// How far the takeover of dead workers' tasks is, now and whenever that changes.
+    #[must_use]
+    pub fn takeover(&self) -> watch::Receiver<Takeover> {
+        self.0.shared.takeover.subscribe()
     }
 
     /// Shuts down: takes no more tasks, gives running handlers `drain_ms` to finish, then asks them

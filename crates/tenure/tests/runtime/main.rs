@@ -299,6 +299,24 @@ async fn a_dead_workers_other_task_fails_and_says_why_and_never_runs_twice() {
 }
 
 #[tokio::test]
+async fn a_takeover_counts_the_tasks_that_it_has_looked_at() {
+    let fixture = Fixture::new();
+    let (mut process, first) = Process::start(&fixture).await;
+    let mut tasks = Vec::new();
+    for tool in ["stuck", "stuck", "asks"] {
+        tasks.push(process.submit(&fixture, &first, tool).await);
+    }
+    fixture.until(&tasks[2].id, |it| it.status == Status::InputRequired).await;
+    process.kill();
+    let worker = fixture.worker().await;
+    let mut takeover = worker.takeover();
+    assert_eq!((takeover.borrow().under_way, takeover.borrow().tasks), (false, 0));
+    fixture.settle().await;
+    fixture.clock.advance_millis(WorkerOptions::default().heartbeat_timeout_ms + 1);
+    takeover.wait_for(|it| it.tasks == 3 && !it.under_way).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_parked_task_survives_a_crash_although_it_may_not_run_twice() {
     let fixture = Fixture::new();
     let (mut process, worker) = Process::start(&fixture).await;

@@ -45,7 +45,7 @@ pub enum Durability {
     #[default]
     Full,
     /// It is with the operating system: it survives a crash of the program. A loss of power may
-    /// take the last few writes, never the file's consistency.
+    /// take the last writes, some hundreds of them, never the file's consistency.
     Relaxed,
 }
 

@@ -1,38 +1,26 @@
-//! `tenure resources` from the outside, on a store and on a server.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+//! `tenure resources`, on a store and on a server.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-const TENURE: &str = env!("CARGO_BIN_EXE_tenure");
-
-fn command(folder: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(TENURE);
-    command.args(arguments).current_dir(folder).stdin(Stdio::null());
-    for variable in
-        ["TENURE_STORE", "TENURE_SERVER", "TENURE_TOKEN", "TENURE_LOG", "EDITOR", "VISUAL"]
-    {
-        command.env_remove(variable);
-    }
-    command
-}
+use crate::harness::{Server, TENURE, code, command, stderr};
+use crate::trouble::{follow_advice, kept};
 
 /// A place with resources: a folder with a store, and perhaps a server on it.
-struct Place {
-    folder: TempDir,
-    server: Option<(Child, String)>,
+pub(crate) struct Place {
+    pub(crate) folder: TempDir,
+    pub(crate) server: Option<Server>,
 }
 
 impl Place {
-    fn store() -> Self {
+    pub(crate) fn store() -> Self {
         Self { folder: TempDir::new().unwrap(), server: None }
     }
 
-    fn server() -> Self {
+    pub(crate) fn server() -> Self {
         Self::server_with(&[])
     }
 
@@ -43,64 +31,40 @@ impl Place {
     }
 
     fn start(&mut self, listen: &str, arguments: &[&str]) {
-        let all = [&["serve", "--listen", listen], arguments].concat();
-        let mut child = command(self.folder.path(), &all).stderr(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
-        let address = line.split("http://").nth(1).and_then(|it| it.split("/mcp").next());
-        let url = format!("http://{}", address.unwrap_or_else(|| panic!("no address: {line}")));
-        self.server = Some((child, url));
+        self.server = Some(Server::start_at(listen, self.folder.path(), arguments));
     }
 
+    /// Kills the server; tells its address.
     fn kill(&mut self) -> String {
-        let (mut child, url) = self.server.take().unwrap();
-        child.kill().unwrap();
-        child.wait().unwrap();
-        url
+        self.server.take().unwrap().address()
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = command(self.folder.path(), &["resources"]);
         command.args(arguments);
-        if let Some((_, url)) = &self.server {
-            command.args(["--server", url]);
+        if let Some(server) = &self.server {
+            command.args(["--server", &server.url]);
         }
         command
     }
 
-    fn run(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().unwrap()
     }
 
     /// What a command prints that must succeed.
-    fn print(&self, arguments: &[&str]) -> String {
+    pub(crate) fn print(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         assert_eq!(code(&output), 0, "{arguments:?}: {}", stderr(&output));
         String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
     }
 
-    fn file(&self, name: &str, text: &str) {
+    pub(crate) fn file(&self, name: &str, text: &str) {
         std::fs::write(self.folder.path().join(name), text).unwrap();
     }
 }
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        if self.server.is_some() {
-            self.kill();
-        }
-    }
-}
-
-fn code(output: &Output) -> i32 {
-    output.status.code().unwrap()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
-}
-
-const PLANNER: &str = "agent/planner";
+pub(crate) const PLANNER: &str = "agent/planner";
 
 #[test]
 fn a_value_is_put_read_listed_and_deleted_in_a_store_and_on_a_server() {
@@ -179,7 +143,7 @@ fn an_edit_keeps_the_users_file_when_somebody_else_was_faster() {
 
         // While the editor is open, somebody else writes.
         let server =
-            place.server.as_ref().map_or(String::new(), |(_, url)| format!("--server {url}"));
+            place.server.as_ref().map_or(String::new(), |it| format!("--server {}", it.url));
         let script = format!(
             "#!/bin/sh\n{TENURE} resources put acme {PLANNER} -f 2.yaml {server} >/dev/null\necho 'model: mine' > \"$1\"\n"
         );
@@ -188,13 +152,10 @@ fn an_edit_keeps_the_users_file_when_somebody_else_was_faster() {
         let told = stderr(&refused);
         assert_eq!(code(&refused), 7, "{told}");
         assert!(told.contains("/model") && told.contains("large"), "{told}");
-        let next = told.lines().find(|line| line.contains("resources put")).unwrap();
-        let kept = next.split_whitespace().find(|it| it.ends_with(".yaml")).unwrap();
-        assert_eq!(std::fs::read_to_string(kept).unwrap(), "model: mine\n");
+        let kept = kept(&told);
+        assert_eq!(std::fs::read_to_string(&kept).unwrap(), "model: mine\n");
         assert_eq!(place.print(&["get", "acme", PLANNER, "--json"]), r#"{"model":"large"}"#);
-        // What it tells to do works.
-        let words: Vec<&str> = next.split_whitespace().skip(2).collect();
-        place.print(&words);
+        assert_eq!(code(&follow_advice(&place, &told)), 0);
         assert_eq!(place.print(&["get", "acme", PLANNER, "--json"]), r#"{"model":"mine"}"#);
         std::fs::remove_file(kept).unwrap();
     }
@@ -213,18 +174,24 @@ fn a_project_goes_to_files_and_comes_back() {
     assert!(!place.folder.path().join("escape.yaml").exists());
     let other = ["import", "other", "out"];
     let dry = place.print(&[&other[..], &["--dry-run"]].concat());
-    assert!(dry.ends_with("would be: created 6, replaced 0, unchanged 0, kept 0"), "{dry}");
+    assert!(
+        dry.ends_with("would be: created 6, replaced 0, unchanged 0, kept 0, failed 0"),
+        "{dry}"
+    );
     assert_eq!(place.print(&["list", "other"]), "");
-    assert!(place.print(&other).ends_with("created 6, replaced 0, unchanged 0, kept 0"));
+    assert!(place.print(&other).ends_with("created 6, replaced 0, unchanged 0, kept 0, failed 0"));
     for id in ids {
         let of = |project| place.print(&["get", project, &format!("agent/{id}"), "--json"]);
         assert_eq!(of("acme"), of("other"));
     }
     place.file("out/agent/planner.yaml", "changed: true\n");
     let seed = place.print(&other);
-    assert!(seed.ends_with("created 0, replaced 0, unchanged 5, kept 1"), "{seed}");
+    assert!(seed.ends_with("created 0, replaced 0, unchanged 5, kept 1, failed 0"), "{seed}");
     let overwritten = place.print(&[&other[..], &["--overwrite"]].concat());
-    assert!(overwritten.ends_with("created 0, replaced 1, unchanged 5, kept 0"), "{overwritten}");
+    assert!(
+        overwritten.ends_with("created 0, replaced 1, unchanged 5, kept 0, failed 0"),
+        "{overwritten}"
+    );
     assert_eq!(place.print(&["get", "other", "agent/planner", "--json"]), r#"{"changed":true}"#);
 }
 
@@ -273,10 +240,10 @@ fn a_watch_goes_on_after_the_server_was_killed_and_started_again() {
     let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines().map(Result::unwrap);
     assert!(lines.next().unwrap().ends_with("agent/a"));
     assert_eq!(lines.next().unwrap(), "primed");
-    let url = place.kill();
+    let address = place.kill();
     // While the server is down, the store changes.
     place.print(&["put", "acme", "agent/b", "-f", "1.yaml"]);
-    place.start(url.strip_prefix("http://").unwrap(), &[]);
+    place.start(&address, &[]);
     place.print(&["put", "acme", "agent/c", "-f", "1.yaml"]);
     let mut seen = Vec::new();
     while !seen.iter().any(|line: &String| line.ends_with("agent/c")) {

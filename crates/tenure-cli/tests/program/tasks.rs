@@ -1,9 +1,6 @@
-//! The program from the outside: what it prints, and the exit code that tells a script so.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+//! `tenure tasks`, on a store and on a server.
 
-use std::io::{BufRead as _, BufReader};
-use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Output, Stdio};
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
@@ -13,28 +10,8 @@ use tenure::clock::Clock;
 use tenure::store::FileBackend;
 use tenure::tasks::{Call, NewTask, Task, TaskRef, TaskStore};
 
-const TENURE: &str = env!("CARGO_BIN_EXE_tenure");
-
-fn tenure(folder: &Path, arguments: &[&str]) -> Output {
-    command(folder, arguments).output().unwrap()
-}
-
-fn command(folder: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(TENURE);
-    command.args(arguments).current_dir(folder).stdin(Stdio::null());
-    for variable in ["TENURE_STORE", "TENURE_SERVER", "TENURE_TOKEN", "TENURE_LOG"] {
-        command.env_remove(variable);
-    }
-    command
-}
-
-fn code(output: &Output) -> i32 {
-    output.status.code().unwrap()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
-}
+use crate::harness::{Lines, Server, code, command, run as tenure, signal, stderr};
+use crate::stub;
 
 fn documents(output: &Output) -> Vec<Value> {
     assert_eq!(code(output), 0, "{}", stderr(output));
@@ -59,32 +36,6 @@ async fn store() -> (TempDir, Task, Task) {
     let done = tasks.complete(&this, json!({"pages": 12})).await.unwrap();
     let open = tasks.create(&alice, new()).await.unwrap();
     (folder, done, open)
-}
-
-/// A server that ends with the test.
-struct Server {
-    child: Child,
-    url: String,
-}
-
-impl Server {
-    fn start(folder: &Path, arguments: &[&str]) -> Self {
-        let mut all = vec!["serve", "--listen", "127.0.0.1:0"];
-        all.extend(arguments);
-        let mut child = command(folder, &all).stderr(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
-        let address = line.split("http://").nth(1).and_then(|it| it.split("/mcp").next());
-        let url = format!("http://{}", address.unwrap_or_else(|| panic!("no address: {line}")));
-        Self { child, url }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 #[tokio::test]
@@ -132,42 +83,6 @@ fn looking_for_a_store_does_not_make_one() {
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
-#[test]
-fn a_file_that_is_not_ours_is_refused_and_left_as_it_is() {
-    let folder = TempDir::new().unwrap();
-    let path = folder.path().join("notes.txt");
-    std::fs::write(&path, "these are my notes, not a store\n").unwrap();
-    for arguments in [
-        ["tasks", "list", "--store", "file:notes.txt"],
-        ["serve", "--listen=127.0.0.1:0", "--store", "file:notes.txt"],
-    ] {
-        let output = tenure(folder.path(), &arguments);
-        assert_eq!(code(&output), 1, "{}", stderr(&output));
-        assert!(!stderr(&output).is_empty());
-    }
-    assert_eq!(std::fs::read_to_string(path).unwrap(), "these are my notes, not a store\n");
-}
-
-#[test]
-fn a_server_that_others_could_reach_wants_to_know_who_calls() {
-    let folder = TempDir::new().unwrap();
-    let output = tenure(folder.path(), &["serve", "--listen", "0.0.0.0:0"]);
-    assert_eq!(code(&output), 1);
-    assert!(stderr(&output).contains("can be reached from outside"), "{}", stderr(&output));
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
-}
-
-#[test]
-fn an_address_in_use_is_an_error_before_the_store_is_touched() {
-    let folder = TempDir::new().unwrap();
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap().to_string();
-    let output = tenure(folder.path(), &["serve", "--listen", &address]);
-    assert_eq!(code(&output), 1);
-    assert!(stderr(&output).contains("cannot listen on"), "{}", stderr(&output));
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
-}
-
 #[tokio::test]
 async fn a_running_server_is_asked_with_a_token_and_shows_its_owner_only() {
     let (folder, done, _) = store().await;
@@ -203,17 +118,93 @@ fn a_server_that_is_not_there_is_worth_another_try() {
     assert_eq!(code(&output), 1, "{}", stderr(&output));
 }
 
-#[test]
-fn the_end_of_standard_input_ends_a_server_on_it() {
+macro_rules! state {
+    ($status:literal, $updated:literal) => {
+        concat!(
+            "event: task\ndata: {\"id\":\"t\",\"tool\":\"report\",\"arguments\":{},\"attempt\":1,",
+            "\"createdAt\":\"\",\"status\":\"",
+            $status,
+            "\",\"updatedAt\":\"",
+            $updated,
+            "\"}\n\n"
+        )
+    };
+}
+
+const WORKING: &str = state!("working", "1");
+const WORKING_AND_COMPLETED: &str = concat!(state!("working", "1"), state!("completed", "2"));
+const STREAM: &str = "content-type: text/event-stream\r\n";
+
+/// The watch of a task on a server that gives these answers one after the other.
+fn watch(answers: &'static [stub::Answer]) -> Output {
+    let mut left = answers.iter();
+    let url = stub::serve(move |request| {
+        assert_eq!(request, "GET /v1/tasks/t/events HTTP/1.1");
+        *left.next().expect("nobody asks once it is told")
+    });
     let folder = TempDir::new().unwrap();
-    let output = tenure(folder.path(), &["serve", "--stdio", "--store", "memory:"]);
-    assert!(output.stdout.is_empty());
+    tenure(folder.path(), &["tasks", "watch", "t", "--json", "--server", &url])
 }
 
 #[test]
-fn wrong_usage_is_told_apart() {
-    let folder = TempDir::new().unwrap();
-    for arguments in [&["serve", "--listen", "here"][..], &["tasks", "list", "--limit", "0"], &[]] {
-        assert_eq!(code(&tenure(folder.path(), arguments)), 2);
+fn a_watch_of_a_task_goes_on_to_its_end_when_the_server_goes_away_and_tells_no_state_twice() {
+    let output = watch(&[
+        ("200 OK", STREAM, WORKING),
+        ("503 Service Unavailable", "", "starting"),
+        ("503 Service Unavailable", "", "starting"),
+        ("200 OK", STREAM, WORKING_AND_COMPLETED),
+    ]);
+    let states: Vec<Value> = documents(&output);
+    let states: Vec<&str> = states.iter().map(|it| it["status"].as_str().unwrap()).collect();
+    assert_eq!(states, ["working", "completed"]);
+    assert_eq!(stderr(&output).matches("until it is back").count(), 1, "{}", stderr(&output));
+}
+
+#[test]
+fn a_watch_of_a_task_that_is_gone_after_the_restart_says_so() {
+    const PROBLEM: &str =
+        "event: problem\ndata: {\"status\":404,\"title\":\"\",\"detail\":\"\"}\n\n";
+    for answers in [
+        &[("200 OK", STREAM, WORKING), ("404 Not Found", "", "")][..],
+        &[("200 OK", STREAM, WORKING), ("200 OK", STREAM, PROBLEM)],
+    ] {
+        let output = watch(answers);
+        assert_eq!(code(&output), 3, "{}", stderr(&output));
+        assert!(stderr(&output).contains("no such task"));
+    }
+}
+
+#[tokio::test]
+async fn a_watch_outlives_a_shutdown_of_the_server() {
+    let (folder, _, open) = store().await;
+    let callers = "caller = [{ token = \"t\", owner = \"alice\" }]";
+    std::fs::write(folder.path().join("callers.toml"), callers).unwrap();
+    let arguments = ["--tokens", "callers.toml", "--drain-ms", "50"];
+    let mut server = Server::start(folder.path(), &arguments);
+    let (url, address) = (server.url.clone(), server.address());
+    let watch = ["tasks", "watch", open.id.as_str(), "--server", &url, "--token", "t"];
+    let mut watch = command(folder.path(), &watch).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = Lines::of(watch.stdout.take().unwrap());
+    lines.until("working");
+    server.terminate();
+    assert!(server.ended().0.success());
+    let _server = Server::start_at(&address, folder.path(), &arguments);
+    let cancel = ["tasks", "cancel", open.id.as_str(), "--owner", "alice"];
+    assert_eq!(code(&tenure(folder.path(), &cancel)), 0);
+    lines.until("cancelled");
+    assert!(watch.wait().unwrap().success());
+}
+
+#[tokio::test]
+async fn ctrl_c_is_the_end_of_watching_all_tasks_and_too_early_for_one() {
+    let (folder, _, open) = store().await;
+    for (id, expected) in [(None, 0), (Some(open.id.as_str()), 130)] {
+        let words: Vec<_> = ["tasks", "watch"].into_iter().chain(id).collect();
+        let words = [&words[..], &["--owner", "alice"]].concat();
+        let mut watch = command(folder.path(), &words).stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = Lines::of(watch.stdout.take().unwrap());
+        lines.until(open.id.as_str());
+        signal(&watch, "-INT");
+        assert_eq!(watch.wait().unwrap().code(), Some(expected), "{id:?}");
     }
 }

@@ -1,0 +1,87 @@
+//! Where the state is: in a store, or behind a running server. And how to say so again.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use clap::Args;
+use tenure::clock::Clock;
+use tenure::store::{StorageBackend, StoreError};
+
+use crate::error::CliError;
+
+const STORE: &str = "TENURE_STORE";
+const SERVER: &str = "TENURE_SERVER";
+const TOKEN: &str = "TENURE_TOKEN";
+
+/// A store.
+#[derive(Debug, Args)]
+pub(crate) struct StoreArgs {
+    /// The store: file:PATH · redis://HOST · rediss:// · redis+cluster:// · memory: for one run
+    #[arg(
+        long = "store",
+        id = "store",
+        value_name = "URL",
+        env = STORE,
+        hide_env_values = true,
+        default_value = "file:./tenure.db"
+    )]
+    pub(crate) url: String,
+}
+
+/// A store, which a server may be running on, or a running server.
+#[derive(Debug, Args)]
+pub(crate) struct Location {
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+    /// Ask a running server instead, such as http://127.0.0.1:8765
+    #[arg(long, value_name = "URL", env = SERVER)]
+    pub(crate) server: Option<String>,
+    /// The bearer token for the server.
+    #[arg(long, env = TOKEN, hide_env_values = true)]
+    pub(crate) token: Option<String>,
+}
+
+impl Location {
+    /// Opens the store. Looking into one does not make it.
+    pub(crate) async fn open(
+        &self,
+        may_create: bool,
+    ) -> Result<(Arc<dyn StorageBackend>, Clock), CliError> {
+        let url = &self.store.url;
+        if !may_create {
+            must_exist(url)?;
+        }
+        let clock = Clock::system();
+        Ok((tenure::open(url, clock.clone()).await?, clock))
+    }
+
+    /// The arguments that name this location to another command in the same environment. What is
+    /// secret is left for the reader to fill in.
+    pub(crate) fn arguments(&self) -> Vec<String> {
+        let mut arguments = Vec::new();
+        let mut add = |variable: &str, name: &str, value: &str, shown: String| {
+            if std::env::var(variable).as_deref() != Ok(value) {
+                arguments.extend([name.to_owned(), shown]);
+            }
+        };
+        if let Some(server) = &self.server {
+            add(SERVER, "--server", server, tenure::without_credentials(server));
+            if let Some(token) = &self.token {
+                add(TOKEN, "--token", token, "TOKEN".into());
+            }
+        } else {
+            let store = &self.store.url;
+            add(STORE, "--store", store, tenure::without_credentials(store));
+        }
+        arguments
+    }
+}
+
+fn must_exist(store: &str) -> Result<(), CliError> {
+    let Some(location) = store.strip_prefix("file:") else { return Ok(()) };
+    let path = location.split('?').next().unwrap_or(location);
+    if path.is_empty() || Path::new(path).exists() {
+        return Ok(());
+    }
+    Err(StoreError::InvalidLocation(format!("there is no file {path}")).into())
+}

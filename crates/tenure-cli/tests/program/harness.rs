@@ -1,0 +1,140 @@
+//! Running the program, and servers that end with the test.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
+
+pub(crate) const TENURE: &str = env!("CARGO_BIN_EXE_tenure");
+
+/// A server that does not say by then what is waited for never will.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) fn command(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(TENURE);
+    command.args(arguments).current_dir(folder).stdin(Stdio::null());
+    for variable in [
+        "TENURE_STORE",
+        "TENURE_SERVER",
+        "TENURE_TOKEN",
+        "TENURE_TOKENS",
+        "TENURE_LOG",
+        "EDITOR",
+        "VISUAL",
+    ] {
+        command.env_remove(variable);
+    }
+    command
+}
+
+pub(crate) fn run(folder: &Path, arguments: &[&str]) -> Output {
+    command(folder, arguments).output().unwrap()
+}
+
+pub(crate) fn code(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+pub(crate) fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// The lines of a stream, as they come.
+pub(crate) struct Lines {
+    coming: Receiver<String>,
+    pub(crate) seen: Vec<String>,
+}
+
+impl Lines {
+    pub(crate) fn of(stream: impl std::io::Read + Send + 'static) -> Self {
+        let (line, coming) = channel();
+        thread::spawn(move || {
+            let lines = BufReader::new(stream).lines().map_while(Result::ok);
+            lines.map(|it| line.send(it)).all(|sent| sent.is_ok())
+        });
+        Self { coming, seen: Vec::new() }
+    }
+
+    /// The next line that has this text in it.
+    pub(crate) fn until(&mut self, text: &str) -> String {
+        loop {
+            let line = self.coming.recv_timeout(PATIENCE);
+            self.seen
+                .push(line.unwrap_or_else(|end| panic!("{end}: {text} not in {:?}", self.seen)));
+            if let Some(line) = self.seen.last().filter(|it| it.contains(text)) {
+                return line.clone();
+            }
+        }
+    }
+
+    /// All lines, to the end of the stream.
+    pub(crate) fn into_all(mut self) -> Vec<String> {
+        self.seen.extend(self.coming);
+        self.seen
+    }
+}
+
+/// A server that ends with the test.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) url: String,
+    pub(crate) says: Lines,
+}
+
+impl Server {
+    pub(crate) fn start(folder: &Path, arguments: &[&str]) -> Self {
+        Self::start_at("127.0.0.1:0", folder, arguments)
+    }
+
+    pub(crate) fn start_at(listen: &str, folder: &Path, arguments: &[&str]) -> Self {
+        let all = [&["serve", "--listen", listen], arguments].concat();
+        Self::spawn(&mut command(folder, &all))
+    }
+
+    pub(crate) fn spawn(command: &mut Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut says = Lines::of(child.stderr.take().unwrap());
+        let line = says.until("serving http://");
+        let address = line.split("http://").nth(1).and_then(|it| it.split("/mcp").next());
+        let url = format!("http://{}", address.unwrap());
+        Self { child, url, says }
+    }
+
+    pub(crate) fn address(&self) -> String {
+        self.url.trim_start_matches("http://").to_owned()
+    }
+
+    /// The most memory that it has used so far.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn peak_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let peak = status.lines().find_map(|it| it.strip_prefix("VmHWM:")).unwrap();
+        peak.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
+    /// Asks it to end.
+    pub(crate) fn terminate(&mut self) {
+        signal(&self.child, "-TERM");
+    }
+
+    /// How it ended, and all that it said.
+    pub(crate) fn ended(mut self) -> (ExitStatus, Vec<String>) {
+        let status = self.child.wait().unwrap();
+        let says = std::mem::replace(&mut self.says, Lines::of(std::io::empty()));
+        (status, says.into_all())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub(crate) fn signal(child: &Child, name: &str) {
+    let id = child.id().to_string();
+    assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
+}

@@ -1,0 +1,12 @@
+//! The program from the outside: what it prints, and the exit code that tells a script so.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod bad_input;
+#[cfg(target_os = "linux")]
+mod disks;
+mod harness;
+mod resources;
+mod serve;
+mod stub;
+mod tasks;
+mod trouble;

@@ -1,0 +1,149 @@
+//! `tenure serve`.
+
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::harness::{Lines, Server, code, command, run as tenure, stderr};
+
+#[test]
+fn a_file_that_is_not_ours_is_refused_and_left_as_it_is() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("notes.txt");
+    std::fs::write(&path, "these are my notes, not a store\n").unwrap();
+    for arguments in [
+        ["tasks", "list", "--store", "file:notes.txt"],
+        ["serve", "--listen=127.0.0.1:0", "--store", "file:notes.txt"],
+    ] {
+        let output = tenure(folder.path(), &arguments);
+        assert_eq!(code(&output), 1, "{}", stderr(&output));
+        assert!(!stderr(&output).is_empty());
+    }
+    assert_eq!(std::fs::read_to_string(path).unwrap(), "these are my notes, not a store\n");
+}
+
+#[test]
+fn a_server_that_others_could_reach_wants_to_know_who_calls() {
+    let folder = TempDir::new().unwrap();
+    let output = tenure(folder.path(), &["serve", "--listen", "0.0.0.0:0"]);
+    assert_eq!(code(&output), 1);
+    assert!(stderr(&output).contains("can be reached from outside"), "{}", stderr(&output));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn an_address_in_use_is_an_error_before_the_store_is_touched() {
+    let folder = TempDir::new().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = tenure(folder.path(), &["serve", "--listen", &address]);
+    assert_eq!(code(&output), 1);
+    assert!(stderr(&output).contains("cannot listen on"), "{}", stderr(&output));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn the_end_of_standard_input_ends_a_server_on_it() {
+    let folder = TempDir::new().unwrap();
+    let output = tenure(folder.path(), &["serve", "--stdio", "--store", "memory:"]);
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn wrong_usage_is_told_apart() {
+    let folder = TempDir::new().unwrap();
+    for arguments in [&["serve", "--listen", "here"][..], &["tasks", "list", "--limit", "0"], &[]] {
+        assert_eq!(code(&tenure(folder.path(), arguments)), 2);
+    }
+}
+
+const CALLERS: &str = r#"caller = [{ token = "t", owner = "alice" }]"#;
+
+#[test]
+fn callers_come_from_the_environment_as_well_and_from_one_place_only() {
+    let folder = TempDir::new().unwrap();
+    std::fs::write(folder.path().join("callers.toml"), CALLERS).unwrap();
+    let listen = ["serve", "--listen", "127.0.0.1:0", "--store", "memory:"];
+    let server = Server::spawn(command(folder.path(), &listen).env("TENURE_TOKENS", CALLERS));
+    let list = |token| {
+        let list = ["tasks", "list", "--server", &server.url, "--token", token];
+        code(&tenure(folder.path(), &list))
+    };
+    assert_eq!((list("t"), list("other")), (0, 6));
+
+    let refused = |arguments: &[&str], callers: &str| {
+        let mut command = command(folder.path(), &[&listen[..], arguments].concat());
+        let output = command.env("TENURE_TOKENS", callers).output().unwrap();
+        assert!(!stderr(&output).contains("token = "), "{}", stderr(&output));
+        code(&output)
+    };
+    assert_eq!(refused(&["--tokens", "callers.toml"], CALLERS), 2);
+    // What is there and says nothing does not open the server to everybody.
+    assert_eq!(refused(&[], ""), 1);
+    let stdio = ["serve", "--stdio", "--store", "memory:"];
+    let output = command(folder.path(), &stdio).env("TENURE_TOKENS", CALLERS).output().unwrap();
+    assert_eq!(code(&output), 2);
+}
+
+#[test]
+fn what_is_quick_is_done_without_a_word() {
+    let folder = TempDir::new().unwrap();
+    let mut server = Server::start(folder.path(), &[]);
+    server.terminate();
+    let (status, says) = server.ended();
+    assert!(status.success());
+    assert_eq!(says.len(), 2, "{says:?}");
+    assert!(says[1].contains("shutting down"), "{says:?}");
+}
+
+#[test]
+fn a_store_that_takes_long_to_open_is_named() {
+    let folder = TempDir::new().unwrap();
+    drop(Server::start(folder.path(), &[]));
+    let other = rusqlite::Connection::open(folder.path().join("tenure.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let serve = ["serve", "--listen", "127.0.0.1:0"];
+    let mut server = command(folder.path(), &serve).stderr(Stdio::piped()).spawn().unwrap();
+    let mut says = Lines::of(server.stderr.take().unwrap());
+    says.until("opening the store file:./tenure.db, 0 MiB");
+    other.execute_batch("ROLLBACK").unwrap();
+    says.until("serving");
+    server.kill().unwrap();
+    server.wait().unwrap();
+}
+
+/// Calls a tool as a task.
+async fn call(server: &Server, tool: &str, arguments: Value) -> Value {
+    let meta = json!({
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientInfo": { "name": "test", "version": "1" },
+        "io.modelcontextprotocol/clientCapabilities": {
+            "extensions": { "io.modelcontextprotocol/tasks": {} },
+        },
+    });
+    let params = json!({ "name": tool, "arguments": arguments, "_meta": meta });
+    let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params });
+    let request = reqwest::Client::new().post(format!("{}/mcp", server.url)).json(&body);
+    let request = request
+        .header("accept", "application/json, text/event-stream")
+        .header("mcp-protocol-version", "2026-07-28")
+        .header("mcp-method", "tools/call")
+        .header("mcp-name", tool);
+    let text = request.send().await.unwrap().text().await.unwrap();
+    let message =
+        text.lines().find_map(|it| it.strip_prefix("data: {")).map(|it| format!("{{{it}"));
+    serde_json::from_str::<Value>(&message.unwrap_or(text)).unwrap()["result"].clone()
+}
+
+#[tokio::test]
+async fn a_shutdown_says_for_how_many_tasks_it_waits() {
+    let folder = TempDir::new().unwrap();
+    let mut server = Server::start(folder.path(), &["--drain-ms", "3000"]);
+    for _ in 0..2 {
+        let slow = json!({ "topic": "x", "sections": 1, "section_ms": 600_000 });
+        assert_eq!(call(&server, "report", slow).await["resultType"], "task");
+    }
+    server.terminate();
+    server.says.until("waiting for 2 tasks");
+}
