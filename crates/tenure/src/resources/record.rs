@@ -3,6 +3,7 @@
 //! `1 1700000000123 alice` is schema 1, written at that millisecond by alice. What follows the line
 //! is the canonical text and nothing else, so a read hands it on without parsing it.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -15,6 +16,8 @@ use crate::store::{Record, Tag, Version, VersionToken};
 
 /// Rises with every change that an older program would misread.
 const SCHEMA: &str = "1";
+/// The line about a write without its author: schema, milliseconds, two separators.
+const HEADER_BYTES: usize = SCHEMA.len() + 18;
 /// What would end the line, or be taken for an escape.
 const ESCAPED: &AsciiSet = &CONTROLS.add(b'%');
 
@@ -82,10 +85,14 @@ pub struct ResourceVersion {
 }
 
 pub(super) fn encode(text: &[u8], at: Timestamp, by: Option<&str>) -> Bytes {
-    let author = by.map(|by| format!(" {}", utf8_percent_encode(by, ESCAPED))).unwrap_or_default();
-    let header = format!("{SCHEMA} {}{author}\n", at.as_millis());
-    let mut bytes = BytesMut::with_capacity(header.len() + text.len());
-    bytes.put_slice(header.as_bytes());
+    let author_bytes = by.map_or(0, |by| 1 + by.len());
+    let mut bytes = BytesMut::with_capacity(HEADER_BYTES + author_bytes + text.len());
+    // Writing to a buffer that grows cannot fail.
+    let _ = write!(bytes, "{SCHEMA} {}", at.as_millis());
+    if let Some(by) = by {
+        let _ = write!(bytes, " {}", utf8_percent_encode(by, ESCAPED));
+    }
+    bytes.put_u8(b'\n');
     bytes.put_slice(text);
     bytes.freeze()
 }

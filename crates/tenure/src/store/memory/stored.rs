@@ -31,7 +31,16 @@ struct Rare {
 pub(super) struct Replaced {
     pub(super) counted_until: Option<Timestamp>,
     pub(super) expires_at: Option<Timestamp>,
-    _freed: (Bytes, Option<Box<Rare>>),
+    _freed: Freed,
+}
+
+#[derive(Default)]
+#[allow(dead_code, reason = "held to be dropped")]
+enum Freed {
+    #[default]
+    Nothing,
+    All(Bytes, Option<Box<Rare>>),
+    Former(VecDeque<Version>),
 }
 
 impl Stored {
@@ -100,23 +109,26 @@ impl Stored {
     ) -> Replaced {
         let (counted_until, deadline) = (self.counted_until(), self.expires_at);
         let Write { value, expires_at, capacity, tag, kept } = write;
-        let mut rare = None;
-        if kept > 0 {
-            let version = self.version();
+        let old = Version {
+            tag: self.tag(),
+            value: std::mem::replace(&mut self.value, value),
+            token: self.token,
+        };
+        let freed = if kept > 0 {
             let rare = self.rare.get_or_insert_default();
             // One of those that are kept is the version that is replaced now.
-            rare.former.truncate(kept as usize - 1);
-            rare.former.push_front(version);
+            let freed = rare.former.split_off((kept as usize - 1).min(rare.former.len()));
+            rare.former.push_front(old);
             rare.tag = tag;
+            Freed::Former(freed)
         } else {
-            rare = self.rare.take();
-            self.rare = tag.map(|_| Box::new(Rare { tag, former: VecDeque::new() }));
-        }
-        let value = std::mem::replace(&mut self.value, value);
+            let rare = tag.map(|_| Box::new(Rare { tag, former: VecDeque::new() }));
+            Freed::All(old.value, std::mem::replace(&mut self.rare, rare))
+        };
         self.token = token;
         self.created_at = created_at;
         self.expires_at = expires_at;
         self.counted = capacity.is_some();
-        Replaced { counted_until, expires_at: deadline, _freed: (value, rare) }
+        Replaced { counted_until, expires_at: deadline, _freed: freed }
     }
 }
