@@ -21,7 +21,7 @@ use std::fmt::Debug;
 use async_trait::async_trait;
 
 #[cfg(feature = "redis")]
-pub use self::redis::{RedisBackend, RedisOptions};
+pub use self::redis::{RedisBackend, RedisOptions, TlsIdentity};
 pub use change::{Change, ChangeKind, Revision, Watch, WatchEvent, WatchFrom};
 pub use error::{Cause, StoreError};
 #[cfg(feature = "file")]

@@ -103,7 +103,7 @@ impl Drop for Server {
 }
 
 /// A port that is free, and whose cluster port is.
-fn spare_port() -> u16 {
+pub fn spare_port() -> u16 {
     loop {
         let port = 20_000 + rand::random_range(0..20_000);
         if [port, port + 10_000].iter().all(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
@@ -113,6 +113,9 @@ fn spare_port() -> u16 {
     }
 }
 
+/// What makes a server a node of a cluster.
+pub const CLUSTERED: [&str; 4] = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"];
+
 /// Three primaries that share the slots.
 pub struct Cluster {
     pub nodes: Vec<Server>,
@@ -120,8 +123,11 @@ pub struct Cluster {
 
 impl Cluster {
     pub fn start() -> Self {
-        let args = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"];
-        let nodes: Vec<_> = (0..3).map(|_| Server::start(&args)).collect();
+        Self::of(std::array::from_fn(|_| Server::start(&CLUSTERED)))
+    }
+
+    pub fn of(nodes: [Server; 3]) -> Self {
+        let nodes = Vec::from(nodes);
         let addresses: Vec<_> =
             nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect();
         let mut create = vec!["--cluster", "create"];

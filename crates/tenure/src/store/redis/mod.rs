@@ -13,12 +13,13 @@ mod call;
 mod connect;
 mod error;
 mod key;
+mod options;
 mod reply;
 mod scripts;
+mod tls;
 mod watch;
 
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use redis::{Cmd, Value};
@@ -27,6 +28,7 @@ use self::call::{Failed, Outcome};
 use self::connect::Link;
 use self::error::Failure;
 use self::key::Keyspace;
+pub use self::options::{RedisOptions, TlsIdentity};
 use self::reply::Listed;
 use self::scripts::Scripts;
 use self::watch::Subscriber;
@@ -35,61 +37,6 @@ use crate::store::{
     Cursor, Key, Page, PageRequest, Partition, Precondition, Record, Revision, StorageBackend,
     StoreError, Version, VersionToken, Watch, WatchFrom, Write,
 };
-
-/// How a [`RedisBackend`] behaves.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct RedisOptions {
-    /// What every key begins with. Stores with different prefixes share a server without meeting.
-    pub prefix: String,
-    /// The longest that one attempt to connect may take.
-    pub connect_timeout: Duration,
-    /// The longest to wait for an answer.
-    pub response_timeout: Duration,
-    /// How often a call is tried again where that is harmless.
-    pub retries: usize,
-}
-
-impl Default for RedisOptions {
-    fn default() -> Self {
-        Self {
-            prefix: "tenure".into(),
-            connect_timeout: Duration::from_secs(1),
-            response_timeout: Duration::from_secs(2),
-            retries: 2,
-        }
-    }
-}
-
-impl RedisOptions {
-    /// Sets what every key begins with.
-    #[must_use]
-    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
-        self.prefix = prefix.into();
-        self
-    }
-
-    /// Sets the longest that one attempt to connect may take.
-    #[must_use]
-    pub fn connect_timeout(mut self, limit: Duration) -> Self {
-        self.connect_timeout = limit;
-        self
-    }
-
-    /// Sets the longest to wait for an answer.
-    #[must_use]
-    pub fn response_timeout(mut self, limit: Duration) -> Self {
-        self.response_timeout = limit;
-        self
-    }
-
-    /// Sets how often a call is tried again where that is harmless.
-    #[must_use]
-    pub fn retries(mut self, retries: usize) -> Self {
-        self.retries = retries;
-        self
-    }
-}
 
 /// Keeps everything in Redis or Valkey, 7.0 or later, where several processes share it.
 ///
@@ -121,8 +68,9 @@ impl RedisBackend {
     /// `redis+cluster://host1:7000,host2:7000`.
     ///
     /// # Errors
-    /// [`StoreError::InvalidLocation`] for a URL that names no server,
-    /// [`StoreError::Unavailable`] when it cannot be reached.
+    /// [`StoreError::InvalidLocation`] for a URL that names no server or a certificate that cannot
+    /// be read, [`StoreError::Unavailable`] when the server cannot be reached, and
+    /// [`StoreError::Engine`] when it, or we, refuse the other's certificate or credentials.
     pub async fn connect(
         url: &str,
         options: RedisOptions,
