@@ -392,7 +392,7 @@ impl StorageBackend for InMemoryBackend {
         let Some(state) = shard.partitions.get(partition) else {
             let sequence = self.0.sequence.load(Ordering::Relaxed);
             let revision = Revision { epoch: self.0.epoch, sequence };
-            return Ok(Page { entries: Vec::new(), next: None, revision });
+            return Ok(Page { entries: Vec::new(), damaged: Vec::new(), next: None, revision });
         };
         let lower = match &start {
             Some(last) => Bound::Excluded(&**last),
@@ -414,7 +414,7 @@ impl StorageBackend for InMemoryBackend {
             _ => None,
         };
         let revision = Revision { epoch: self.0.epoch, sequence: state.tell_position() };
-        Ok(Page { entries, next, revision })
+        Ok(Page { entries, damaged: Vec::new(), next, revision })
     }
 
     async fn cleanup_expired(&self, limit: usize) -> Result<usize, StoreError> {

@@ -239,14 +239,16 @@ impl StorageBackend for RedisBackend {
         let keys = shared.keyspace.partition(partition);
         let (index, log, counted) = (keys.index(), keys.log(), keys.counted());
         let now = shared.clock.now().as_millis();
-        let (mut entries, mut revision) = (Vec::new(), None);
+        let (mut entries, mut damaged, mut revision) = (Vec::new(), Vec::new(), None);
         let more = loop {
             let (min, max) = key::lexical_range(prefix, after.as_deref());
             let mut call = shared.scripts.list.call(&[&index, &log, &counted], 1_024);
-            call.arg(keys.records()).arg(min).arg(max).arg(now).arg(limit - entries.len());
+            call.arg(keys.records()).arg(min).arg(max).arg(now);
+            call.arg(limit - entries.len() - damaged.len());
             let value = shared.read_script(&call).await.map_err(Failure::into_store_error)?;
             let listing = reply::listing(value, partition)?;
             entries.extend(listing.entries);
+            damaged.extend(listing.damaged);
             // The first look is the one that a watch has to go on from.
             revision.get_or_insert(listing.position);
             match listing.outcome {
@@ -255,17 +257,18 @@ impl StorageBackend for RedisBackend {
                 Listed::Pause(name) => after = Some(name.into()),
             }
         };
-        let next = match entries.last() {
-            Some(entry) if more => Some(Cursor::new(partition, prefix, entry.key.shared_name())),
-            _ => None,
-        };
         let epoch = shared.keyspace.epoch(partition);
         let revision = match revision.filter(|position| !position.is_empty()) {
             Some(position) => reply::revision(epoch, &position)?,
             // A replica, or a server without memory: a watch from here begins with a resync.
             None => Revision { epoch, sequence: 0 },
         };
-        Ok(Page { entries, next, revision })
+        let mut page = Page { entries, damaged, next: None, revision };
+        page.next = page
+            .last()
+            .filter(|_| more)
+            .map(|last| Cursor::new(partition, prefix, last.shared_name()));
+        Ok(page)
     }
 
     async fn cleanup_expired(&self, _limit: usize) -> Result<usize, StoreError> {
