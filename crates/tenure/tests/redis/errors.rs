@@ -154,7 +154,13 @@ async fn tasks_and_resources_are_listed_around_what_cannot_be_read() {
     let owner = tenure::Owner::new("me").unwrap();
     let mut ids = Vec::new();
     for _ in 0..3 {
-        ids.push(tasks.create(&owner, NewTask::new(Call::new("tool", Default::default()))).await.unwrap().id);
+        ids.push(
+            tasks
+                .create(&owner, NewTask::new(Call::new("tool", Default::default())))
+                .await
+                .unwrap()
+                .id,
+        );
     }
     ids.sort_by(|a, b| a.as_str().cmp(b.as_str()));
     lose_data(&url, &format!("{}:*:record:{}", options.prefix, ids[1])).await;

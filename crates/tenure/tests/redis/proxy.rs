@@ -1,16 +1,13 @@
 //! A TCP proxy that loses answers, cuts connections, or goes silent, when told to.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-
-/// How late a request is that was held back.
-pub const DELAY: Duration = Duration::from_millis(1_200);
 
 #[derive(Clone)]
 pub struct Proxy {
@@ -22,8 +19,13 @@ struct State {
     target: AtomicU16,
     /// So many of the next answers are lost, each with its connection.
     lose: AtomicUsize,
+    /// The answer to the next request that contains this is lost, with its connection.
+    lose_answer_to: Mutex<Option<&'static str>>,
+    /// So many of the next requests are lost, each with its connection.
+    lose_requests: AtomicUsize,
     /// So many of the next requests arrive only after a delay.
     late: AtomicUsize,
+    delay_ms: AtomicU64,
     /// While set, bytes go nowhere.
     silent: AtomicBool,
     cut: watch::Sender<u64>,
@@ -36,7 +38,10 @@ impl Proxy {
         let state = State {
             target: AtomicU16::new(target),
             lose: AtomicUsize::new(0),
+            lose_answer_to: Mutex::default(),
+            lose_requests: AtomicUsize::new(0),
             late: AtomicUsize::new(0),
+            delay_ms: AtomicU64::new(0),
             silent: AtomicBool::new(false),
             cut: watch::Sender::new(0),
         };
@@ -66,8 +71,17 @@ impl Proxy {
         self.state.lose.store(count, Ordering::SeqCst);
     }
 
-    /// Holds back the next requests for longer than any test's timeout.
-    pub fn delay_requests(&self, count: usize) {
+    pub fn lose_answer_to(&self, text: &'static str) {
+        *self.state.lose_answer_to.lock().unwrap() = Some(text);
+    }
+
+    pub fn lose_requests(&self, count: usize) {
+        self.state.lose_requests.store(count, Ordering::SeqCst);
+    }
+
+    /// Holds back the next requests, which should be for longer than the test's timeout.
+    pub fn delay_requests(&self, count: usize, delay: Duration) {
+        self.state.delay_ms.store(delay.as_millis() as u64, Ordering::SeqCst);
         self.state.late.store(count, Ordering::SeqCst);
     }
 
@@ -90,6 +104,10 @@ fn take_one(left: &AtomicUsize) -> bool {
     left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
 }
 
+fn contains(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|part| part == text.as_bytes())
+}
+
 async fn pump(state: Arc<State>, mut from: OwnedReadHalf, mut to: OwnedWriteHalf, answers: bool) {
     let mut cut = state.cut.subscribe();
     let mut buffer = vec![0; 64 << 10];
@@ -101,8 +119,19 @@ async fn pump(state: Arc<State>, mut from: OwnedReadHalf, mut to: OwnedWriteHalf
         if read == 0 || (answers && take_one(&state.lose)) {
             return;
         }
+        if !answers {
+            let mut text = state.lose_answer_to.lock().unwrap();
+            if text.is_some_and(|text| contains(&buffer[..read], text)) {
+                *text = None;
+                state.lose.store(1, Ordering::SeqCst);
+            }
+        }
+        if !answers && take_one(&state.lose_requests) {
+            return;
+        }
         if !answers && take_one(&state.late) {
-            tokio::time::sleep(DELAY).await;
+            let delay = Duration::from_millis(state.delay_ms.load(Ordering::SeqCst));
+            tokio::time::sleep(delay).await;
         }
         if state.silent.load(Ordering::SeqCst) {
             continue;

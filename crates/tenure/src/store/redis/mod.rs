@@ -7,7 +7,7 @@
 //! | `counted` | sorted set | the counted names by deadline |
 //! | `log` | stream | the last changes; also the channel that says it has grown |
 //!
-//! `fence` holds the stamps of the last writes that were given up and must not land any more.
+//! `fence` holds the stamps of the writes of the last hour that were given up and must not land.
 
 mod call;
 mod connect;
