@@ -238,6 +238,81 @@ async fn a_user_who_may_not_publish_is_refused_before_anything_is_written() {
     assert_eq!(&all.get(&key("old")).await.unwrap().unwrap().value[..], b"x");
 }
 
+/// A script that Redis stops half-way keeps what it has done until then.
+#[tokio::test]
+async fn a_user_who_lacks_any_right_writes_all_or_nothing() {
+    const COMMANDS: [&str; 18] = [
+        "-publish",
+        "-hmget",
+        "-hset",
+        "-hdel",
+        "-xadd",
+        "-xlen",
+        "-zadd",
+        "-zrem",
+        "-zcount",
+        "-zremrangebyscore",
+        "-time",
+        "-pexpireat",
+        "-pexpire",
+        "-persist",
+        "-pexpiretime",
+        "-exists",
+        "-del",
+        "-evalsha",
+    ];
+    let server = Server::start(&["--enable-debug-command", "yes"]);
+    let all = open_with(&server.url(), RedisOptions::default(), Clock::system()).await;
+    let digest = || server.cli(&["DEBUG", "DIGEST"]);
+    let soon = Clock::system().now().plus_millis(600_000);
+    let rich = |value| {
+        let tag = tenure::store::Tag::new([1; 32]);
+        write(value).counted_within(9).tagged(tag).keeping(2).expires_at(soon)
+    };
+    let some = [["+@read", "+evalsha", "+eval"].as_slice(), &["resetchannels"], &["%R~tenure*"]];
+    let each = COMMANDS.iter().map(std::slice::from_ref).chain(some);
+    for (number, rights) in each.enumerate() {
+        server.cli(&["FLUSHALL"]);
+        let name = format!("user{number}");
+        let mut user = vec!["ACL", "SETUSER", &name, "on", ">pw"];
+        match rights {
+            ["+@read", ..] => user.extend(["~tenure*", "&*", "+@connection"]),
+            ["%R~tenure*"] => user.extend(["&*", "+@all"]),
+            _ => user.extend(["~tenure*", "&*", "+@all"]),
+        }
+        user.extend(rights);
+        assert_eq!(server.cli(&user), "OK");
+        let url = format!("redis://{name}:pw@127.0.0.1:{}", server.port);
+        let store = open_with(&url, RedisOptions::default(), Clock::system()).await;
+        for old in ["plain", "rich", "gone"] {
+            all.put(&key(old), rich("1")).await.unwrap();
+            all.put(&key(old), rich("2")).await.unwrap();
+        }
+        let mut refusals = 0;
+        for turn in 0..6 {
+            let before = digest();
+            let done = match turn {
+                0 => store.put(&key("new"), write("x")).await.map(drop),
+                1 => store.put(&key("new and rich"), rich("x")).await.map(drop),
+                2 => store.put(&key("plain"), write("x")).await.map(drop),
+                3 => store.put(&key("rich"), rich("x")).await.map(drop),
+                4 => store
+                    .put(&key("rich"), rich("x").expires_at(soon.plus_millis(1)))
+                    .await
+                    .map(drop),
+                _ => store.delete(&key("gone"), Precondition::Any).await.map(drop),
+            };
+            if let Err(error) = done {
+                assert!(error.to_string().contains("denies access"), "{rights:?}: {error}");
+                assert!(!error.is_retryable());
+                assert_eq!(digest(), before, "{rights:?}, turn {turn}");
+                refusals += 1;
+            }
+        }
+        assert!(refusals > 0, "{rights:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_server_that_is_not_there_is_unavailable_in_bounded_time() {
     let mut server = Server::start(&[]);

@@ -83,6 +83,11 @@ fn code(error: &RedisError) -> &str {
 fn is_denied(error: &RedisError) -> bool {
     error.kind() == ErrorKind::AuthenticationFailed
         || matches!(code(error), "NOAUTH" | "WRONGPASS" | "NOPERM")
+        // Of a command inside a script, Redis 7.0 and its successors say so in words only.
+        || error.detail().is_some_and(|detail| {
+            detail.starts_with("The user executing the script")
+                || detail.starts_with("ACL failure in script")
+        })
 }
 
 fn is_misconfigured(error: &RedisError) -> bool {

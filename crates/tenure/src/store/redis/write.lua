@@ -48,18 +48,34 @@ if live then
 end
 local token = string.format('%.0f-%s', number, stamp)
 
--- A user without the right to publish is refused before anything is touched. Who hears of the
--- change looks at the log only after the script.
+-- A script that is stopped keeps what it has done, so what the user may not do is found out before
+-- anything is touched. Who hears of the change looks at the log only after the script.
+local denied
+local function needs(command, ...)
+  if not redis.acl_check_cmd(command, ...) then denied = command end
+end
 local told = redis.pcall('PUBLISH', log, '')
-if type(told) == 'table' then return redis.error_reply('NOPERM ' .. told.err) end
-
--- Whatever can find foreign data under a key comes before the record is touched.
+if type(told) == 'table' then denied = 'PUBLISH' end
+needs('XADD', log, '*', 'name', name)
+needs('HSET', record, 'data', '')
+if old[3] or oldest or old_tag ~= '' then needs('HDEL', record, 'tag') end
+if old[3] and not counted_key then needs('ZREM', string.sub(log, 1, -4) .. 'counted', name) end
+if counted_key then needs('ZADD', counted_key, 0, name) end
 local moved = not version or old_expires_at ~= expires_at
 local index, lifetime
 if moved then
   index = string.sub(log, 1, -4) .. 'index'
   lifetime = call('PEXPIRETIME', index)
+  needs('ZADD', index, 0, name)
+  needs('HDEL', record, 'expires_at')
+  for _, key in ipairs({ record, index, log, string.sub(log, 1, -4) .. 'counted' }) do
+    needs('PEXPIREAT', key, '1')
+    needs('PERSIST', key)
+  end
 end
+if denied then return redis.error_reply('NOPERM this user may not ' .. denied) end
+
+-- Whatever can find foreign data under a key comes before the record is touched.
 if not version then
   if not fence and call('EXISTS', record) == 1 then
     return redis.error_reply('DAMAGED a hash without a version')
