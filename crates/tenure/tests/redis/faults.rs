@@ -10,7 +10,7 @@ use tenure::store::{
 };
 
 use crate::proxy::Proxy;
-use crate::server::Server;
+use crate::server::{Server, shared_cluster_url};
 use crate::store::{key, open, open_with, options, partition, when_back, write};
 
 /// How late a request is that was held back.
@@ -221,6 +221,65 @@ async fn a_cut_connection_loses_no_change() {
         assert_eq!(change.key, key(&name));
         assert!(matches!(change.kind, ChangeKind::Put { .. }));
     }
+}
+
+/// A subscription that nobody ended, and that tells of nothing any more.
+async fn hears_through_deafness(proxy: &Proxy, watched: &str, written: &str) {
+    let options = options().patrol_interval(Duration::from_secs(1));
+    let watching = open_with(watched, options.clone(), Clock::system()).await;
+    let writing = open_with(written, options, Clock::system()).await;
+    let mut watch = watching.watch(&partition(), WatchFrom::Now).await.unwrap();
+    writing.put(&key("heard"), write("x")).await.unwrap();
+    hears_of(&mut watch, "heard").await;
+    let connections = proxy.connections();
+    proxy.deafen();
+    writing.put(&key("unheard"), write("x")).await.unwrap();
+    let WatchEvent::Change(change) = event(&mut watch).await else { panic!("nothing was lost") };
+    assert_eq!(change.key, key("unheard"));
+    // What is deaf is replaced.
+    let started = Instant::now();
+    while proxy.connections() == connections {
+        assert!(started.elapsed() < Duration::from_secs(5), "still deaf");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    proxy.deafen();
+    for _ in 0..300 {
+        writing.put(&key("often"), write("x")).await.unwrap();
+    }
+    assert!(matches!(event(&mut watch).await, WatchEvent::Resync(_)), "a silent loss");
+}
+
+#[tokio::test]
+async fn a_subscription_that_goes_deaf_ends_in_no_silence() {
+    let server = Server::start(&[]);
+    let proxy = Proxy::start(server.port).await;
+    hears_through_deafness(&proxy, &proxy.url(), &server.url()).await;
+}
+
+#[tokio::test]
+async fn a_node_that_tells_of_nothing_any_more_ends_in_no_silence() {
+    let url = shared_cluster_url();
+    let (_, port) = url.split(',').next().unwrap().rsplit_once(':').unwrap();
+    let proxy = Proxy::start(port.parse().unwrap()).await;
+    // The subscription is made through the proxy; for the rest the cluster tells its addresses.
+    let watched = format!("redis+cluster://127.0.0.1:{}", proxy.port);
+    hears_through_deafness(&proxy, &watched, &url).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_hears_is_kept_however_busy_the_partition() {
+    let server = Server::start(&[]);
+    let proxy = Proxy::start(server.port).await;
+    let options = options().patrol_interval(Duration::from_millis(250));
+    let store = open_with(&proxy.url(), options, Clock::system()).await;
+    let mut watch = store.watch(&partition(), WatchFrom::Now).await.unwrap();
+    let connections = proxy.connections();
+    let until = Instant::now() + Duration::from_secs(3);
+    while Instant::now() < until {
+        store.put(&key("a"), write("x")).await.unwrap();
+        hears_of(&mut watch, "a").await;
+    }
+    assert_eq!(proxy.connections(), connections);
 }
 
 #[tokio::test]

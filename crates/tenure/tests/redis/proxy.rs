@@ -29,6 +29,9 @@ struct State {
     /// While set, bytes go nowhere.
     silent: AtomicBool,
     cut: watch::Sender<u64>,
+    /// Connections so far, and how many of the first of them carry no messages of Pub/Sub.
+    connections: AtomicUsize,
+    deaf: AtomicUsize,
 }
 
 impl Proxy {
@@ -44,6 +47,8 @@ impl Proxy {
             delay_ms: AtomicU64::new(0),
             silent: AtomicBool::new(false),
             cut: watch::Sender::new(0),
+            connections: AtomicUsize::new(0),
+            deaf: AtomicUsize::new(0),
         };
         let proxy = Self { port, state: Arc::new(state) };
         let state = Arc::clone(&proxy.state);
@@ -54,10 +59,11 @@ impl Proxy {
                 else {
                     continue;
                 };
+                let number = state.connections.fetch_add(1, Ordering::SeqCst);
                 let ((from_client, to_client), (from_server, to_server)) =
                     (client.into_split(), server.into_split());
-                tokio::spawn(pump(Arc::clone(&state), from_client, to_server, false));
-                tokio::spawn(pump(Arc::clone(&state), from_server, to_client, true));
+                tokio::spawn(pump(Arc::clone(&state), from_client, to_server, None));
+                tokio::spawn(pump(Arc::clone(&state), from_server, to_client, Some(number)));
             }
         });
         proxy
@@ -94,6 +100,16 @@ impl Proxy {
         self.state.target.store(port, Ordering::SeqCst);
     }
 
+    /// From now on the connections there are carry everything but messages of Pub/Sub.
+    pub fn deafen(&self) {
+        self.state.deaf.store(self.connections(), Ordering::SeqCst);
+    }
+
+    /// How many connections there have been.
+    pub fn connections(&self) -> usize {
+        self.state.connections.load(Ordering::SeqCst)
+    }
+
     /// Ends every connection there is.
     pub fn cut(&self) {
         self.state.cut.send_modify(|cuts| *cuts += 1);
@@ -108,7 +124,14 @@ fn contains(bytes: &[u8], text: &str) -> bool {
     bytes.windows(text.len()).any(|part| part == text.as_bytes())
 }
 
-async fn pump(state: Arc<State>, mut from: OwnedReadHalf, mut to: OwnedWriteHalf, answers: bool) {
+/// Carries one direction of a connection: requests, or the answers of the connection of this number.
+async fn pump(
+    state: Arc<State>,
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    answers_of: Option<usize>,
+) {
+    let answers = answers_of.is_some();
     let mut cut = state.cut.subscribe();
     let mut buffer = vec![0; 64 << 10];
     loop {
@@ -132,6 +155,11 @@ async fn pump(state: Arc<State>, mut from: OwnedReadHalf, mut to: OwnedWriteHalf
         if !answers && take_one(&state.late) {
             let delay = Duration::from_millis(state.delay_ms.load(Ordering::SeqCst));
             tokio::time::sleep(delay).await;
+        }
+        if answers_of.is_some_and(|number| number < state.deaf.load(Ordering::SeqCst))
+            && contains(&buffer[..read], "\r\nmessage\r\n")
+        {
+            continue;
         }
         if state.silent.load(Ordering::SeqCst) {
             continue;

@@ -16,6 +16,7 @@ mod key;
 mod options;
 mod reply;
 mod scripts;
+mod subscriber;
 mod tls;
 mod watch;
 
@@ -31,7 +32,7 @@ use self::key::Keyspace;
 pub use self::options::{RedisOptions, TlsIdentity};
 use self::reply::Listed;
 use self::scripts::Scripts;
-use self::watch::Subscriber;
+use self::subscriber::Subscriber;
 use crate::clock::Clock;
 use crate::store::{
     Cursor, Key, Page, PageRequest, Partition, Precondition, Record, Revision, StorageBackend,
@@ -94,7 +95,8 @@ impl std::fmt::Debug for RedisBackend {
 
 impl Shared {
     fn subscriber(&self) -> &Subscriber {
-        self.subscriber.get_or_init(|| Subscriber::spawn(Arc::clone(&self.link)))
+        self.subscriber
+            .get_or_init(|| Subscriber::spawn(Arc::clone(&self.link), self.options.patrol_interval))
     }
 
     /// What is wrong with a record, or with the keys around it. Only asked when something is.

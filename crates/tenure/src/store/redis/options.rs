@@ -15,6 +15,9 @@ pub struct RedisOptions {
     pub response_timeout: Duration,
     /// How often a call is tried again where that is harmless.
     pub retries: usize,
+    /// How long a watch relies on hearing of changes before it looks for itself. With many watched
+    /// partitions it takes longer: a process looks at no more than a few per second.
+    pub patrol_interval: Duration,
     /// A PEM file with the authorities that may vouch for a `rediss://` server. `None`: those of
     /// the system, or of the file that the environment variable `SSL_CERT_FILE` names.
     pub ca: Option<PathBuf>,
@@ -38,6 +41,7 @@ impl Default for RedisOptions {
             connect_timeout: Duration::from_secs(1),
             response_timeout: Duration::from_secs(2),
             retries: 2,
+            patrol_interval: Duration::from_secs(20),
             ca: None,
             identity: None,
         }
@@ -70,6 +74,13 @@ impl RedisOptions {
     #[must_use]
     pub fn retries(mut self, retries: usize) -> Self {
         self.retries = retries;
+        self
+    }
+
+    /// Sets how long a watch relies on hearing of changes before it looks for itself.
+    #[must_use]
+    pub fn patrol_interval(mut self, interval: Duration) -> Self {
+        self.patrol_interval = interval;
         self
     }
 
