@@ -116,23 +116,25 @@ pub fn spare_port() -> u16 {
 /// What makes a server a node of a cluster.
 pub const CLUSTERED: [&str; 4] = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"];
 
-/// Three primaries that share the slots.
+/// Three primaries that share the slots, and their replicas.
 pub struct Cluster {
     pub nodes: Vec<Server>,
 }
 
 impl Cluster {
     pub fn start() -> Self {
-        Self::of(std::array::from_fn(|_| Server::start(&CLUSTERED)))
+        Self::of::<3>(std::array::from_fn(|_| Server::start(&CLUSTERED)))
     }
 
-    pub fn of(nodes: [Server; 3]) -> Self {
+    /// Makes a cluster of three servers, or of six, of which three are then replicas.
+    pub fn of<const N: usize>(nodes: [Server; N]) -> Self {
         let nodes = Vec::from(nodes);
+        let replicas = (N / 3 - 1).to_string();
         let addresses: Vec<_> =
             nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect();
         let mut create = vec!["--cluster", "create"];
         create.extend(addresses.iter().map(String::as_str));
-        create.push("--cluster-yes");
+        create.extend(["--cluster-replicas", &replicas, "--cluster-yes"]);
         let said = nodes[0].cli(&create);
         for node in &nodes {
             node.wait_for(&said, &["CLUSTER", "INFO"], |info| info.contains("cluster_state:ok"));

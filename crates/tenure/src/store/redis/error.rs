@@ -50,6 +50,11 @@ impl Failure {
         matches!(self, Self::Refused(error) if code(error) == "WRONGTYPE")
     }
 
+    /// The server is a replica, perhaps since a moment ago.
+    pub(super) fn is_read_only(&self) -> bool {
+        matches!(self, Self::Refused(error) if code(error) == "READONLY")
+    }
+
     /// The reason, if the server says that what is stored is not what Tenure wrote.
     pub(super) fn damage(&self) -> Option<&str> {
         match self {
