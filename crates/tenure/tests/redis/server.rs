@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// Ends with its standard input, and takes the server along: also when the tests are killed.
-const KEEPER: &str = r#"redis-server "$@" & server=$!; echo $server > pid; read -r _; kill -9 $server 2>/dev/null; wait"#;
+/// `REDIS_SERVER` is the program to start, such as a `valkey-server`.
+const KEEPER: &str = r#""${REDIS_SERVER:-redis-server}" "$@" & server=$!; echo $server > pid; read -r _; kill -9 $server 2>/dev/null; wait"#;
 
 pub struct Server {
     pub port: u16,
