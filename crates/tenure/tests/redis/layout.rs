@@ -166,12 +166,12 @@ async fn former_versions_live_and_die_with_their_record() {
 async fn idle_commands(options: RedisOptions, time: std::time::Duration) -> u64 {
     let server = crate::server::Server::start(&[]);
     let store = open_with(&server.url(), options, Clock::system()).await;
-    let _watches: Vec<_> = futures::future::join_all((0..100).map(|index| {
+    futures::future::join_all((0..100).map(|index| {
         let partition = tenure::store::Partition::new(["p", &index.to_string()]).unwrap();
         let store = store.clone();
         async move {
             let mut watch = store.watch(&partition, tenure::store::WatchFrom::Now).await.unwrap();
-            tokio::spawn(async move { futures::StreamExt::next(&mut watch).await })
+            tokio::spawn(async move { futures::StreamExt::next(&mut watch).await });
         }
     }))
     .await;

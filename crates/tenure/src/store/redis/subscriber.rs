@@ -23,6 +23,9 @@ const QUEUE: usize = 64;
 /// Between two looks of a patrol, whatever there is to watch: a few commands per second at most.
 const PATROL_GAP: Duration = Duration::from_millis(250);
 
+/// As good as never, and in the range of the timer.
+const HOUR: Duration = Duration::from_secs(3_600);
+
 /// What has come about a channel. It rises.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Heard {
@@ -63,8 +66,7 @@ impl Subscriber {
             channels: HashMap::new(),
             sweep_at: 16,
             turn: 0,
-            // An hour is as good as never, and stays in the timer's range.
-            patrol_interval: patrol_interval.min(Duration::from_secs(3_600)),
+            patrol_interval: patrol_interval.min(HOUR),
             patrol: VecDeque::new(),
         };
         tokio::spawn(listener.run(queue));
@@ -158,18 +160,10 @@ impl Listener {
         let mut patrol_at = Instant::now() + jittered(self.patrol_interval);
         let mut doubt: Option<(Doubt, Instant)> = None;
         loop {
-            match waiting.take() {
-                Some(Request::Follow(follow)) => {
-                    if self.follow(&mut sink, follow).await.is_err() {
-                        return Ended::Lost;
-                    }
-                }
-                // The message may still be on its way.
-                Some(Request::Doubt(new)) => {
-                    let patience = self.link.response_timeout();
-                    doubt.get_or_insert_with(|| (new, Instant::now() + patience));
-                }
-                None => {}
+            if let Some(request) = waiting.take()
+                && self.take(&mut sink, request, &mut doubt).await.is_err()
+            {
+                return Ended::Lost;
             }
             let judged_at = doubt.as_ref().map_or(patrol_at, |(_, at)| *at);
             tokio::select! {
@@ -194,6 +188,23 @@ impl Listener {
                 () = sleep_until(patrol_at) => patrol_at = Instant::now() + self.patrol(),
             }
         }
+    }
+
+    async fn take(
+        &mut self,
+        sink: &mut PubSubSink,
+        request: Request,
+        doubt: &mut Option<(Doubt, Instant)>,
+    ) -> Result<(), redis::RedisError> {
+        match request {
+            Request::Follow(follow) => self.follow(sink, follow).await?,
+            // The message may still be on its way.
+            Request::Doubt(new) => {
+                let patience = self.link.response_timeout().min(HOUR);
+                doubt.get_or_insert_with(|| (new, Instant::now() + patience));
+            }
+        }
+        Ok(())
     }
 
     /// Has the watchers of the next channel look into their log. Tells when to do so again.
