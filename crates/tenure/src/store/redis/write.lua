@@ -62,15 +62,28 @@ if old[3] or oldest or old_tag ~= '' then needs('HDEL', record, 'tag') end
 if old[3] and not counted_key then needs('ZREM', string.sub(log, 1, -4) .. 'counted', name) end
 if counted_key then needs('ZADD', counted_key, 0, name) end
 local moved = not version or old_expires_at ~= expires_at
-local index, lifetime
+local index, lifetime, needed
 if moved then
   index = string.sub(log, 1, -4) .. 'index'
   lifetime = call('PEXPIRETIME', index)
-  needs('ZADD', index, 0, name)
-  needs('HDEL', record, 'expires_at')
-  for _, key in ipairs({ record, index, log, string.sub(log, 1, -4) .. 'counted' }) do
-    needs('PEXPIREAT', key, '1')
-    needs('PERSIST', key)
+  if not version then needs('ZADD', index, 0, name) end
+  -- What is to become of the partition's own keys, which changes with few writes.
+  local ending
+  if expires_at ~= '' then
+    needs('PEXPIREAT', record, '1')
+    needed = tonumber(expires_at) + SKEW_MS + GRACE_MS
+    ending = lifetime ~= -1 and (lifetime < needed or counted_key) and 'PEXPIREAT'
+  else
+    if version or fence then
+      needs('HDEL', record, 'expires_at')
+      needs('PERSIST', record)
+    end
+    ending = lifetime ~= -1 and 'PERSIST'
+  end
+  if ending then
+    needs(ending, index, '1')
+    needs(ending, string.sub(log, 1, -4) .. 'counted', '1')
+    needs(ending, log, '1')
   end
 end
 if denied then return redis.error_reply('NOPERM this user may not ' .. denied) end
@@ -138,7 +151,6 @@ if moved then
       call('PERSIST', log)
     end
   elseif lifetime ~= -1 then
-    local needed = tonumber(expires_at) + SKEW_MS + GRACE_MS
     if lifetime < needed then
       local until_ms = string.format('%.0f', needed + GRACE_MS)
       call('PEXPIREAT', index, until_ms)
