@@ -13,8 +13,10 @@ use crate::store::{InMemoryBackend, StorageBackend, StoreError};
 /// | `file:PATH` | one crash-safe file, made if it is not there | `file` |
 /// | `file:PATH?durability=relaxed` | the same, but the latest writes may not survive a power loss | `file` |
 /// | `redis://[USER:PASSWORD@]HOST[:PORT][/DB]` | Redis 7 or Valkey; `rediss://` over TLS | `redis` |
-/// | `redis+cluster://HOST:PORT,HOST:PORT` | Redis Cluster | `redis` |
+/// | `redis+cluster://HOST:PORT,HOST:PORT` | Redis Cluster; `rediss+cluster://` over TLS | `redis` |
 /// | `…?prefix=NAME` | the same; stores with different prefixes share a server without meeting | `redis` |
+/// | `rediss://…?ca=PATH` | trusting the authorities of a PEM file instead of the system's, or of `SSL_CERT_FILE` | `redis` |
+/// | `rediss://…?cert=PATH&key=PATH` | showing a certificate to a server that asks for one, as Redis does by default | `redis` |
 ///
 /// # Errors
 /// [`StoreError::InvalidLocation`] for a URL that names no store, or one whose feature is not
@@ -67,14 +69,28 @@ async fn redis(url: &str, clock: Clock) -> Result<crate::store::RedisBackend, St
 
     let (server, query) = url.split_once('?').unwrap_or((url, ""));
     let mut options = RedisOptions::default();
-    match query.split_once('=') {
-        Some(("prefix", prefix)) if !prefix.is_empty() => options.prefix = prefix.into(),
-        None if query.is_empty() => {}
-        _ => {
-            let reason = format!("redis: does not know {query:?}; it takes prefix=NAME");
-            return Err(StoreError::InvalidLocation(reason));
+    let (mut cert, mut key) = (None, None);
+    for part in query.split('&').filter(|part| !part.is_empty()) {
+        match part.split_once('=') {
+            Some(("prefix", prefix)) if !prefix.is_empty() => options.prefix = prefix.into(),
+            Some(("ca", file)) if !file.is_empty() => options.ca = Some(file.into()),
+            Some(("cert", file)) if !file.is_empty() => cert = Some(file),
+            Some(("key", file)) if !file.is_empty() => key = Some(file),
+            _ => {
+                let known = "prefix=NAME, ca=PATH, cert=PATH and key=PATH";
+                let reason = format!("redis: does not know {part:?}; it takes {known}");
+                return Err(StoreError::InvalidLocation(reason));
+            }
         }
     }
+    options = match (cert, key) {
+        (Some(cert), Some(key)) => options.identity(cert, key),
+        (None, None) => options,
+        _ => {
+            let reason = "redis: cert=PATH and key=PATH go together";
+            return Err(StoreError::InvalidLocation(reason.into()));
+        }
+    };
     RedisBackend::connect(server, options, clock).await
 }
 
@@ -118,6 +134,11 @@ mod tests {
             assert!(error.is_retryable() && !format!("{error:?}").contains("secret"), "{error:?}");
         }
         assert!(refusal("redis://localhost?mode=fast").await.contains("does not know"));
+        assert!(refusal("redis://localhost?prefix=p&ca").await.contains("does not know"));
+        assert!(refusal("rediss://localhost?cert=c.pem").await.contains("go together"));
+        assert!(refusal("rediss://localhost?ca=./none.pem").await.contains("none.pem"));
+        let ignored = "redis://localhost?ca=Cargo.toml";
+        assert!(refusal(ignored).await.contains("no certificate"));
     }
 
     #[cfg(feature = "file")]

@@ -314,7 +314,8 @@ impl ResourceStore {
         let prefix = kind.map(prefix).transpose()?.unwrap_or_default();
         let page = self.backend.list_by_prefix(&partition, &prefix, page).await?;
         let project = Arc::from(project);
-        let items = page.entries.iter().map(|entry| {
+        let items = page.items().into_iter().map(|item| {
+            let entry = item.map_err(|damaged| StoreError::from(damaged.clone()))?;
             let key = ResourceKey::from_stored(&project, &entry.key).ok_or_else(|| {
                 let reason = "its name is not one of ours".into();
                 ResourceError::Store(StoreError::Damaged { key: entry.key.clone(), reason })

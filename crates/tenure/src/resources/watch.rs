@@ -7,8 +7,8 @@ use futures::{Stream, StreamExt as _};
 
 use crate::resources::{ETag, ResourceError, ResourceKey, ResourceStore, Scope};
 use crate::store::{
-    Change, ChangeKind, Cursor, PageRequest, Revision, StoreError, VersionToken, Watch, WatchEvent,
-    WatchFrom,
+    Change, ChangeKind, Cursor, Key, PageRequest, Revision, StoreError, VersionToken, Watch,
+    WatchEvent, WatchFrom,
 };
 
 /// Resources that are read at a time while the state is told.
@@ -153,9 +153,9 @@ impl Watcher {
         let (partition, prefix) = (&self.scope.partition, &self.scope.prefix);
         let page = self.store.backend.list_by_prefix(partition, prefix, request).await?;
         let begun = *priming.begun.get_or_insert(page.revision);
+        let last = page.last().map(Key::shared_name);
         // One page is all there can be of a single resource, whatever names begin alike.
         priming.next = page.next.filter(|_| self.scope.at_most().is_none());
-        let last = page.entries.last().map(|entry| entry.key.shared_name());
         let up_to = last.filter(|_| priming.next.is_some());
         let done = priming.next.is_none();
         self.listed.push(Listed { up_to, revision: page.revision });

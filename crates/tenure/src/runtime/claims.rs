@@ -49,7 +49,8 @@ pub(super) async fn remove(
     backend.delete(&key, Precondition::Any).await.map(drop)
 }
 
-/// Lists a page. A claim that cannot be read is `None`: nobody can act on it.
+/// Lists a page. A claim that cannot be read is `None`: nobody can act on it. What is not even a
+/// record is nobody's claim, and stays as it is.
 pub(super) async fn list(
     backend: &dyn StorageBackend,
     worker: &WorkerId,

@@ -4,7 +4,7 @@
 //! token has not changed for the timeout, by the observer's own clock since the observer first saw
 //! it, is dead. Clocks that differ by hours therefore bury nobody.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
@@ -266,19 +266,21 @@ impl Observer {
     }
 
     async fn list(&mut self, backend: &dyn StorageBackend) -> Result<(), StoreError> {
-        let mut present = HashMap::new();
+        let (mut present, mut damaged) = (HashMap::new(), HashSet::new());
         let mut request = PageRequest::default();
         loop {
             let page = backend.list_by_prefix(&partition()?, "", request).await?;
             for entry in page.entries {
                 present.insert(entry.key, (entry.record.token, read(&entry.record.value)));
             }
+            damaged.extend(page.damaged.into_iter().map(|damaged| damaged.key));
             match page.next {
                 Some(next) => request = PageRequest { limit: None, after: Some(next) },
                 None => break,
             }
         }
-        self.seen.retain(|key, _| present.contains_key(key));
+        // A heartbeat that cannot be read does not beat: its worker's time runs out.
+        self.seen.retain(|key, _| present.contains_key(key) || damaged.contains(key));
         for (key, (token, beat)) in present {
             self.see(key, token, beat);
         }

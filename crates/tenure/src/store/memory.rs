@@ -381,7 +381,7 @@ impl StorageBackend for InMemoryBackend {
         let now = Now::of(&self.0.clock);
         let Some(state) = shard.partitions.get(partition) else {
             let revision = self.revision(shard.sequence);
-            return Ok(Page { entries: Vec::new(), next: None, revision });
+            return Ok(Page { entries: Vec::new(), damaged: Vec::new(), next: None, revision });
         };
         let lower = match &start {
             Some(last) => Bound::Excluded(&**last),
@@ -403,7 +403,7 @@ impl StorageBackend for InMemoryBackend {
             _ => None,
         };
         let revision = self.revision(state.tell_position());
-        Ok(Page { entries, next, revision })
+        Ok(Page { entries, damaged: Vec::new(), next, revision })
     }
 
     async fn cleanup_expired(&self, limit: usize) -> Result<usize, StoreError> {

@@ -21,14 +21,14 @@ use std::fmt::Debug;
 use async_trait::async_trait;
 
 #[cfg(feature = "redis")]
-pub use self::redis::{RedisBackend, RedisOptions};
+pub use self::redis::{RedisBackend, RedisOptions, TlsIdentity};
 pub use change::{Change, ChangeKind, Revision, Watch, WatchEvent, WatchFrom};
 pub use error::{Cause, StoreError};
 #[cfg(feature = "file")]
 pub use file::{Durability, FileBackend, FileOptions};
 pub use key::{Key, Partition};
 pub use memory::InMemoryBackend;
-pub use page::{Cursor, Page, PageRequest};
+pub use page::{Cursor, Damaged, Page, PageRequest};
 pub use record::{Current, Entry, Precondition, Record, Tag, Version, VersionToken, Write};
 
 /// Keeps versioned records in partitions.
@@ -76,7 +76,8 @@ pub trait StorageBackend: Debug + Send + Sync + 'static {
     async fn history(&self, key: &Key) -> Result<Vec<Version>, StoreError>;
 
     /// Lists the live records of one partition whose names start with `prefix`, in key order.
-    /// The cost of a page depends on the page, not on what else is stored.
+    /// The cost of a page depends on the page, not on what else is stored. A record that cannot be
+    /// read is named in [`Page::damaged`] and hides no other.
     ///
     /// # Errors
     /// [`StoreError::InvalidCursor`] for a cursor of another listing.

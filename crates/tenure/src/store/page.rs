@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::limits;
-use crate::store::{Entry, Partition, Revision, StoreError};
+use crate::store::{Entry, Key, Partition, Revision, StoreError};
 
 /// How much to list, and after what.
 #[derive(Debug, Clone, Default)]
@@ -60,10 +60,50 @@ impl PageRequest {
 pub struct Page {
     /// The live records.
     pub entries: Vec<Entry>,
+    /// What lies between them and cannot be read, in key order; it counts as part of the page. It
+    /// hides nothing else.
+    pub damaged: Vec<Damaged>,
     /// Where the next page begins; `None` when this was the last.
     pub next: Option<Cursor>,
     /// A watch that starts after this position misses no change to what is listed here.
     pub revision: Revision,
+}
+
+impl Page {
+    /// The key that the page ends with, readable or not.
+    #[must_use]
+    pub fn last(&self) -> Option<&Key> {
+        let entry = self.entries.last().map(|entry| &entry.key);
+        entry.max(self.damaged.last().map(|damaged| &damaged.key))
+    }
+
+    /// All that is on the page in key order, what cannot be read in its place.
+    #[must_use]
+    pub fn items(&self) -> Vec<Result<&Entry, &Damaged>> {
+        let mut items: Vec<_> =
+            self.entries.iter().map(Ok).chain(self.damaged.iter().map(Err)).collect();
+        // Usually sorted already, which costs one look.
+        items.sort_by_key(|item| match item {
+            Ok(entry) => &entry.key,
+            Err(damaged) => &damaged.key,
+        });
+        items
+    }
+}
+
+/// A key at which a listing found what Tenure did not write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damaged {
+    /// Where it lives.
+    pub key: Key,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl From<Damaged> for StoreError {
+    fn from(Damaged { key, reason }: Damaged) -> Self {
+        Self::Damaged { key, reason }
+    }
 }
 
 /// Marks the end of a page. It names the last record, not a count, so that records which come and

@@ -214,13 +214,16 @@ impl TaskStore {
     /// [`StoreError::InvalidCursor`] for a cursor that is not from this owner's list.
     pub async fn list(&self, owner: &Owner, page: PageRequest) -> Result<TaskPage, TaskError> {
         let page = self.backend.list_by_prefix(&partition(owner)?, "", page).await?;
-        let tasks = page
-            .entries
-            .iter()
-            .map(|entry| {
+        let tasks = page.items().into_iter().map(|item| match item {
+            Ok(entry) => {
                 record::decode(owner, &TaskId::from(entry.key.shared_name()), &entry.record)
-            })
-            .collect();
+            }
+            Err(damaged) => Err(TaskError::Unreadable {
+                id: TaskId::from(damaged.key.shared_name()),
+                reason: damaged.reason.clone(),
+            }),
+        });
+        let tasks = tasks.collect();
         Ok(TaskPage { tasks, next: page.next })
     }
 

@@ -1,5 +1,6 @@
 //! A clear error for each way in which Redis says no.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::Cmd;
@@ -70,14 +71,117 @@ async fn somebody_elses_data_at_a_record_is_damage_and_stays() {
     }
     store.put(&key("a"), write("x")).await.unwrap();
     raw(&url, &["SET", &record, "theirs"]).await;
-    let page = store.list_by_prefix(&partition(), "", PageRequest::default()).await;
-    assert!(matches!(page, Err(StoreError::Damaged { key: at, .. }) if at == key("a")));
+    let page = store.list_by_prefix(&partition(), "", PageRequest::default()).await.unwrap();
+    assert_eq!(page.damaged.iter().map(|it| &it.key).collect::<Vec<_>>(), [&key("a")]);
+    assert!(page.entries.is_empty());
     assert!(matches!(store.get(&key("a")).await, Err(StoreError::Damaged { .. })));
     raw(&url, &["DEL", &record]).await;
     raw(&url, &["HSET", &record, "version", "nonsense", "data", "x"]).await;
     assert!(matches!(store.get(&key("a")).await, Err(StoreError::Damaged { .. })));
     let refused = store.put(&key("a"), write("x")).await;
     assert!(matches!(refused, Err(StoreError::Damaged { .. })), "{refused:?}");
+}
+
+/// What `break_it` does to `b`, `d` and the last, `f`, hides none of the others, whatever the
+/// size of the pages.
+async fn lists_around(break_it: impl AsyncFn(&str, &str)) {
+    let (url, options) = (shared_url(), options());
+    let store = open_with(&url, options.clone(), Clock::system()).await;
+    for name in ["a", "b", "c", "d", "e", "f"] {
+        store.put(&key(name), write("x")).await.unwrap();
+    }
+    for name in ["b", "d", "f"] {
+        break_it(&url, &format!("{}:{{/p}}:record:{name}", options.prefix)).await;
+    }
+    for limit in 1..=7 {
+        let (mut names, mut damaged) = (Vec::new(), Vec::new());
+        let mut request = PageRequest::first(limit);
+        loop {
+            let page = store.list_by_prefix(&partition(), "", request).await.unwrap();
+            assert!(page.items().len() <= limit);
+            names.extend(page.entries.iter().map(|it| it.key.name().to_owned()));
+            damaged.extend(page.damaged.iter().map(|it| it.key.name().to_owned()));
+            match page.next {
+                Some(next) => request = PageRequest::after(next, limit),
+                None => break,
+            }
+        }
+        assert_eq!((names.concat(), damaged.concat()), ("ace".into(), "bdf".into()), "{limit}");
+    }
+    for name in ["b", "d", "f"] {
+        let refused = store.get(&key(name)).await;
+        assert!(matches!(refused, Err(StoreError::Damaged { .. })), "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn somebody_elses_data_in_a_page_hides_no_record() {
+    lists_around(async |url, record| {
+        raw(url, &["DEL", record]).await;
+        raw(url, &["SET", record, "theirs"]).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_record_that_lacks_a_field_hides_no_other() {
+    for field in ["version", "data", "created_at"] {
+        lists_around(async |url, record| raw(url, &["HDEL", record, field]).await).await;
+    }
+    for field in ["version", "expires_at", "created_at", "tag"] {
+        lists_around(async |url, record| raw(url, &["HSET", record, field, "?"]).await).await;
+    }
+}
+
+/// Takes the data from the one record whose key fits the pattern.
+async fn lose_data(url: &str, pattern: &str) {
+    let server = redis::Client::open(url).unwrap();
+    let mut server = server.get_multiplexed_async_connection().await.unwrap();
+    let found: Vec<String> =
+        Cmd::new().arg("KEYS").arg(pattern).query_async(&mut server).await.unwrap();
+    assert_eq!(found.len(), 1, "{found:?}");
+    raw(url, &["HDEL", &found[0], "data"]).await;
+}
+
+#[tokio::test]
+async fn tasks_and_resources_are_listed_around_what_cannot_be_read() {
+    use tenure::resources::{Document, ResourceError, ResourceKey, ResourceStore};
+    use tenure::tasks::{Call, NewTask, TaskError, TaskStore};
+
+    let (url, options) = (shared_url(), options());
+    let store = Arc::new(open_with(&url, options.clone(), Clock::system()).await);
+    let tasks = TaskStore::new(store.clone(), Clock::system());
+    let owner = tenure::Owner::new("me").unwrap();
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        ids.push(
+            tasks
+                .create(&owner, NewTask::new(Call::new("tool", Default::default())))
+                .await
+                .unwrap()
+                .id,
+        );
+    }
+    ids.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+    lose_data(&url, &format!("{}:*:record:{}", options.prefix, ids[1])).await;
+    let page = tasks.list(&owner, PageRequest::default()).await.unwrap().tasks;
+    assert!(
+        matches!(&page[..], [Ok(a), Err(TaskError::Unreadable { id, .. }), Ok(c)]
+        if a.id == ids[0] && *id == ids[1] && c.id == ids[2]),
+        "{page:?}"
+    );
+
+    let resources = ResourceStore::new(store, Clock::system());
+    for id in ["a", "b", "c"] {
+        let key = ResourceKey::new("acme", "agent", id).unwrap();
+        resources.put(&key, &Document::parse("{}").unwrap()).await.unwrap();
+    }
+    lose_data(&url, &format!("{}:*acme*:record:*b", options.prefix)).await;
+    let page = resources.list("acme", None, PageRequest::default()).await.unwrap().items;
+    assert!(
+        matches!(&page[..], [Ok(_), Err(ResourceError::Store(StoreError::Damaged { .. })), Ok(_)]),
+        "{page:?}"
+    );
 }
 
 #[tokio::test]
@@ -132,6 +236,81 @@ async fn a_user_who_may_not_publish_is_refused_before_anything_is_written() {
     }
     assert!(all.get(&key("new")).await.unwrap().is_none());
     assert_eq!(&all.get(&key("old")).await.unwrap().unwrap().value[..], b"x");
+}
+
+/// A script that Redis stops half-way keeps what it has done until then.
+#[tokio::test]
+async fn a_user_who_lacks_any_right_writes_all_or_nothing() {
+    const COMMANDS: [&str; 18] = [
+        "-publish",
+        "-hmget",
+        "-hset",
+        "-hdel",
+        "-xadd",
+        "-xlen",
+        "-zadd",
+        "-zrem",
+        "-zcount",
+        "-zremrangebyscore",
+        "-time",
+        "-pexpireat",
+        "-pexpire",
+        "-persist",
+        "-pexpiretime",
+        "-exists",
+        "-del",
+        "-evalsha",
+    ];
+    let server = Server::start(&["--enable-debug-command", "yes"]);
+    let all = open_with(&server.url(), RedisOptions::default(), Clock::system()).await;
+    let digest = || server.cli(&["DEBUG", "DIGEST"]);
+    let soon = Clock::system().now().plus_millis(600_000);
+    let rich = |value| {
+        let tag = tenure::store::Tag::new([1; 32]);
+        write(value).counted_within(9).tagged(tag).keeping(2).expires_at(soon)
+    };
+    let some = [["+@read", "+evalsha", "+eval"].as_slice(), &["resetchannels"], &["%R~tenure*"]];
+    let each = COMMANDS.iter().map(std::slice::from_ref).chain(some);
+    for (number, rights) in each.enumerate() {
+        server.cli(&["FLUSHALL"]);
+        let name = format!("user{number}");
+        let mut user = vec!["ACL", "SETUSER", &name, "on", ">pw"];
+        match rights {
+            ["+@read", ..] => user.extend(["~tenure*", "&*", "+@connection"]),
+            ["%R~tenure*"] => user.extend(["&*", "+@all"]),
+            _ => user.extend(["~tenure*", "&*", "+@all"]),
+        }
+        user.extend(rights);
+        assert_eq!(server.cli(&user), "OK");
+        let url = format!("redis://{name}:pw@127.0.0.1:{}", server.port);
+        let store = open_with(&url, RedisOptions::default(), Clock::system()).await;
+        for old in ["plain", "rich", "gone"] {
+            all.put(&key(old), rich("1")).await.unwrap();
+            all.put(&key(old), rich("2")).await.unwrap();
+        }
+        let mut refusals = 0;
+        for turn in 0..6 {
+            let before = digest();
+            let done = match turn {
+                0 => store.put(&key("new"), write("x")).await.map(drop),
+                1 => store.put(&key("new and rich"), rich("x")).await.map(drop),
+                2 => store.put(&key("plain"), write("x")).await.map(drop),
+                3 => store.put(&key("rich"), rich("x")).await.map(drop),
+                4 => store
+                    .put(&key("rich"), rich("x").expires_at(soon.plus_millis(1)))
+                    .await
+                    .map(drop),
+                _ => store.delete(&key("gone"), Precondition::Any).await.map(drop),
+            };
+            if let Err(error) = done {
+                assert!(error.to_string().contains("denies access"), "{rights:?}: {error}");
+                assert!(!error.is_retryable());
+                assert_eq!(digest(), before, "{rights:?}, turn {turn}");
+                refusals += 1;
+            }
+        }
+        assert!(refusals > 0, "{rights:?}");
+    }
 }
 
 #[tokio::test]

@@ -9,9 +9,12 @@ use tenure::store::{
     Change, ChangeKind, Precondition, StorageBackend as _, StoreError, Watch, WatchEvent, WatchFrom,
 };
 
-use crate::proxy::{DELAY, Proxy};
-use crate::server::Server;
+use crate::proxy::Proxy;
+use crate::server::{Server, shared_cluster_url};
 use crate::store::{key, open, open_with, options, partition, when_back, write};
+
+/// How late a request is that was held back.
+const DELAY: Duration = Duration::from_millis(1_200);
 
 async fn event(watch: &mut Watch) -> WatchEvent {
     let next = tokio::time::timeout(Duration::from_secs(10), watch.next()).await;
@@ -123,13 +126,63 @@ async fn a_write_that_was_given_up_does_not_land_later() {
         if let Some(value) = existing {
             store.put(&key(name), write(value)).await.unwrap();
         }
-        proxy.delay_requests(1);
+        proxy.delay_requests(1, DELAY);
         let token = store.put(&key(name), write("new")).await.unwrap();
         // Somebody else deletes it, which a late second write would undo.
         assert!(store.delete(&key(name), Precondition::Matches(token)).await.unwrap());
         tokio::time::sleep(DELAY).await;
         assert_eq!(store.get(&key(name)).await.unwrap(), None, "{name}");
     }
+}
+
+#[tokio::test]
+async fn of_many_lost_writes_of_a_record_none_lands_late() {
+    let server = Server::start(&[]);
+    let proxy = Proxy::start(server.port).await;
+    let store = open(&proxy.url()).await;
+    let (started, delay) = (Instant::now(), Duration::from_secs(8));
+    proxy.delay_requests(1, delay);
+    store.put(&key("a"), write("late")).await.unwrap();
+    let mut unknown = 0;
+    for _ in 0..40 {
+        proxy.lose_requests(1);
+        match store.put(&key("a"), write("x")).await {
+            Ok(_) => {}
+            Err(StoreError::OutcomeUnknown(_)) => unknown += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    // More than can be remembered: that is said, and nothing is forgotten for it.
+    assert_eq!(unknown, 40 - 31);
+    let last = when_back(async || store.put(&key("a"), write("last")).await).await;
+    assert!(started.elapsed() < delay, "the late write came too early to prove anything");
+    tokio::time::sleep_until((started + delay + Duration::from_secs(1)).into()).await;
+    let record = store.get(&key("a")).await.unwrap().unwrap();
+    assert_eq!((record.token, &record.value[..]), (last, &b"last"[..]));
+}
+
+#[tokio::test]
+async fn a_lost_write_is_remembered_once_and_not_for_ever() {
+    let server = Server::start(&[]);
+    let proxy = Proxy::start(server.port).await;
+    let options = options();
+    let store = open_with(&proxy.url(), options.clone(), Clock::system()).await;
+    store.put(&key("a"), write("x")).await.unwrap();
+    let record = format!("{}:{{/p}}:record:a", options.prefix);
+    let fence = || server.cli(&["HGET", &record, "fence"]);
+    // A memory full of what was lost long ago has room.
+    let old: String = (0..32).map(|index| format!("{index:016x}@1;")).collect();
+    server.cli(&["HSET", &record, "fence", &old]);
+    proxy.lose_requests(1);
+    store.put(&key("a"), write("y")).await.unwrap();
+    assert_eq!(fence().matches('@').count(), 1, "{}", fence());
+    // The question what became of a write may be lost, too, and is asked again.
+    server.cli(&["HDEL", &record, "fence"]);
+    proxy.lose_requests(1);
+    server.cli(&["SCRIPT", "FLUSH"]);
+    proxy.lose_answer_to("Finds out whether a write landed");
+    store.put(&key("a"), write("z")).await.unwrap();
+    assert_eq!(fence().matches('@').count(), 1, "{}", fence());
 }
 
 #[tokio::test]
@@ -168,6 +221,65 @@ async fn a_cut_connection_loses_no_change() {
         assert_eq!(change.key, key(&name));
         assert!(matches!(change.kind, ChangeKind::Put { .. }));
     }
+}
+
+/// A subscription that nobody ended, and that tells of nothing any more.
+async fn hears_through_deafness(proxy: &Proxy, watched: &str, written: &str) {
+    let options = options().patrol_interval(Duration::from_secs(1));
+    let watching = open_with(watched, options.clone(), Clock::system()).await;
+    let writing = open_with(written, options, Clock::system()).await;
+    let mut watch = watching.watch(&partition(), WatchFrom::Now).await.unwrap();
+    writing.put(&key("heard"), write("x")).await.unwrap();
+    hears_of(&mut watch, "heard").await;
+    let connections = proxy.connections();
+    proxy.deafen();
+    writing.put(&key("unheard"), write("x")).await.unwrap();
+    let WatchEvent::Change(change) = event(&mut watch).await else { panic!("nothing was lost") };
+    assert_eq!(change.key, key("unheard"));
+    // What is deaf is replaced.
+    let started = Instant::now();
+    while proxy.connections() == connections {
+        assert!(started.elapsed() < Duration::from_secs(5), "still deaf");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    proxy.deafen();
+    for _ in 0..300 {
+        writing.put(&key("often"), write("x")).await.unwrap();
+    }
+    assert!(matches!(event(&mut watch).await, WatchEvent::Resync(_)), "a silent loss");
+}
+
+#[tokio::test]
+async fn a_subscription_that_goes_deaf_ends_in_no_silence() {
+    let server = Server::start(&[]);
+    let proxy = Proxy::start(server.port).await;
+    hears_through_deafness(&proxy, &proxy.url(), &server.url()).await;
+}
+
+#[tokio::test]
+async fn a_node_that_tells_of_nothing_any_more_ends_in_no_silence() {
+    let url = shared_cluster_url();
+    let (_, port) = url.split(',').next().unwrap().rsplit_once(':').unwrap();
+    let proxy = Proxy::start(port.parse().unwrap()).await;
+    // The subscription is made through the proxy; for the rest the cluster tells its addresses.
+    let watched = format!("redis+cluster://127.0.0.1:{}", proxy.port);
+    hears_through_deafness(&proxy, &watched, &url).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_hears_is_kept_however_busy_the_partition() {
+    let server = Server::start(&[]);
+    let proxy = Proxy::start(server.port).await;
+    let options = options().patrol_interval(Duration::from_millis(250));
+    let store = open_with(&proxy.url(), options, Clock::system()).await;
+    let mut watch = store.watch(&partition(), WatchFrom::Now).await.unwrap();
+    let connections = proxy.connections();
+    let until = Instant::now() + Duration::from_secs(3);
+    while Instant::now() < until {
+        store.put(&key("a"), write("x")).await.unwrap();
+        hears_of(&mut watch, "a").await;
+    }
+    assert_eq!(proxy.connections(), connections);
 }
 
 #[tokio::test]

@@ -14,12 +14,14 @@ mod resource_cases;
 mod task_cases;
 
 mod errors;
+mod failover;
 mod faults;
 mod layout;
 mod linearizability;
 mod proxy;
 mod server;
 mod store;
+mod tls;
 
 use store::RedisHarness;
 use tenure::clock::Clock;
@@ -27,6 +29,7 @@ use tenure::store::contract::clock_ahead_of_the_server;
 
 tenure::contract_suite!(redis, RedisHarness::new(server::shared_url()));
 tenure::contract_suite!(redis_cluster, RedisHarness::new(server::shared_cluster_url()));
+tenure::contract_suite!(redis_tls, tls::harness());
 
 mod resources {
     use super::*;

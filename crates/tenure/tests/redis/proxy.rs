@@ -1,16 +1,13 @@
 //! A TCP proxy that loses answers, cuts connections, or goes silent, when told to.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-
-/// How late a request is that was held back.
-pub const DELAY: Duration = Duration::from_millis(1_200);
 
 #[derive(Clone)]
 pub struct Proxy {
@@ -22,11 +19,19 @@ struct State {
     target: AtomicU16,
     /// So many of the next answers are lost, each with its connection.
     lose: AtomicUsize,
+    /// The answer to the next request that contains this is lost, with its connection.
+    lose_answer_to: Mutex<Option<&'static str>>,
+    /// So many of the next requests are lost, each with its connection.
+    lose_requests: AtomicUsize,
     /// So many of the next requests arrive only after a delay.
     late: AtomicUsize,
+    delay_ms: AtomicU64,
     /// While set, bytes go nowhere.
     silent: AtomicBool,
     cut: watch::Sender<u64>,
+    /// Connections so far, and how many of the first of them carry no messages of Pub/Sub.
+    connections: AtomicUsize,
+    deaf: AtomicUsize,
 }
 
 impl Proxy {
@@ -36,9 +41,14 @@ impl Proxy {
         let state = State {
             target: AtomicU16::new(target),
             lose: AtomicUsize::new(0),
+            lose_answer_to: Mutex::default(),
+            lose_requests: AtomicUsize::new(0),
             late: AtomicUsize::new(0),
+            delay_ms: AtomicU64::new(0),
             silent: AtomicBool::new(false),
             cut: watch::Sender::new(0),
+            connections: AtomicUsize::new(0),
+            deaf: AtomicUsize::new(0),
         };
         let proxy = Self { port, state: Arc::new(state) };
         let state = Arc::clone(&proxy.state);
@@ -49,10 +59,11 @@ impl Proxy {
                 else {
                     continue;
                 };
+                let number = state.connections.fetch_add(1, Ordering::SeqCst);
                 let ((from_client, to_client), (from_server, to_server)) =
                     (client.into_split(), server.into_split());
-                tokio::spawn(pump(Arc::clone(&state), from_client, to_server, false));
-                tokio::spawn(pump(Arc::clone(&state), from_server, to_client, true));
+                tokio::spawn(pump(Arc::clone(&state), from_client, to_server, None));
+                tokio::spawn(pump(Arc::clone(&state), from_server, to_client, Some(number)));
             }
         });
         proxy
@@ -66,8 +77,17 @@ impl Proxy {
         self.state.lose.store(count, Ordering::SeqCst);
     }
 
-    /// Holds back the next requests for longer than any test's timeout.
-    pub fn delay_requests(&self, count: usize) {
+    pub fn lose_answer_to(&self, text: &'static str) {
+        *self.state.lose_answer_to.lock().unwrap() = Some(text);
+    }
+
+    pub fn lose_requests(&self, count: usize) {
+        self.state.lose_requests.store(count, Ordering::SeqCst);
+    }
+
+    /// Holds back the next requests, which should be for longer than the test's timeout.
+    pub fn delay_requests(&self, count: usize, delay: Duration) {
+        self.state.delay_ms.store(delay.as_millis() as u64, Ordering::SeqCst);
         self.state.late.store(count, Ordering::SeqCst);
     }
 
@@ -80,6 +100,16 @@ impl Proxy {
         self.state.target.store(port, Ordering::SeqCst);
     }
 
+    /// From now on the connections there are carry everything but messages of Pub/Sub.
+    pub fn deafen(&self) {
+        self.state.deaf.store(self.connections(), Ordering::SeqCst);
+    }
+
+    /// How many connections there have been.
+    pub fn connections(&self) -> usize {
+        self.state.connections.load(Ordering::SeqCst)
+    }
+
     /// Ends every connection there is.
     pub fn cut(&self) {
         self.state.cut.send_modify(|cuts| *cuts += 1);
@@ -90,7 +120,18 @@ fn take_one(left: &AtomicUsize) -> bool {
     left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
 }
 
-async fn pump(state: Arc<State>, mut from: OwnedReadHalf, mut to: OwnedWriteHalf, answers: bool) {
+fn contains(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|part| part == text.as_bytes())
+}
+
+/// Carries one direction of a connection: requests, or the answers of the connection of this number.
+async fn pump(
+    state: Arc<State>,
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    answers_of: Option<usize>,
+) {
+    let answers = answers_of.is_some();
     let mut cut = state.cut.subscribe();
     let mut buffer = vec![0; 64 << 10];
     loop {
@@ -101,8 +142,24 @@ async fn pump(state: Arc<State>, mut from: OwnedReadHalf, mut to: OwnedWriteHalf
         if read == 0 || (answers && take_one(&state.lose)) {
             return;
         }
+        if !answers {
+            let mut text = state.lose_answer_to.lock().unwrap();
+            if text.is_some_and(|text| contains(&buffer[..read], text)) {
+                *text = None;
+                state.lose.store(1, Ordering::SeqCst);
+            }
+        }
+        if !answers && take_one(&state.lose_requests) {
+            return;
+        }
         if !answers && take_one(&state.late) {
-            tokio::time::sleep(DELAY).await;
+            let delay = Duration::from_millis(state.delay_ms.load(Ordering::SeqCst));
+            tokio::time::sleep(delay).await;
+        }
+        if answers_of.is_some_and(|number| number < state.deaf.load(Ordering::SeqCst))
+            && contains(&buffer[..read], "\r\nmessage\r\n")
+        {
+            continue;
         }
         if state.silent.load(Ordering::SeqCst) {
             continue;

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// Ends with its standard input, and takes the server along: also when the tests are killed.
-const KEEPER: &str = r#"redis-server "$@" & server=$!; echo $server > pid; read -r _; kill -9 $server 2>/dev/null; wait"#;
+/// `REDIS_SERVER` is the program to start, such as a `valkey-server`.
+const KEEPER: &str = r#""${REDIS_SERVER:-redis-server}" "$@" & server=$!; echo $server > pid; read -r _; kill -9 $server 2>/dev/null; wait"#;
 
 pub struct Server {
     pub port: u16,
@@ -103,7 +104,7 @@ impl Drop for Server {
 }
 
 /// A port that is free, and whose cluster port is.
-fn spare_port() -> u16 {
+pub fn spare_port() -> u16 {
     loop {
         let port = 20_000 + rand::random_range(0..20_000);
         if [port, port + 10_000].iter().all(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
@@ -113,20 +114,28 @@ fn spare_port() -> u16 {
     }
 }
 
-/// Three primaries that share the slots.
+/// What makes a server a node of a cluster.
+pub const CLUSTERED: [&str; 4] = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"];
+
+/// Three primaries that share the slots, and their replicas.
 pub struct Cluster {
     pub nodes: Vec<Server>,
 }
 
 impl Cluster {
     pub fn start() -> Self {
-        let args = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"];
-        let nodes: Vec<_> = (0..3).map(|_| Server::start(&args)).collect();
+        Self::of::<3>(std::array::from_fn(|_| Server::start(&CLUSTERED)))
+    }
+
+    /// Makes a cluster of three servers, or of six, of which three are then replicas.
+    pub fn of<const N: usize>(nodes: [Server; N]) -> Self {
+        let nodes = Vec::from(nodes);
+        let replicas = (N / 3 - 1).to_string();
         let addresses: Vec<_> =
             nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect();
         let mut create = vec!["--cluster", "create"];
         create.extend(addresses.iter().map(String::as_str));
-        create.push("--cluster-yes");
+        create.extend(["--cluster-replicas", &replicas, "--cluster-yes"]);
         let said = nodes[0].cli(&create);
         for node in &nodes {
             node.wait_for(&said, &["CLUSTER", "INFO"], |info| info.contains("cluster_state:ok"));

@@ -58,21 +58,25 @@ pub async fn when_back<T>(mut call: impl AsyncFnMut() -> Result<T, StoreError>) 
 
 pub struct RedisHarness {
     url: String,
-    prefix: String,
+    options: RedisOptions,
     clock: Clock,
 }
 
 impl RedisHarness {
     pub fn new(url: String) -> Self {
-        Self { url, prefix: random_prefix(), clock: clock_ahead_of_the_server() }
+        Self::with(url, RedisOptions::default())
+    }
+
+    pub fn with(url: String, options: RedisOptions) -> Self {
+        let options = options.prefix(random_prefix());
+        Self { url, options, clock: clock_ahead_of_the_server() }
     }
 }
 
 #[async_trait]
 impl Harness for RedisHarness {
     async fn connect(&self) -> Arc<dyn StorageBackend> {
-        let options = RedisOptions::default().prefix(&self.prefix);
-        Arc::new(open_with(&self.url, options, self.clock.clone()).await)
+        Arc::new(open_with(&self.url, self.options.clone(), self.clock.clone()).await)
     }
 
     fn clock(&self) -> Clock {

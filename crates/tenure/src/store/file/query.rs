@@ -82,7 +82,7 @@ pub(super) fn list(connection: &Connection, listing: &Listing) -> Result<Page, S
             .last()
             .filter(|_| more)
             .map(|last| Cursor::new(&listing.partition, &listing.prefix, last.key.shared_name()));
-        Ok(Page { entries, next, revision })
+        Ok(Page { entries, damaged: Vec::new(), next, revision })
     };
     read().map_err(|error| translate(error, "listing"))
 }

@@ -85,7 +85,9 @@ impl Shared {
                 }
                 Err(failure) => failure,
             };
-            if !failure.is_transient() || attempt >= self.options.retries {
+            // After a failover a new connection, or a new map of the cluster, leads to the primary.
+            let again = failure.is_transient() || (failure.is_read_only() && attempt == 0);
+            if !again || attempt >= self.options.retries {
                 return Err(Failed::NotDone(failure));
             }
             pause(attempt).await;

@@ -11,15 +11,15 @@ use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
 use redis::io::tcp::TcpSettings;
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, IntoConnectionInfo as _,
-    RedisError, Value,
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind,
+    IntoConnectionInfo as _, RedisError, TlsCertificates, Value,
 };
 use socket2::TcpKeepalive;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use super::RedisOptions;
 use super::error::Failure;
+use super::{RedisOptions, tls};
 use crate::store::StoreError;
 
 /// One node or a cluster of them, and what is needed to reach it again.
@@ -61,26 +61,35 @@ impl Link {
         let timeouts =
             Timeouts { connect: options.connect_timeout, response: options.response_timeout };
         let (nodes, cluster) = parse(url)?;
-        if nodes.iter().any(|node| matches!(node.addr(), redis::ConnectionAddr::TcpTls { .. })) {
+        let certificates = tls::certificates(options)?;
+        if nodes.iter().any(|node| matches!(node.addr(), ConnectionAddr::TcpTls { .. })) {
             // Fails only when the program has already chosen one, which is as good.
             let _ = rustls::crypto::ring::default_provider().install_default();
+        } else if certificates.is_some() {
+            let reason = "certificates are for rediss:// and rediss+cluster:// only";
+            return Err(StoreError::InvalidLocation(reason.into()));
         }
-        let location = |error: RedisError| StoreError::InvalidLocation(error.to_string());
-        let seeds: Vec<_> =
-            nodes.iter().cloned().map(Client::open).collect::<Result<_, _>>().map_err(location)?;
+        let seeds: Vec<_> = nodes
+            .iter()
+            .cloned()
+            .map(|node| match &certificates {
+                Some(certificates) => Client::build_with_tls(node, certificates.clone()),
+                None => Client::open(node),
+            })
+            .collect::<Result<_, _>>()
+            .map_err(|error| StoreError::InvalidLocation(error.to_string()))?;
+        let first = seeds.first().cloned().ok_or_else(|| missing("host"))?;
+        let single = Single::new(first, timeouts);
         let route = if cluster {
-            Route::Cluster(timeouts.cluster(nodes).await.map_err(Failure::into_store_error)?)
+            match timeouts.cluster(nodes, certificates).await {
+                Ok(connection) => Route::Cluster(connection),
+                // The cluster's client keeps the cause to itself, so one node is asked for it.
+                Err(failure) => {
+                    let cause = single.connect(timeouts.connect).await.err().unwrap_or(failure);
+                    return Err(cause.into_store_error());
+                }
+            }
         } else {
-            let client = seeds.first().cloned().ok_or_else(|| missing("host"))?;
-            let single = Single {
-                client,
-                config: AsyncConnectionConfig::new()
-                    .set_connection_timeout(Some(timeouts.connect))
-                    .set_response_timeout(Some(timeouts.response))
-                    .set_pipeline_buffer_size(256),
-                live: RwLock::default(),
-                connecting: Mutex::default(),
-            };
             single.connect(timeouts.connect).await.map_err(Failure::into_store_error)?;
             Route::Single(Box::new(single))
         };
@@ -112,11 +121,19 @@ impl Link {
 }
 
 impl Timeouts {
-    async fn cluster(self, nodes: Vec<ConnectionInfo>) -> Result<ClusterConnection, Failure> {
+    async fn cluster(
+        self,
+        nodes: Vec<ConnectionInfo>,
+        certificates: Option<TlsCertificates>,
+    ) -> Result<ClusterConnection, Failure> {
         // Without retries of its own: a command that was sent twice could be applied twice. It
         // still follows the cluster's changes, and we try again where that is harmless.
         let connecting = async {
-            ClusterClient::builder(nodes)
+            let builder = match certificates {
+                Some(certificates) => ClusterClient::builder(nodes).certs(certificates),
+                None => ClusterClient::builder(nodes),
+            };
+            builder
                 .retries(0)
                 .connection_timeout(self.connect)
                 .response_timeout(self.response)
@@ -134,6 +151,14 @@ impl Timeouts {
 }
 
 impl Single {
+    fn new(client: Client, timeouts: Timeouts) -> Self {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(timeouts.connect))
+            .set_response_timeout(Some(timeouts.response))
+            .set_pipeline_buffer_size(256);
+        Self { client, config, live: RwLock::default(), connecting: Mutex::default() }
+    }
+
     async fn send(&self, cmd: &Cmd, timeouts: Timeouts) -> Result<Value, Failure> {
         let current = self.live.read().clone();
         let mut live = match current {

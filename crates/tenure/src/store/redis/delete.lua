@@ -21,9 +21,22 @@ end
 if not live then return 0 end
 
 local base = string.sub(log, 1, -4)
-call('XLEN', log) -- Refuses a foreign log before anything is touched, as does this one a user:
+call('XLEN', log) -- Refuses a foreign log before anything is touched, as does this a user:
+local denied
+local function needs(command, ...)
+  if not redis.acl_check_cmd(command, ...) then denied = command end
+end
 local told = redis.pcall('PUBLISH', log, '')
-if type(told) == 'table' then return redis.error_reply('NOPERM ' .. told.err) end
+if type(told) == 'table' then denied = 'PUBLISH' end
+needs('ZREM', base .. 'index', name)
+needs('ZREM', base .. 'counted', name)
+needs('DEL', record)
+needs('HSET', record, 'fence', '')
+needs('XADD', log, '*', 'name', name)
+needs('EXISTS', base .. 'index')
+needs('PEXPIRE', record, '1')
+needs('PEXPIRE', log, '1')
+if denied then return redis.error_reply('NOPERM this user may not ' .. denied) end
 call('ZREM', base .. 'index', name)
 if old[3] then call('ZREM', base .. 'counted', name) end
 call('DEL', record)

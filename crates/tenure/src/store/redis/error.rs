@@ -2,6 +2,7 @@
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
+use super::tls;
 use crate::store::StoreError;
 
 /// How far a command got that did not succeed.
@@ -32,7 +33,9 @@ impl Failure {
     /// True when the same command may succeed in a moment, and trying it again cannot do harm.
     pub(super) fn is_transient(&self) -> bool {
         match self {
-            Self::NotSent(error) => !is_denied(error) && !is_misconfigured(error),
+            Self::NotSent(error) => {
+                !is_denied(error) && !is_misconfigured(error) && tls::refusal(error).is_none()
+            }
             Self::Refused(error) => is_busy(error) || code(error) == "FENCED",
             Self::Lost(_) => false,
         }
@@ -45,6 +48,11 @@ impl Failure {
 
     pub(super) fn is_wrong_type(&self) -> bool {
         matches!(self, Self::Refused(error) if code(error) == "WRONGTYPE")
+    }
+
+    /// The server is a replica, perhaps since a moment ago.
+    pub(super) fn is_read_only(&self) -> bool {
+        matches!(self, Self::Refused(error) if code(error) == "READONLY")
     }
 
     /// The reason, if the server says that what is stored is not what Tenure wrote.
@@ -63,7 +71,10 @@ impl Failure {
             Self::NotSent(error) if is_misconfigured(&error) => {
                 StoreError::InvalidLocation(error.to_string())
             }
-            Self::NotSent(error) => unavailable("connecting to Redis", error),
+            Self::NotSent(error) => match tls::refusal(&error).map(ToString::to_string) {
+                Some(reason) => untrusted(&reason, error),
+                None => unavailable("connecting to Redis", error),
+            },
             Self::Lost(error) => unavailable("waiting for an answer from Redis", error),
             Self::Refused(error) => refused(error),
         }
@@ -77,6 +88,11 @@ fn code(error: &RedisError) -> &str {
 fn is_denied(error: &RedisError) -> bool {
     error.kind() == ErrorKind::AuthenticationFailed
         || matches!(code(error), "NOAUTH" | "WRONGPASS" | "NOPERM")
+        // Of a command inside a script, Redis 7.0 and its successors say so in words only.
+        || error.detail().is_some_and(|detail| {
+            detail.starts_with("The user executing the script")
+                || detail.starts_with("ACL failure in script")
+        })
 }
 
 fn is_misconfigured(error: &RedisError) -> bool {
@@ -127,6 +143,13 @@ pub(super) fn unreadable(what: &str) -> StoreError {
 fn denied(error: RedisError) -> StoreError {
     StoreError::Engine {
         reason: format!("Redis denies access; check the user, the password and the ACL: {error}"),
+        source: Some(error.into()),
+    }
+}
+
+fn untrusted(reason: &str, error: RedisError) -> StoreError {
+    StoreError::Engine {
+        reason: format!("no TLS with Redis; check the port, the names and ca, cert, key: {reason}"),
         source: Some(error.into()),
     }
 }

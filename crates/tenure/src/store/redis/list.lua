@@ -2,8 +2,8 @@
 -- KEYS: index, log, counted
 -- ARGV: key of a record without its name, lower bound, upper bound, now, most records
 -- Returns {position or '', outcome, name, record...}, a record being six elements: name, token,
--- expires_at, data, tag, created_at. The outcome is 'end'; 'more' when another live record follows; 'pause'
--- when the call has done enough and goes on after the name; 'damaged' with the name of the record.
+-- expires_at, data, tag, created_at. One that lacks the token or the data is told without a token. The outcome is 'end'; 'more' when another record follows; 'pause'
+-- when the call has done enough and goes on after the name.
 local index, log, records = KEYS[1], KEYS[2], ARGV[1]
 local min, max, now, most = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local reply, orphans = { '', 'end', '' }, {}
@@ -16,18 +16,18 @@ local function scan()
     for _, name in ipairs(names) do
       local it = redis.pcall('HMGET', records .. name, 'version', 'expires_at', 'data', 'tag',
         'created_at')
-      if it.err then return 'damaged', name end
-      if not it[1] then
+      -- Of a foreign type; whatever else fails is no matter of this record.
+      if it.err and not string.find(it.err, 'WRONGTYPE', 1, true) then error(it) end
+      if not (it.err or it[1] or it[2] or it[3] or it[4] or it[5]) then
         orphans[#orphans + 1] = name
-      elseif not it[3] or (it[2] and not tonumber(it[2])) then
-        return 'damaged', name
-      elseif not it[2] or tonumber(it[2]) > now then
+      elseif not (it[1] and it[3]) or not it[2] or not tonumber(it[2])
+        or tonumber(it[2]) > now then
         if found == most then return 'more', '' end
         found = found + 1
-        bytes = bytes + #it[3]
+        bytes = bytes + #(it[3] or '')
         local at = #reply
-        reply[at + 1], reply[at + 2] = name, it[1]
-        reply[at + 3], reply[at + 4] = it[2] or '', it[3]
+        reply[at + 1], reply[at + 2] = name, it[3] and it[1] or ''
+        reply[at + 3], reply[at + 4] = it[2] or '', it[3] or ''
         reply[at + 5], reply[at + 6] = it[4] or '', it[5] or ''
       end
       scanned = scanned + 1

@@ -7,18 +7,20 @@
 //! | `counted` | sorted set | the counted names by deadline |
 //! | `log` | stream | the last changes; also the channel that says it has grown |
 //!
-//! `fence` holds the stamps of the last writes that were given up and must not land any more.
+//! `fence` holds the stamps of the writes of the last hour that were given up and must not land.
 
 mod call;
 mod connect;
 mod error;
 mod key;
+mod options;
 mod reply;
 mod scripts;
+mod subscriber;
+mod tls;
 mod watch;
 
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use redis::{Cmd, Value};
@@ -27,69 +29,15 @@ use self::call::{Failed, Outcome};
 use self::connect::Link;
 use self::error::Failure;
 use self::key::Keyspace;
+pub use self::options::{RedisOptions, TlsIdentity};
 use self::reply::Listed;
 use self::scripts::Scripts;
-use self::watch::Subscriber;
+use self::subscriber::Subscriber;
 use crate::clock::Clock;
 use crate::store::{
     Cursor, Key, Page, PageRequest, Partition, Precondition, Record, Revision, StorageBackend,
     StoreError, Version, VersionToken, Watch, WatchFrom, Write,
 };
-
-/// How a [`RedisBackend`] behaves.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct RedisOptions {
-    /// What every key begins with. Stores with different prefixes share a server without meeting.
-    pub prefix: String,
-    /// The longest that one attempt to connect may take.
-    pub connect_timeout: Duration,
-    /// The longest to wait for an answer.
-    pub response_timeout: Duration,
-    /// How often a call is tried again where that is harmless.
-    pub retries: usize,
-}
-
-impl Default for RedisOptions {
-    fn default() -> Self {
-        Self {
-            prefix: "tenure".into(),
-            connect_timeout: Duration::from_secs(1),
-            response_timeout: Duration::from_secs(2),
-            retries: 2,
-        }
-    }
-}
-
-impl RedisOptions {
-    /// Sets what every key begins with.
-    #[must_use]
-    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
-        self.prefix = prefix.into();
-        self
-    }
-
-    /// Sets the longest that one attempt to connect may take.
-    #[must_use]
-    pub fn connect_timeout(mut self, limit: Duration) -> Self {
-        self.connect_timeout = limit;
-        self
-    }
-
-    /// Sets the longest to wait for an answer.
-    #[must_use]
-    pub fn response_timeout(mut self, limit: Duration) -> Self {
-        self.response_timeout = limit;
-        self
-    }
-
-    /// Sets how often a call is tried again where that is harmless.
-    #[must_use]
-    pub fn retries(mut self, retries: usize) -> Self {
-        self.retries = retries;
-        self
-    }
-}
 
 /// Keeps everything in Redis or Valkey, 7.0 or later, where several processes share it.
 ///
@@ -121,8 +69,9 @@ impl RedisBackend {
     /// `redis+cluster://host1:7000,host2:7000`.
     ///
     /// # Errors
-    /// [`StoreError::InvalidLocation`] for a URL that names no server,
-    /// [`StoreError::Unavailable`] when it cannot be reached.
+    /// [`StoreError::InvalidLocation`] for a URL that names no server or a certificate that cannot
+    /// be read, [`StoreError::Unavailable`] when the server cannot be reached, and
+    /// [`StoreError::Engine`] when it, or we, refuse the other's certificate or credentials.
     pub async fn connect(
         url: &str,
         options: RedisOptions,
@@ -146,7 +95,8 @@ impl std::fmt::Debug for RedisBackend {
 
 impl Shared {
     fn subscriber(&self) -> &Subscriber {
-        self.subscriber.get_or_init(|| Subscriber::spawn(Arc::clone(&self.link)))
+        self.subscriber
+            .get_or_init(|| Subscriber::spawn(Arc::clone(&self.link), self.options.patrol_interval))
     }
 
     /// What is wrong with a record, or with the keys around it. Only asked when something is.
@@ -291,14 +241,16 @@ impl StorageBackend for RedisBackend {
         let keys = shared.keyspace.partition(partition);
         let (index, log, counted) = (keys.index(), keys.log(), keys.counted());
         let now = shared.clock.now().as_millis();
-        let (mut entries, mut revision) = (Vec::new(), None);
+        let (mut entries, mut damaged, mut revision) = (Vec::new(), Vec::new(), None);
         let more = loop {
             let (min, max) = key::lexical_range(prefix, after.as_deref());
             let mut call = shared.scripts.list.call(&[&index, &log, &counted], 1_024);
-            call.arg(keys.records()).arg(min).arg(max).arg(now).arg(limit - entries.len());
+            call.arg(keys.records()).arg(min).arg(max).arg(now);
+            call.arg(limit - entries.len() - damaged.len());
             let value = shared.read_script(&call).await.map_err(Failure::into_store_error)?;
             let listing = reply::listing(value, partition)?;
             entries.extend(listing.entries);
+            damaged.extend(listing.damaged);
             // The first look is the one that a watch has to go on from.
             revision.get_or_insert(listing.position);
             match listing.outcome {
@@ -307,17 +259,18 @@ impl StorageBackend for RedisBackend {
                 Listed::Pause(name) => after = Some(name.into()),
             }
         };
-        let next = match entries.last() {
-            Some(entry) if more => Some(Cursor::new(partition, prefix, entry.key.shared_name())),
-            _ => None,
-        };
         let epoch = shared.keyspace.epoch(partition);
         let revision = match revision.filter(|position| !position.is_empty()) {
             Some(position) => reply::revision(epoch, &position)?,
             // A replica, or a server without memory: a watch from here begins with a resync.
             None => Revision { epoch, sequence: 0 },
         };
-        Ok(Page { entries, next, revision })
+        let mut page = Page { entries, damaged, next: None, revision };
+        page.next = page
+            .last()
+            .filter(|_| more)
+            .map(|last| Cursor::new(partition, prefix, last.shared_name()));
+        Ok(page)
     }
 
     async fn cleanup_expired(&self, _limit: usize) -> Result<usize, StoreError> {

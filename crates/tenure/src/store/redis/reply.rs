@@ -10,8 +10,8 @@ use redis::Value;
 use super::error::unreadable;
 use crate::clock::Timestamp;
 use crate::store::{
-    Change, ChangeKind, Current, Entry, Key, Partition, Record, Revision, StoreError, Tag, Version,
-    VersionToken,
+    Change, ChangeKind, Current, Damaged, Entry, Key, Partition, Record, Revision, StoreError, Tag,
+    Version, VersionToken,
 };
 
 /// A position in a stream is a time in milliseconds and a counter. The counter gets the lower
@@ -81,6 +81,9 @@ fn record([version, expires_at, data, mark, created_at]: [Value; 5]) -> Option<R
     })
 }
 
+/// What is wrong with fields of which [`record`] makes nothing.
+const UNREADABLE: &str = "the fields of the record";
+
 /// The record that the fields of `HMGET` make, if there is one.
 pub(super) fn stored(value: Value, key: &Key) -> Result<Option<Record>, StoreError> {
     let Value::Array(fields) = value else { return Err(unreadable("fields")) };
@@ -88,7 +91,7 @@ pub(super) fn stored(value: Value, key: &Key) -> Result<Option<Record>, StoreErr
         return Ok(None);
     }
     let fields = <[Value; 5]>::try_from(fields).map_err(|_| unreadable("fields"))?;
-    record(fields).map(Some).ok_or_else(|| damaged(key, "the fields of the record"))
+    record(fields).map(Some).ok_or_else(|| damaged(key, UNREADABLE))
 }
 
 /// A whole hash, as the versions that the record keeps, newest first; none if it has expired.
@@ -107,7 +110,7 @@ pub(super) fn history(value: Value, key: &Key, now: Timestamp) -> Result<Vec<Ver
         return Ok(Vec::new());
     }
     let current = record(FIELDS.map(|name| fields.remove(name).unwrap_or(Value::Nil)))
-        .ok_or_else(|| damaged(key, "the fields of the record"))?;
+        .ok_or_else(|| damaged(key, UNREADABLE))?;
     if current.is_expired(now) {
         return Ok(Vec::new());
     }
@@ -159,6 +162,7 @@ pub(super) struct Listing {
     /// Where the log stood; empty when the server could not say.
     pub(super) position: String,
     pub(super) entries: Vec<Entry>,
+    pub(super) damaged: Vec<Damaged>,
     pub(super) outcome: Listed,
 }
 
@@ -178,17 +182,19 @@ pub(super) fn listing(value: Value, partition: &Partition) -> Result<Listing, St
         "end" => Listed::End,
         "more" => Listed::More,
         "pause" => Listed::Pause(name),
-        _ => return Err(damaged(&partition.key(name)?, "no record of Tenure")),
+        _ => return Err(unreadable("page")),
     };
-    let mut entries = Vec::new();
+    let (mut entries, mut damaged) = (Vec::new(), Vec::new());
     while let Some(name) = parts.next() {
         let mut field = || parts.next().unwrap_or_default();
         let fields = [field(), field(), field(), field(), field()];
         let key = partition.key(text(name).ok_or_else(|| unreadable("name"))?)?;
-        let record = record(fields).ok_or_else(|| damaged(&key, "the fields of the record"))?;
-        entries.push(Entry { key, record });
+        match record(fields) {
+            Some(record) => entries.push(Entry { key, record }),
+            None => damaged.push(Damaged { key, reason: UNREADABLE.to_owned() }),
+        }
     }
-    Ok(Listing { position, entries, outcome })
+    Ok(Listing { position, entries, damaged, outcome })
 }
 
 pub(super) enum Changes {

@@ -1,188 +1,20 @@
 //! Watching: a message says *that* a partition has changed, its log says *what*.
 //!
-//! One subscribed connection serves all watchers of a backend. When it is lost, it is made anew
-//! and every watcher looks into its log, so that nothing depends on a message having arrived.
+//! Nothing depends on a message having arrived: after a lost connection every watcher looks into
+//! its log, and so it does now and then when it has heard nothing.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use futures::StreamExt as _;
-use redis::aio::{PubSubSink, PubSubStream};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::call::pause;
-use super::connect::Link;
 use super::reply::{self, Changes};
+use super::subscriber::Heard;
 use super::{Shared, error};
 use crate::store::{Partition, Revision, StoreError, Watch, WatchEvent, WatchFrom};
-
-/// Requests that may wait for the subscriber to take them.
-const QUEUE: usize = 64;
-
-/// Asks the subscriber to follow a channel; the answer is a counter that rises with each message.
-struct Follow {
-    channel: String,
-    reply: oneshot::Sender<watch::Receiver<u64>>,
-}
-
-/// The way to the task that holds the subscribed connection. The task ends with its last handle.
-pub(super) struct Subscriber {
-    requests: mpsc::Sender<Follow>,
-}
-
-impl Subscriber {
-    pub(super) fn spawn(link: Arc<Link>) -> Self {
-        let (requests, queue) = mpsc::channel(QUEUE);
-        tokio::spawn(Listener { link, channels: HashMap::new(), sweep_at: 16 }.run(queue));
-        Self { requests }
-    }
-
-    async fn follow(&self, channel: String) -> Option<watch::Receiver<u64>> {
-        let (reply, answer) = oneshot::channel();
-        self.requests.send(Follow { channel, reply }).await.ok()?;
-        answer.await.ok()
-    }
-}
-
-struct Listener {
-    link: Arc<Link>,
-    channels: HashMap<String, watch::Sender<u64>>,
-    /// How many channels there may be before those without watchers are looked for.
-    sweep_at: usize,
-}
-
-/// Why a connection is no longer listened to.
-enum Ended {
-    Lost,
-    Unused,
-}
-
-impl Listener {
-    async fn run(mut self, mut queue: mpsc::Receiver<Follow>) {
-        let mut attempt = 0;
-        // Whoever asks first makes us connect; without watchers there is no connection.
-        let Some(mut waiting) = queue.recv().await.map(Some) else { return };
-        loop {
-            if let Ok((sink, stream)) = self.connect(attempt).await {
-                attempt = 0;
-                match self.listen(sink, stream, &mut queue, &mut waiting).await {
-                    Ended::Lost => {}
-                    Ended::Unused => return,
-                }
-            }
-            if queue.is_closed() {
-                return;
-            }
-            pause(attempt).await;
-            attempt += 1;
-        }
-    }
-
-    async fn connect(
-        &mut self,
-        attempt: usize,
-    ) -> Result<(PubSubSink, PubSubStream), redis::RedisError> {
-        let (mut sink, stream) = self.link.subscriber(attempt).await?.split();
-        self.channels.retain(|_, watchers| watchers.receiver_count() > 0);
-        for channel in self.channels.keys() {
-            self.subscribe(&mut sink, channel).await?;
-        }
-        // What was published meanwhile was not heard.
-        self.channels.values().for_each(|watchers| watchers.send_modify(|seen| *seen += 1));
-        Ok((sink, stream))
-    }
-
-    async fn subscribe(
-        &self,
-        sink: &mut PubSubSink,
-        channel: &str,
-    ) -> Result<(), redis::RedisError> {
-        timeout(self.link.response_timeout(), sink.subscribe(channel))
-            .await
-            .unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()))
-    }
-
-    async fn listen(
-        &mut self,
-        mut sink: PubSubSink,
-        mut stream: PubSubStream,
-        queue: &mut mpsc::Receiver<Follow>,
-        waiting: &mut Option<Follow>,
-    ) -> Ended {
-        loop {
-            if let Some(follow) = waiting.take()
-                && self.follow(&mut sink, follow).await.is_err()
-            {
-                return Ended::Lost;
-            }
-            tokio::select! {
-                message = stream.next() => match message {
-                    None => return Ended::Lost,
-                    Some(message) => {
-                        if self.announce(&mut sink, message.get_channel_name()).await.is_err() {
-                            return Ended::Lost;
-                        }
-                    }
-                },
-                follow = queue.recv() => match follow {
-                    Some(follow) => *waiting = Some(follow),
-                    // Every watcher holds the backend, and the backend the other end.
-                    None => return Ended::Unused,
-                },
-            }
-        }
-    }
-
-    async fn follow(
-        &mut self,
-        sink: &mut PubSubSink,
-        follow: Follow,
-    ) -> Result<(), redis::RedisError> {
-        if !self.channels.contains_key(&follow.channel) {
-            self.subscribe(sink, &follow.channel).await?;
-            self.channels.insert(follow.channel.clone(), watch::Sender::new(0));
-        }
-        if let Some(watchers) = self.channels.get(&follow.channel) {
-            // The caller may have given up waiting, which is no trouble of ours.
-            let _ = follow.reply.send(watchers.subscribe());
-        }
-        self.sweep(sink).await
-    }
-
-    async fn announce(
-        &mut self,
-        sink: &mut PubSubSink,
-        channel: &str,
-    ) -> Result<(), redis::RedisError> {
-        let Some(watchers) = self.channels.get(channel) else { return Ok(()) };
-        if watchers.receiver_count() == 0 {
-            self.channels.remove(channel);
-            return sink.unsubscribe(channel).await;
-        }
-        watchers.send_modify(|seen| *seen += 1);
-        Ok(())
-    }
-
-    /// Leaves the channels that nobody watches, once there may be as many as are watched.
-    async fn sweep(&mut self, sink: &mut PubSubSink) -> Result<(), redis::RedisError> {
-        if self.channels.len() < self.sweep_at {
-            return Ok(());
-        }
-        let idle: Vec<_> = self
-            .channels
-            .iter()
-            .filter(|(_, watchers)| watchers.receiver_count() == 0)
-            .map(|(channel, _)| channel.clone())
-            .collect();
-        for channel in idle {
-            self.channels.remove(&channel);
-            sink.unsubscribe(&channel).await?;
-        }
-        self.sweep_at = 2 * self.channels.len() + 16;
-        Ok(())
-    }
-}
 
 /// A watcher is a position in its partition's log.
 struct Watcher {
@@ -193,7 +25,9 @@ struct Watcher {
     /// The entry of the log that was seen last, as Redis writes it.
     position: String,
     pending: VecDeque<WatchEvent>,
-    changed: watch::Receiver<u64>,
+    changed: watch::Receiver<Heard>,
+    /// What had been heard before the last look.
+    heard: Heard,
     /// Whether there may be something in the log without a message to come.
     look: bool,
     ended: bool,
@@ -208,7 +42,7 @@ pub(super) async fn watch(
     let epoch = shared.keyspace.epoch(partition);
     // Subscribed first: what commits after the position is read will be heard.
     let mut changed = shared.subscribe(&log).await?;
-    changed.mark_unchanged();
+    let heard = *changed.borrow_and_update();
     let mut pending = VecDeque::new();
     let (position, look) = match from {
         WatchFrom::After(revision) if revision.epoch == epoch => {
@@ -229,6 +63,7 @@ pub(super) async fn watch(
         position,
         pending,
         changed,
+        heard,
         look,
         ended: false,
     };
@@ -248,9 +83,14 @@ impl Watcher {
             if !self.look {
                 self.changed.changed().await.ok()?;
             }
-            self.changed.mark_unchanged();
+            let heard = *self.changed.borrow_and_update();
+            let unprompted = !self.look && heard.messages == self.heard.messages;
             match self.changes().await {
                 Ok(()) => {
+                    if unprompted && !self.pending.is_empty() {
+                        self.shared.subscriber().doubt(self.log.clone(), heard.messages);
+                    }
+                    self.heard = heard;
                     self.look = false;
                     attempt = 0;
                 }
@@ -289,7 +129,7 @@ impl Watcher {
 }
 
 impl Shared {
-    async fn subscribe(&self, log: &str) -> Result<watch::Receiver<u64>, StoreError> {
+    async fn subscribe(&self, log: &str) -> Result<watch::Receiver<Heard>, StoreError> {
         let limit = self.options.connect_timeout + self.options.response_timeout;
         let following = self.subscriber().follow(log.to_owned());
         match timeout(limit, following).await {

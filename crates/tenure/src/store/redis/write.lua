@@ -48,18 +48,47 @@ if live then
 end
 local token = string.format('%.0f-%s', number, stamp)
 
--- A user without the right to publish is refused before anything is touched. Who hears of the
--- change looks at the log only after the script.
+-- A script that is stopped keeps what it has done, so what the user may not do is found out before
+-- anything is touched. Who hears of the change looks at the log only after the script.
+local denied
+local function needs(command, ...)
+  if not redis.acl_check_cmd(command, ...) then denied = command end
+end
 local told = redis.pcall('PUBLISH', log, '')
-if type(told) == 'table' then return redis.error_reply('NOPERM ' .. told.err) end
-
--- Whatever can find foreign data under a key comes before the record is touched.
+if type(told) == 'table' then denied = 'PUBLISH' end
+needs('XADD', log, '*', 'name', name)
+needs('HSET', record, 'data', '')
+if old[3] or oldest or old_tag ~= '' then needs('HDEL', record, 'tag') end
+if old[3] and not counted_key then needs('ZREM', string.sub(log, 1, -4) .. 'counted', name) end
+if counted_key then needs('ZADD', counted_key, 0, name) end
 local moved = not version or old_expires_at ~= expires_at
-local index, lifetime
+local index, lifetime, needed
 if moved then
   index = string.sub(log, 1, -4) .. 'index'
   lifetime = call('PEXPIRETIME', index)
+  if not version then needs('ZADD', index, 0, name) end
+  -- What is to become of the partition's own keys, which changes with few writes.
+  local ending
+  if expires_at ~= '' then
+    needs('PEXPIREAT', record, '1')
+    needed = tonumber(expires_at) + SKEW_MS + GRACE_MS
+    ending = lifetime ~= -1 and (lifetime < needed or counted_key) and 'PEXPIREAT'
+  else
+    if version or fence then
+      needs('HDEL', record, 'expires_at')
+      needs('PERSIST', record)
+    end
+    ending = lifetime ~= -1 and 'PERSIST'
+  end
+  if ending then
+    needs(ending, index, '1')
+    needs(ending, string.sub(log, 1, -4) .. 'counted', '1')
+    needs(ending, log, '1')
+  end
 end
+if denied then return redis.error_reply('NOPERM this user may not ' .. denied) end
+
+-- Whatever can find foreign data under a key comes before the record is touched.
 if not version then
   if not fence and call('EXISTS', record) == 1 then
     return redis.error_reply('DAMAGED a hash without a version')
@@ -122,7 +151,6 @@ if moved then
       call('PERSIST', log)
     end
   elseif lifetime ~= -1 then
-    local needed = tonumber(expires_at) + SKEW_MS + GRACE_MS
     if lifetime < needed then
       local until_ms = string.format('%.0f', needed + GRACE_MS)
       call('PEXPIREAT', index, until_ms)

@@ -1,0 +1,282 @@
+//! One subscribed connection for all watchers of a backend.
+//!
+//! When it is lost, it is made anew. It may also go deaf without a word, as on a node that its
+//! cluster has lost: so one channel after the other is patrolled, which makes its watchers look
+//! into their log. When one of them finds what no message told of, and none comes, the connection
+//! is given up, too.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use redis::aio::{PubSubSink, PubSubStream};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::call::pause;
+use super::connect::Link;
+
+/// Requests that may wait for the subscriber to take them.
+const QUEUE: usize = 64;
+
+/// Between two looks of a patrol, whatever there is to watch: a few commands per second at most.
+const PATROL_GAP: Duration = Duration::from_millis(250);
+
+/// As good as never, and in the range of the timer.
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// What has come about a channel. It rises.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Heard {
+    /// Messages, and connections that were made anew and may have missed some.
+    pub(super) messages: u64,
+    /// Looks that are due without a message.
+    patrols: u64,
+}
+
+enum Request {
+    Follow(Follow),
+    Doubt(Doubt),
+}
+
+/// Asks the subscriber to follow a channel.
+struct Follow {
+    channel: String,
+    reply: oneshot::Sender<watch::Receiver<Heard>>,
+}
+
+/// There was a change on the channel that these messages did not tell of.
+struct Doubt {
+    channel: String,
+    messages: u64,
+}
+
+/// The way to the task that holds the subscribed connection. The task ends with its last handle.
+pub(super) struct Subscriber {
+    requests: mpsc::Sender<Request>,
+}
+
+impl Subscriber {
+    /// `patrol_interval` is how long a channel is trusted that says nothing.
+    pub(super) fn spawn(link: Arc<Link>, patrol_interval: Duration) -> Self {
+        let (requests, queue) = mpsc::channel(QUEUE);
+        let listener = Listener {
+            link,
+            channels: HashMap::new(),
+            sweep_at: 16,
+            turn: 0,
+            patrol_interval: patrol_interval.min(HOUR),
+            patrol: VecDeque::new(),
+        };
+        tokio::spawn(listener.run(queue));
+        Self { requests }
+    }
+
+    pub(super) async fn follow(&self, channel: String) -> Option<watch::Receiver<Heard>> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(Request::Follow(Follow { channel, reply })).await.ok()?;
+        answer.await.ok()
+    }
+
+    /// Says that a change was found of which none of these messages told. Nothing is lost when the
+    /// queue is full: it will be found again.
+    pub(super) fn doubt(&self, channel: String, messages: u64) {
+        let _ = self.requests.try_send(Request::Doubt(Doubt { channel, messages }));
+    }
+}
+
+struct Listener {
+    link: Arc<Link>,
+    channels: HashMap<String, watch::Sender<Heard>>,
+    /// How many channels there may be before those without watchers are looked for.
+    sweep_at: usize,
+    /// Counts the connections, so that each is made to another node of a cluster.
+    turn: usize,
+    patrol_interval: Duration,
+    /// The channels that this round of the patrol has still to come to.
+    patrol: VecDeque<String>,
+}
+
+/// Why a connection is no longer listened to.
+enum Ended {
+    Lost,
+    Unused,
+}
+
+impl Listener {
+    async fn run(mut self, mut queue: mpsc::Receiver<Request>) {
+        let mut attempt = 0;
+        // Whoever asks first makes us connect; without watchers there is no connection.
+        let Some(mut waiting) = queue.recv().await.map(Some) else { return };
+        loop {
+            if let Ok((sink, stream)) = self.connect().await {
+                attempt = 0;
+                match self.listen(sink, stream, &mut queue, &mut waiting).await {
+                    Ended::Lost => {}
+                    Ended::Unused => return,
+                }
+            }
+            if queue.is_closed() {
+                return;
+            }
+            pause(attempt).await;
+            attempt += 1;
+        }
+    }
+
+    async fn connect(&mut self) -> Result<(PubSubSink, PubSubStream), redis::RedisError> {
+        let turn = self.turn;
+        self.turn = turn.wrapping_add(1);
+        let (mut sink, stream) = self.link.subscriber(turn).await?.split();
+        self.channels.retain(|_, watchers| watchers.receiver_count() > 0);
+        for channel in self.channels.keys() {
+            self.subscribe(&mut sink, channel).await?;
+        }
+        // What was published meanwhile was not heard.
+        for watchers in self.channels.values() {
+            watchers.send_modify(|heard| heard.messages += 1);
+        }
+        Ok((sink, stream))
+    }
+
+    async fn subscribe(
+        &self,
+        sink: &mut PubSubSink,
+        channel: &str,
+    ) -> Result<(), redis::RedisError> {
+        timeout(self.link.response_timeout(), sink.subscribe(channel))
+            .await
+            .unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()))
+    }
+
+    async fn listen(
+        &mut self,
+        mut sink: PubSubSink,
+        mut stream: PubSubStream,
+        queue: &mut mpsc::Receiver<Request>,
+        waiting: &mut Option<Request>,
+    ) -> Ended {
+        let mut patrol_at = Instant::now() + jittered(self.patrol_interval);
+        let mut doubt: Option<(Doubt, Instant)> = None;
+        loop {
+            if let Some(request) = waiting.take()
+                && self.take(&mut sink, request, &mut doubt).await.is_err()
+            {
+                return Ended::Lost;
+            }
+            let judged_at = doubt.as_ref().map_or(patrol_at, |(_, at)| *at);
+            tokio::select! {
+                message = stream.next() => match message {
+                    None => return Ended::Lost,
+                    Some(message) => {
+                        if self.announce(&mut sink, message.get_channel_name()).await.is_err() {
+                            return Ended::Lost;
+                        }
+                    }
+                },
+                request = queue.recv() => match request {
+                    Some(request) => *waiting = Some(request),
+                    // Every watcher holds the backend, and the backend the other end.
+                    None => return Ended::Unused,
+                },
+                () = sleep_until(judged_at), if doubt.is_some() => {
+                    if doubt.take().is_some_and(|(doubt, _)| self.is_deaf(&doubt)) {
+                        return Ended::Lost;
+                    }
+                }
+                () = sleep_until(patrol_at) => patrol_at = Instant::now() + self.patrol(),
+            }
+        }
+    }
+
+    async fn take(
+        &mut self,
+        sink: &mut PubSubSink,
+        request: Request,
+        doubt: &mut Option<(Doubt, Instant)>,
+    ) -> Result<(), redis::RedisError> {
+        match request {
+            Request::Follow(follow) => self.follow(sink, follow).await?,
+            // The message may still be on its way.
+            Request::Doubt(new) => {
+                let patience = self.link.response_timeout().min(HOUR);
+                doubt.get_or_insert_with(|| (new, Instant::now() + patience));
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the watchers of the next channel look into their log. Tells when to do so again.
+    fn patrol(&mut self) -> Duration {
+        if self.patrol.is_empty() {
+            self.patrol.extend(self.channels.keys().cloned());
+        }
+        if let Some(watchers) = self.patrol.pop_front().and_then(|it| self.channels.get(&it)) {
+            watchers.send_modify(|heard| heard.patrols += 1);
+        }
+        let channels = u32::try_from(self.channels.len()).unwrap_or(u32::MAX).max(1);
+        jittered((self.patrol_interval / channels).max(PATROL_GAP))
+    }
+
+    /// True when nothing has come about the channel since the doubt.
+    fn is_deaf(&self, doubt: &Doubt) -> bool {
+        self.channels
+            .get(&doubt.channel)
+            .is_some_and(|watchers| watchers.borrow().messages == doubt.messages)
+    }
+
+    async fn follow(
+        &mut self,
+        sink: &mut PubSubSink,
+        follow: Follow,
+    ) -> Result<(), redis::RedisError> {
+        if !self.channels.contains_key(&follow.channel) {
+            self.subscribe(sink, &follow.channel).await?;
+            self.channels.insert(follow.channel.clone(), watch::Sender::default());
+        }
+        if let Some(watchers) = self.channels.get(&follow.channel) {
+            // The caller may have given up waiting, which is no trouble of ours.
+            let _ = follow.reply.send(watchers.subscribe());
+        }
+        self.sweep(sink).await
+    }
+
+    async fn announce(
+        &mut self,
+        sink: &mut PubSubSink,
+        channel: &str,
+    ) -> Result<(), redis::RedisError> {
+        let Some(watchers) = self.channels.get(channel) else { return Ok(()) };
+        if watchers.receiver_count() == 0 {
+            self.channels.remove(channel);
+            return sink.unsubscribe(channel).await;
+        }
+        watchers.send_modify(|heard| heard.messages += 1);
+        Ok(())
+    }
+
+    /// Leaves the channels that nobody watches, once there may be as many as are watched.
+    async fn sweep(&mut self, sink: &mut PubSubSink) -> Result<(), redis::RedisError> {
+        if self.channels.len() < self.sweep_at {
+            return Ok(());
+        }
+        let idle: Vec<_> = self
+            .channels
+            .iter()
+            .filter(|(_, watchers)| watchers.receiver_count() == 0)
+            .map(|(channel, _)| channel.clone())
+            .collect();
+        for channel in idle {
+            self.channels.remove(&channel);
+            sink.unsubscribe(&channel).await?;
+        }
+        self.sweep_at = 2 * self.channels.len() + 16;
+        Ok(())
+    }
+}
+
+/// About that long, so that processes do not act in step.
+fn jittered(interval: Duration) -> Duration {
+    interval.mul_f64(rand::random_range(0.75..1.25))
+}
