@@ -16,7 +16,7 @@ use tenure::clock::{Clock, Timestamp};
 use tenure::store::{InMemoryBackend, StorageBackend};
 use tenure::tasks::{Task, TaskId, TaskStore};
 use tenure_mcp::http::{HttpOptions, router};
-use tenure_mcp::{Callers, DurableServer};
+use tenure_mcp::{Builder, Callers, DurableServer};
 use tower::ServiceExt;
 
 use crate::tools::{Tools, policies};
@@ -62,8 +62,17 @@ impl Server {
         clock: Clock,
         callers: Callers,
     ) -> Self {
+        Self::described(backend, clock, callers, |builder| builder).await
+    }
+
+    pub(crate) async fn described(
+        backend: Arc<dyn StorageBackend>,
+        clock: Clock,
+        callers: Callers,
+        describe: impl FnOnce(Builder<Tools>) -> Builder<Tools>,
+    ) -> Self {
         let tools = Tools::new();
-        let mut builder = DurableServer::builder(tools.clone());
+        let mut builder = describe(DurableServer::builder(tools.clone()));
         for (name, policy) in policies() {
             builder = builder.tool(name, policy);
         }
@@ -274,7 +283,12 @@ impl Client {
 
     /// Listens to tasks.
     pub(crate) async fn listen(&self, ids: &[&str]) -> Stream {
-        let params = json!({ "notifications": { "taskIds": ids } });
+        self.listen_with(json!({ "taskIds": ids })).await
+    }
+
+    /// Listens to whatever the filter says.
+    pub(crate) async fn listen_with(&self, filter: Value) -> Stream {
+        let params = json!({ "notifications": filter });
         let request = self.request("subscriptions/listen", params);
         let response = soon(self.router().oneshot(request)).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
