@@ -1,18 +1,21 @@
 //! Watching resources: the state, a marker, then the changes.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use futures::{Stream, StreamExt as _};
+use futures::{FutureExt as _, Stream, StreamExt as _};
 
+use crate::limits::WATCH_BACKLOG;
 use crate::resources::{ETag, ResourceError, ResourceKey, ResourceStore, Scope};
 use crate::store::{
-    Change, ChangeKind, Cursor, PageRequest, Revision, StoreError, VersionToken, Watch, WatchEvent,
-    WatchFrom,
+    Change, ChangeKind, Cursor, Page, PageRequest, Revision, StoreError, VersionToken, Watch,
+    WatchEvent, WatchFrom,
 };
 
 /// Resources that are read at a time while the state is told.
 const PAGE: usize = 200;
+/// Changes that are held back while the state is told, one per resource. Beyond, it is told anew.
+const MAX_HELD: usize = 16_384;
 
 /// What a watcher is told.
 ///
@@ -78,11 +81,15 @@ pub(super) fn watch(
     scope: Scope,
     after: Option<Revision>,
 ) -> impl Stream<Item = Result<ResourceEvent, ResourceError>> + Send + use<> {
-    let phase = match after {
-        None => Phase::Priming(Priming::default()),
-        Some(after) => Phase::Following { after, watch: None },
+    let watcher = Watcher {
+        store,
+        scope,
+        watch: None,
+        after,
+        priming: after.is_none().then(Priming::default),
+        listed: Vec::new(),
+        pending: VecDeque::new(),
     };
-    let watcher = Watcher { store, scope, phase, listed: Vec::new(), pending: VecDeque::new() };
     futures::stream::unfold(Some(watcher), |watcher| async {
         let mut watcher = watcher?;
         match watcher.next().await {
@@ -97,21 +104,22 @@ pub(super) fn watch(
 struct Watcher {
     store: ResourceStore,
     scope: Scope,
-    phase: Phase,
+    watch: Option<Watch>,
+    /// The position after which a watch that failed is made anew. What came before is told, held
+    /// back, or shown by every page.
+    after: Option<Revision>,
+    /// While the state is told. The watch is open before the first page is read and is listened to
+    /// from page to page, so however much is written meanwhile, a backlog never decides.
+    priming: Option<Priming>,
     listed: Vec<Listed>,
     pending: VecDeque<ResourceEvent>,
 }
 
-enum Phase {
-    Priming(Priming),
-    Following { after: Revision, watch: Option<Watch> },
-}
-
 #[derive(Default)]
 struct Priming {
-    /// The position of the first page: from there on nothing is missed.
-    begun: Option<Revision>,
     next: Option<Cursor>,
+    /// The latest change of each resource that no page has shown yet, by stored name.
+    held: HashMap<Arc<str>, Change>,
 }
 
 /// A page that was told. What it shows is the state at its own position, so changes of its names
@@ -122,20 +130,24 @@ struct Listed {
     revision: Revision,
 }
 
+enum Step {
+    /// Something is told.
+    Told(ResourceEvent),
+    /// There may be something to tell now.
+    On,
+    /// The store is closed.
+    Closed,
+}
+
 impl Watcher {
     async fn next(&mut self) -> Result<Option<ResourceEvent>, ResourceError> {
         let mut round = 0;
         loop {
-            if let Some(event) = self.pending.pop_front() {
-                return Ok(Some(event));
-            }
-            let step = match &self.phase {
-                Phase::Priming(_) => self.list().await,
-                Phase::Following { .. } => self.follow().await,
-            };
+            let step = self.step().await;
             match step {
-                Ok(true) => round = 0,
-                Ok(false) => return Ok(None),
+                Ok(Step::Told(event)) => return Ok(Some(event)),
+                Ok(Step::Closed) => return Ok(None),
+                Ok(Step::On) => round = 0,
                 Err(error) if error.is_retryable() => {
                     self.store.clock.back_off_long(round).await;
                     round += 1;
@@ -145,18 +157,53 @@ impl Watcher {
         }
     }
 
-    /// Tells the next page of the state.
-    async fn list(&mut self) -> Result<bool, StoreError> {
-        let Phase::Priming(priming) = &mut self.phase else { return Ok(true) };
+    async fn step(&mut self) -> Result<Step, StoreError> {
+        if self.priming.is_some() {
+            // However slowly the state is taken, what changes meanwhile is taken in at once.
+            for _ in 0..WATCH_BACKLOG {
+                let event = self.watch.as_mut().and_then(|watch| watch.next().now_or_never());
+                let Some(event) = event else { break };
+                if !self.note(event)? {
+                    return Ok(Step::Closed);
+                }
+            }
+        }
+        if let Some(event) = self.pending.pop_front() {
+            return Ok(Step::Told(event));
+        }
+        let watch = match &mut self.watch {
+            Some(watch) => watch,
+            None => {
+                let from = self.after.map_or(WatchFrom::Now, WatchFrom::After);
+                self.watch.insert(self.store.backend.watch(&self.scope.partition, from).await?)
+            }
+        };
+        let Some(priming) = &self.priming else {
+            let event = watch.next().await;
+            return Ok(if self.note(event)? { Step::On } else { Step::Closed });
+        };
         let limit = self.scope.at_most().unwrap_or(PAGE);
         let request = PageRequest { limit: Some(limit), after: priming.next.clone() };
         let (partition, prefix) = (&self.scope.partition, &self.scope.prefix);
         let page = self.store.backend.list_by_prefix(partition, prefix, request).await?;
-        let begun = *priming.begun.get_or_insert(page.revision);
+        self.show(page);
+        Ok(Step::On)
+    }
+
+    /// Tells a page of the state.
+    fn show(&mut self, page: Page) {
+        let Some(priming) = &mut self.priming else { return };
+        self.after.get_or_insert(page.revision);
         // One page is all there can be of a single resource, whatever names begin alike.
         priming.next = page.next.filter(|_| self.scope.at_most().is_none());
         let last = page.entries.last().map(|entry| entry.key.shared_name());
         let up_to = last.filter(|_| priming.next.is_some());
+        // This page, and those to come, show what was there at its position.
+        let from = self.listed.last().and_then(|listed| listed.up_to.clone());
+        priming.held.retain(|name, change| {
+            change.revision.sequence > page.revision.sequence
+                || from.as_ref().is_some_and(|from| name <= from)
+        });
         let done = priming.next.is_none();
         self.listed.push(Listed { up_to, revision: page.revision });
         for entry in &page.entries {
@@ -167,40 +214,66 @@ impl Watcher {
             }
         }
         if done {
-            self.pending.push_back(ResourceEvent::Primed(begun));
-            self.phase = Phase::Following { after: begun, watch: None };
+            self.primed(page.revision);
         }
-        Ok(true)
     }
 
-    /// Waits for the next change. False when the store is closed.
-    async fn follow(&mut self) -> Result<bool, StoreError> {
-        let Phase::Following { after, watch } = &mut self.phase else { return Ok(true) };
-        let watch = match watch {
-            Some(watch) => watch,
-            None => {
-                let from = WatchFrom::After(*after);
-                watch.insert(self.store.backend.watch(&self.scope.partition, from).await?)
+    /// Tells that the state is complete, and what was held back while it was told.
+    fn primed(&mut self, shown: Revision) {
+        let held = self.priming.take().map(|priming| priming.held).unwrap_or_default();
+        let mut held: Vec<Change> = held.into_values().collect();
+        held.sort_unstable_by_key(|change| change.revision.sequence);
+        // Whoever resumes from the marker is told all that is held back.
+        let position = match held.first() {
+            Some(Change { revision, .. }) => {
+                Revision { sequence: revision.sequence.saturating_sub(1), ..*revision }
             }
+            None => self.after.unwrap_or(shown),
         };
-        match watch.next().await {
+        self.pending.push_back(ResourceEvent::Primed(position));
+        for change in held {
+            self.tell(change);
+        }
+    }
+
+    /// Takes in what the watch yields. False when the store is closed.
+    fn note(&mut self, event: Option<Result<WatchEvent, StoreError>>) -> Result<bool, StoreError> {
+        match event {
             None => return Ok(false),
             Some(Ok(WatchEvent::Change(change))) => {
-                *after = change.revision;
-                self.tell(change);
+                self.after = Some(change.revision);
+                let name = change.key.shared_name();
+                match &mut self.priming {
+                    None => self.tell(change),
+                    Some(_) if self.scope.find(&change.key).is_none() => {}
+                    Some(Priming { held, .. })
+                        if held.len() < MAX_HELD || held.contains_key(&name) =>
+                    {
+                        held.insert(name, change);
+                    }
+                    Some(_) => self.begin_anew(),
+                }
             }
-            Some(Ok(WatchEvent::Resync(_))) => {
-                self.listed.clear();
-                self.phase = Phase::Priming(Priming::default());
-                self.pending.push_back(ResourceEvent::Resync);
+            Some(Ok(WatchEvent::Resync(revision))) => {
+                self.after = Some(revision);
+                self.begin_anew();
             }
             Some(Err(error)) => {
                 // A failed watch is over; the next one goes on where this one was.
-                self.phase = Phase::Following { after: *after, watch: None };
+                self.watch = None;
                 return Err(error);
             }
         }
         Ok(true)
+    }
+
+    /// Tells the whole state again.
+    fn begin_anew(&mut self) {
+        self.listed.clear();
+        // What is left of the state before is not worth telling any more.
+        self.pending.clear();
+        self.priming = Some(Priming::default());
+        self.pending.push_back(ResourceEvent::Resync);
     }
 
     fn tell(&mut self, change: Change) {

@@ -294,3 +294,48 @@ pub(crate) async fn a_state_of_many_pages_is_told_while_it_changes(harness: &dyn
         assert_eq!(resources.get(&key).await.unwrap().meta.version.version(), version, "{key:?}");
     }
 }
+
+/// More is written while the state is told than any backlog holds, and still it is told once.
+pub(crate) async fn a_state_is_told_to_its_end_however_much_is_written(harness: &dyn Harness) {
+    let resources = open(harness).await;
+    let name = |index: usize| key("agent", &format!("{index:03}"));
+    join_all((0..450).map(|index| {
+        let resources = resources.clone();
+        async move { put(&resources, &name(index), 0).await }
+    }))
+    .await;
+    let mut events = watch(&resources, all(), None);
+    let mut told = BTreeMap::new();
+    let mut writes = 0;
+    let position = loop {
+        match next(&mut events).await {
+            ResourceEvent::Present { key, version, .. } => {
+                assert_eq!(told.insert(key, version.version()), None);
+                if told.len() % 50 == 0 {
+                    for index in 0..WATCH_BACKLOG / 4 {
+                        put(&resources, &name(index * 7 % 450), writes).await;
+                        writes += 1;
+                    }
+                }
+            }
+            ResourceEvent::Primed(position) => break position,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(told.len(), 450);
+    assert!(writes > 2 * WATCH_BACKLOG as u64);
+    let last = put(&resources, &name(449), writes).await.version.version();
+    while told[&name(449)] != last {
+        match next(&mut events).await {
+            ResourceEvent::Put { key, version, revision, .. } => {
+                assert!(revision.sequence > position.sequence);
+                let before = told.insert(key.clone(), version.version());
+                assert!(before < Some(version.version()), "{key:?}: {version} after {before:?}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    for (key, version) in told {
+        assert_eq!(resources.get(&key).await.unwrap().meta.version.version(), version, "{key:?}");
+    }
+}
