@@ -136,6 +136,24 @@ pub(crate) enum Rejection {
     Invalid,
 }
 
+impl Rejection {
+    /// The reason, in words.
+    pub(crate) fn reason(self) -> &'static str {
+        match self {
+            Self::Missing => "a bearer token is required",
+            Self::Invalid => "the bearer token is not valid",
+        }
+    }
+
+    /// The challenge of RFC 6750: a request without a token is not told what would be wrong with one.
+    pub(crate) fn challenge(self) -> &'static str {
+        match self {
+            Self::Missing => "Bearer",
+            Self::Invalid => r#"Bearer error="invalid_token""#,
+        }
+    }
+}
+
 impl Callers {
     /// One local owner, and no credentials. Such a server listens on loopback addresses only.
     #[must_use]

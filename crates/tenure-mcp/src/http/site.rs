@@ -1,12 +1,23 @@
 //! Which web sites may reach the server through somebody's browser.
 
-use axum::http::header::{AsHeaderName, HOST, ORIGIN};
+use axum::extract::Request;
+use axum::http::header::{AsHeaderName, HOST, HeaderValue, ORIGIN};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Uri};
 
 use crate::http::HttpOptions;
 
 const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
+
+/// Writes the host that a request names in its target into `Host`: HTTP/2 names it there alone, and
+/// where both do the target counts (RFC 9112, section 3.2.2; RFC 9113, section 8.3.1).
+pub(super) fn name_host(mut request: Request) -> Request {
+    let named = request.uri().authority().map(|it| HeaderValue::try_from(it.as_str()));
+    if let Some(Ok(host)) = named {
+        request.headers_mut().insert(HOST, host);
+    }
+    request
+}
 
 /// Holds `Host` and `Origin` against the options, as the SDK does for `/mcp`.
 pub(super) fn check(options: &HttpOptions, headers: &HeaderMap) -> Result<(), &'static str> {
@@ -64,6 +75,23 @@ mod tests {
             assert!(!checked(&local, host, None), "{host}");
         }
         assert!(check(&local, &HeaderMap::new()).is_err());
+    }
+
+    #[test]
+    fn the_host_in_the_target_counts() {
+        for (target, host, expected) in [
+            ("http://localhost:1/x", None, Some("localhost:1")),
+            ("http://evil.example/x", Some("localhost"), Some("evil.example")),
+            ("/x", Some("localhost"), Some("localhost")),
+            ("/x", None, None),
+        ] {
+            let mut request = Request::get(target);
+            if let Some(host) = host {
+                request = request.header(HOST, host);
+            }
+            let request = name_host(request.body(axum::body::Body::empty()).unwrap());
+            assert_eq!(text(request.headers(), HOST), expected, "{target}");
+        }
     }
 
     #[test]

@@ -25,9 +25,9 @@ use futures::{Stream, StreamExt as _};
 use rmcp::ServerHandler;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use tenure::Owner;
 use tenure::store::{Cursor, PageRequest};
 use tenure::tasks::{Outcome, Task, TaskError, TaskEvent, TaskId, TaskRef};
-use tokio_util::sync::CancellationToken;
 
 use crate::DurableServer;
 use crate::http::events::EventStreams;
@@ -130,11 +130,11 @@ impl<H> Clone for Api<H> {
     }
 }
 
-/// The routes. Event streams end when `shutdown` is cancelled.
+/// The routes.
 pub(super) fn routes<H: ServerHandler>(
     server: &DurableServer<H>,
     options: &HttpOptions,
-    shutdown: CancellationToken,
+    streams: EventStreams,
 ) -> Router {
     let routes = Router::new()
         .route("/", get(list::<H>))
@@ -142,7 +142,6 @@ pub(super) fn routes<H: ServerHandler>(
         .route("/{id}", get(show::<H>))
         .route("/{id}/cancel", post(cancel::<H>))
         .route("/{id}/events", get(follow::<H>));
-    let streams = EventStreams::new(shutdown);
     gate::guard(routes, options).with_state(Api { server: server.clone(), streams })
 }
 
@@ -201,7 +200,10 @@ async fn follow<H: ServerHandler>(
     // An unknown task is an answer, not an empty stream.
     tasks.get(caller.owner(), &id).await?;
     let states = tasks.follow(caller.owner(), &id).await?;
-    api.stream(states.map(|state| Some(state.map(|task| TaskDocument::from(&task)))))
+    api.stream(
+        caller.owner(),
+        states.map(|state| Some(state.map(|task| TaskDocument::from(&task)))),
+    )
 }
 
 async fn watch<H: ServerHandler>(
@@ -209,21 +211,25 @@ async fn watch<H: ServerHandler>(
     Extension(caller): Extension<Caller>,
 ) -> Result<Response, Problem> {
     let events = api.server.tasks().watch(caller.owner()).await?;
-    api.stream(events.map(|event| match event {
-        Ok(TaskEvent::Task(task)) => Some(Ok(TaskDocument::from(&*task))),
-        Ok(TaskEvent::Unreadable(_) | TaskEvent::Gone(_)) => None,
-        Err(error) => Some(Err(error)),
-    }))
+    api.stream(
+        caller.owner(),
+        events.map(|event| match event {
+            Ok(TaskEvent::Task(task)) => Some(Ok(TaskDocument::from(&*task))),
+            Ok(TaskEvent::Unreadable(_) | TaskEvent::Gone(_)) => None,
+            Err(error) => Some(Err(error)),
+        }),
+    )
 }
 
 impl<H> Api<H> {
     /// Documents as server-sent events; an error is the last of them.
     fn stream(
         &self,
+        owner: &Owner,
         documents: impl Stream<Item = Option<Result<TaskDocument, TaskError>>> + Send + 'static,
     ) -> Result<Response, Problem> {
         let documents = documents.filter_map(|document| async { document });
-        self.streams.open(documents.map(event))
+        self.streams.open(owner, documents.map(event))
     }
 }
 

@@ -26,6 +26,11 @@ const CALLERS: &str = r#"
     caller = [{ token = "alice's", owner = "alice" }, { token = "bob's", owner = "bob" }]
 "#;
 
+/// The callers alice and bob.
+pub(crate) fn callers() -> Callers {
+    Callers::from_toml(CALLERS).unwrap()
+}
+
 /// No test takes this long; one that does hangs.
 pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(20), future).await.expect("it takes too long")
@@ -54,7 +59,13 @@ impl Server {
     pub(crate) async fn with_callers() -> Self {
         let clock = Clock::manual(Timestamp::from_millis(1_785_240_000_000));
         let backend = Arc::new(InMemoryBackend::new(clock.clone()));
-        Self::on(backend, clock, Callers::from_toml(CALLERS).unwrap()).await
+        Self::on(backend, clock, callers()).await
+    }
+
+    /// The same server on other terms.
+    pub(crate) fn behind(self, options: &HttpOptions) -> Self {
+        *self.network.lock() = Some(router(&self.durable, options));
+        self
     }
 
     pub(crate) async fn on(

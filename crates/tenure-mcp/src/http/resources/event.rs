@@ -15,6 +15,7 @@ use crate::http::resources::document::EventDocument;
 use crate::http::resources::openapi::{NotAcceptable, Refused};
 use crate::http::resources::read::must_accept;
 use crate::http::resources::refusal::Refusal;
+use crate::identity::Caller;
 
 const LAST_EVENT_ID: &str = "last-event-id";
 /// Patterns of one request.
@@ -38,14 +39,19 @@ const MAX_PATTERNS: usize = 32;
         Refused, NotAcceptable,
     ),
 )]
-pub(super) async fn watch(api: &Api, project: &str, request: &Parts) -> Result<Response, Refusal> {
+pub(super) async fn watch(
+    api: &Api,
+    caller: &Caller,
+    project: &str,
+    request: &Parts,
+) -> Result<Response, Refusal> {
     must_accept(&request.headers, "text/event-stream")?;
     let Query(query) = Query::<Vec<(String, String)>>::try_from_uri(&request.uri)
         .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.body_text()))?;
     let scope = scope(project, &query)?;
     let after = last_event(&request.headers)?;
     let events = api.resources.watch(scope, after);
-    Ok(api.streams.open(events.map(told))?)
+    Ok(api.streams.open(caller.owner(), events.map(told))?)
 }
 
 fn scope(project: &str, query: &[(String, String)]) -> Result<Scope, Refusal> {

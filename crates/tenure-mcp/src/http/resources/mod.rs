@@ -47,6 +47,7 @@ pub use document::{
 };
 
 use crate::DurableServer;
+use crate::http::body::BodyBounds;
 use crate::http::events::EventStreams;
 use crate::http::resources::refusal::Refusal;
 use crate::http::resources::target::{Place, Target};
@@ -57,17 +58,21 @@ use crate::identity::{Caller, Rights};
 struct Api {
     resources: ResourceStore,
     streams: EventStreams,
-    body_bytes: usize,
+    bodies: BodyBounds,
     conditions_required: bool,
 }
 
 /// The routes. Which of them is meant is found by [`Target`]: segments may be empty, which the
 /// router cannot match.
-pub(super) fn routes<H: ServerHandler>(server: &DurableServer<H>, options: &HttpOptions) -> Router {
+pub(super) fn routes<H: ServerHandler>(
+    server: &DurableServer<H>,
+    options: &HttpOptions,
+    streams: EventStreams,
+) -> Router {
     let api = Api {
         resources: server.resources().clone(),
-        streams: EventStreams::new(server.shared.closing.clone()),
-        body_bytes: options.body_bytes,
+        streams,
+        bodies: BodyBounds::new(options),
         conditions_required: options.conditions_required,
     };
     let routes =
@@ -107,7 +112,7 @@ async fn dispatch(mut api: Api, caller: &Caller, request: Request) -> Result<Res
     api.resources = api.resources.by(caller.owner().as_str())?;
     match (place, method) {
         (Place::Collection, _) => read::list(&api, &project, &request).await,
-        (Place::Events, _) => event::watch(&api, &project, &request).await,
+        (Place::Events, _) => event::watch(&api, caller, &project, &request).await,
         (Place::Resource(key), Method::PUT) => write::put(&api, &key, &request, body).await,
         (Place::Resource(key), Method::PATCH) => write::patch(&api, &key, &request, body).await,
         (Place::Resource(key), Method::DELETE) => write::delete(&api, &key, &request).await,

@@ -7,7 +7,6 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde_json::Value;
 use tenure::resources::{
     Condition, Document, Effect, Resource, ResourceError, ResourceKey, Written,
@@ -249,14 +248,9 @@ where
 
 /// A body that is JSON.
 async fn json(api: &Api, body: Body) -> Result<Value, Problem> {
-    let body = Limited::new(body, api.body_bytes).collect().await.map_err(|error| {
-        if error.is::<LengthLimitError>() {
-            let detail = format!("the body exceeds {} bytes", api.body_bytes);
-            return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail);
-        }
-        Problem::new(StatusCode::BAD_REQUEST, "the body broke off")
-    })?;
-    serde_json::from_slice(&body.to_bytes()).map_err(|error| {
+    let read = api.bodies.read(body).await;
+    let body = read.map_err(|error| Problem::new(error.status(), error.to_string()))?;
+    serde_json::from_slice(&body).map_err(|error| {
         Problem::new(StatusCode::BAD_REQUEST, format!("the body is not JSON: {error}"))
     })
 }
