@@ -177,7 +177,8 @@ impl Callers {
     /// `owner` says whose tasks the caller reaches, `projects` whose resources; `*` stands for all
     /// that are not named. A project without rights looks absent.
     ///
-    /// Or callers with tokens that somebody else signs, whose subject is the owner:
+    /// Or callers with tokens that somebody else signs, whose subject is the owner, and whose claim
+    /// `tenure_projects` is an object as `projects` above is a table:
     ///
     /// ```toml
     /// [jwt]
@@ -256,8 +257,7 @@ impl Callers {
         Self::from_toml(&text)
     }
 
-    /// Callers with tokens that somebody else signs; the subject is the owner. They have tasks, and
-    /// reach no project.
+    /// Callers with tokens that somebody else signs; see [`JwtVerifier`] for what is read of them.
     #[must_use]
     pub fn jwt(verifier: JwtVerifier) -> Self {
         Self(Arc::new(Proof::Jwt(Box::new(verifier))))
@@ -276,10 +276,7 @@ impl Callers {
                 let token = bearer(headers)?;
                 tokens.get(&digest(token)).cloned().ok_or(Rejection::Invalid)
             }
-            Proof::Jwt(verifier) => {
-                let owner = verifier.owner(bearer(headers)?).ok_or(Rejection::Invalid)?;
-                Ok(Caller::new(owner))
-            }
+            Proof::Jwt(verifier) => verifier.caller(bearer(headers)?).ok_or(Rejection::Invalid),
         }
     }
 }

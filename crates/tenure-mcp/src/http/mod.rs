@@ -8,6 +8,7 @@ mod error;
 mod events;
 mod gate;
 mod negotiation;
+mod openapi;
 mod preconditions;
 mod problem;
 pub mod resources;
@@ -200,7 +201,7 @@ fn routes<H: ServerHandler>(
     let health = get(health::<H>).with_state(server.clone());
     Router::new()
         .route("/healthz", health)
-        .route("/v1/openapi.json", get(resources::openapi::serve))
+        .route("/v1/openapi.json", get(openapi::serve))
         .nest("/mcp", mcp)
         .nest("/v1/tasks", tasks)
         .merge(projects)

@@ -28,9 +28,11 @@ use serde_json::{Map, Value};
 use tenure::Owner;
 use tenure::store::{Cursor, PageRequest};
 use tenure::tasks::{Outcome, Task, TaskError, TaskEvent, TaskId, TaskRef};
+use utoipa::ToSchema;
 
 use crate::DurableServer;
 use crate::http::events::EventStreams;
+use crate::http::openapi::{Refused, TaskPath, TooManyStreams};
 use crate::http::{HttpOptions, Problem, gate};
 use crate::identity::Caller;
 use crate::mcp::rfc3339;
@@ -38,7 +40,7 @@ use crate::mcp::rfc3339;
 const DEFAULT_PAGE: usize = 100;
 
 /// A task, as this interface and `tenure tasks --json` show it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TaskDocument {
     /// Its name.
@@ -51,6 +53,7 @@ pub struct TaskDocument {
     /// The tool that it runs.
     pub tool: String,
     /// What the tool is called with.
+    #[schema(value_type = Object)]
     pub arguments: Map<String, Value>,
     /// How often it was started.
     pub attempt: u32,
@@ -63,6 +66,7 @@ pub struct TaskDocument {
     pub expires_at: Option<String>,
     /// Its checkpoint.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
+    #[schema(value_type = Object)]
     pub variables: Map<String, Value>,
     /// What it waits for, by key.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -106,7 +110,7 @@ impl From<&Task> for TaskDocument {
 }
 
 /// A page of tasks.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TaskListDocument {
     /// The tasks, oldest first.
@@ -119,7 +123,7 @@ pub struct TaskListDocument {
     pub next_cursor: Option<String>,
 }
 
-struct Api<H> {
+pub(super) struct Api<H> {
     server: DurableServer<H>,
     streams: EventStreams,
 }
@@ -147,12 +151,23 @@ pub(super) fn routes<H: ServerHandler>(
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ListQuery {
+pub(super) struct ListQuery {
     limit: Option<usize>,
     cursor: Option<String>,
 }
 
-async fn list<H: ServerHandler>(
+/// Lists the caller's tasks, oldest first.
+#[utoipa::path(
+    get,
+    path = "/v1/tasks",
+    tag = "tasks",
+    params(
+        ("limit" = Option<u64>, Query, description = "At most so many; 100 if it is not said"),
+        ("cursor" = Option<String>, Query, description = "The page that follows this one's"),
+    ),
+    responses((status = 200, description = "A page", body = TaskListDocument), Refused),
+)]
+pub(super) async fn list<H: ServerHandler>(
     State(api): State<Api<H>>,
     Extension(caller): Extension<Caller>,
     query: Result<Query<ListQuery>, QueryRejection>,
@@ -173,7 +188,15 @@ async fn list<H: ServerHandler>(
     Ok(Json(TaskListDocument { tasks, unreadable, next_cursor }))
 }
 
-async fn show<H: ServerHandler>(
+/// Reads a task.
+#[utoipa::path(
+    get,
+    path = "/v1/tasks/{id}",
+    tag = "tasks",
+    params(TaskPath),
+    responses((status = 200, description = "The task", body = TaskDocument), Refused),
+)]
+pub(super) async fn show<H: ServerHandler>(
     State(api): State<Api<H>>,
     Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
@@ -182,7 +205,20 @@ async fn show<H: ServerHandler>(
     Ok(Json(TaskDocument::from(&task)))
 }
 
-async fn cancel<H: ServerHandler>(
+/// Cancels a task.
+#[utoipa::path(
+    post,
+    path = "/v1/tasks/{id}/cancel",
+    tag = "tasks",
+    params(TaskPath),
+    responses(
+        (status = 200, description = "The cancelled task", body = TaskDocument),
+        (status = 409, description = "It has ended otherwise", body = Problem,
+            content_type = "application/problem+json"),
+        Refused,
+    ),
+)]
+pub(super) async fn cancel<H: ServerHandler>(
     State(api): State<Api<H>>,
     Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
@@ -191,7 +227,19 @@ async fn cancel<H: ServerHandler>(
     Ok(Json(TaskDocument::from(&api.server.tasks().cancel(&task, None).await?)))
 }
 
-async fn follow<H: ServerHandler>(
+/// Follows a task: server-sent events named task, a document each, until it ends.
+#[utoipa::path(
+    get,
+    path = "/v1/tasks/{id}/events",
+    tag = "tasks",
+    params(TaskPath),
+    responses(
+        (status = 200, description = "The events", body = TaskDocument,
+            content_type = "text/event-stream"),
+        Refused, TooManyStreams,
+    ),
+)]
+pub(super) async fn follow<H: ServerHandler>(
     State(api): State<Api<H>>,
     Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
@@ -206,7 +254,18 @@ async fn follow<H: ServerHandler>(
     )
 }
 
-async fn watch<H: ServerHandler>(
+/// Watches the caller's tasks: each as it stands, then every change.
+#[utoipa::path(
+    get,
+    path = "/v1/tasks/events",
+    tag = "tasks",
+    responses(
+        (status = 200, description = "The events", body = TaskDocument,
+            content_type = "text/event-stream"),
+        Refused, TooManyStreams,
+    ),
+)]
+pub(super) async fn watch<H: ServerHandler>(
     State(api): State<Api<H>>,
     Extension(caller): Extension<Caller>,
 ) -> Result<Response, Problem> {

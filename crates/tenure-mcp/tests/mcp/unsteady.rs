@@ -17,6 +17,8 @@ pub(crate) enum Mood {
     Away,
     ReadOnly,
     Full,
+    /// What is written is written, and its answer is lost.
+    Mute,
     /// Nothing can be read, but watched.
     Blind,
     /// Nothing that is read is ever answered.
@@ -65,7 +67,7 @@ impl Unsteady {
         match mood {
             Mood::ReadOnly => Err(StoreError::ReadOnly(Some("/secret/tenure.db".into()))),
             Mood::Full => Err(StoreError::Full(Some("/secret/tenure.db".into()))),
-            Mood::Well | Mood::Away | Mood::Blind | Mood::Silent => self.read(),
+            Mood::Well | Mood::Away | Mood::Blind | Mood::Silent | Mood::Mute => self.read(),
         }
     }
 }
@@ -92,7 +94,11 @@ impl StorageBackend for Unsteady {
         precondition: Precondition,
     ) -> Result<VersionToken, StoreError> {
         self.write()?;
-        self.inner.put_if_version(key, write, precondition).await
+        let written = self.inner.put_if_version(key, write, precondition).await?;
+        match *self.mood.lock() {
+            Mood::Mute => Err(StoreError::OutcomeUnknown(Some("/secret/tenure.db".into()))),
+            _ => Ok(written),
+        }
     }
 
     async fn delete(&self, key: &Key, precondition: Precondition) -> Result<bool, StoreError> {

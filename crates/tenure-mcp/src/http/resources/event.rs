@@ -10,9 +10,9 @@ use tenure::resources::{KindPattern, ResourceError, ResourceEvent, ResourceKey, 
 use tenure::store::{Revision, StoreError};
 
 use crate::http::Problem;
+use crate::http::openapi::{NotAcceptable, ProjectPath, Refused, TooManyStreams};
 use crate::http::resources::Api;
 use crate::http::resources::document::EventDocument;
-use crate::http::resources::openapi::{NotAcceptable, Refused};
 use crate::http::resources::read::must_accept;
 use crate::http::resources::refusal::Refusal;
 use crate::identity::Caller;
@@ -29,14 +29,14 @@ const MAX_PATTERNS: usize = 32;
     path = "/v1/projects/{project}/events",
     tag = "resources",
     params(
-        ("project" = String, Path),
+        ProjectPath,
         ("kind" = Option<Vec<String>>, Query, description = "Only kinds that match: * stands for any characters"),
         ("id" = Option<String>, Query, description = "Only this resource of the one kind, which is no pattern then"),
         ("Last-Event-ID" = Option<String>, Header, description = "Go on after this event"),
     ),
     responses(
         (status = 200, description = "The events", body = EventDocument, content_type = "text/event-stream"),
-        Refused, NotAcceptable,
+        Refused, NotAcceptable, TooManyStreams,
     ),
 )]
 pub(super) async fn watch(

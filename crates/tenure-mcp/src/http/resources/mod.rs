@@ -13,9 +13,14 @@
 //! | `POST …/resources/{kind}/{id}/revert` | a [`WrittenDocument`] |
 //! | `GET …/events?kind=P&id=I` | server-sent events, an [`EventDocument`] each |
 //!
-//! `If-Match` and `If-None-Match` make each of them conditional. An ETag names a value and not its
-//! bytes: a value has the same one however it was spelled when it came, and compressed or not when
-//! it goes. It is strong in the sense that counts for writers: it changes with every change.
+//! `If-Match` and `If-None-Match` make requests for one resource conditional. An ETag names a value
+//! and not its bytes: a value has the same one however it was spelled when it came, and compressed
+//! or not when it goes. It is strong in the sense that counts for writers: it changes with every
+//! change. After A, B, A the ETag of A is back; `Tenure-If-Version` demands the very write that
+//! `Tenure-Version` named. A listing and a watch take no conditions.
+//!
+//! A write whose answer was lost between here and the store is answered with 500, and the detail
+//! says that it may have happened.
 //!
 //! A kind and an id may be any text, percent-encoded as one segment of the path, the empty one
 //! included. Most clients cannot send the segments `.` and `..`, however they are encoded.
@@ -24,12 +29,11 @@
 //! Errors are problem details (RFC 9457).
 
 mod document;
-mod event;
-pub(super) mod openapi;
-mod read;
+pub(super) mod event;
+pub(super) mod read;
 mod refusal;
 mod target;
-mod write;
+pub(super) mod write;
 
 use axum::Router;
 use axum::extract::{Extension, Request, State};
