@@ -10,7 +10,9 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
+#[cfg(target_os = "linux")]
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -50,9 +52,7 @@ pub(super) async fn serve(
             Some(_) = connections.join_next() => continue,
             () = shutdown.cancelled() => break,
         };
-        // Small messages one after the other: held back, each waits for the acknowledgement of
-        // the last.
-        drop(stream.set_nodelay(true));
+        prepare(&stream, options);
         let begun = CancellationToken::new();
         let begin = begun.clone();
         let service = router.clone().map_request(move |request: Request<_>| {
@@ -76,6 +76,20 @@ pub(super) async fn serve(
     }
     drop(listener);
     graceful.shutdown().await;
+}
+
+fn prepare(stream: &TcpStream, options: &HttpOptions) {
+    // Small messages one after the other: held back, each waits for the acknowledgement of the last.
+    let prepared = stream.set_nodelay(true);
+    // Nothing in the process notices a client that is there and reads nothing; the kernel does.
+    #[cfg(target_os = "linux")]
+    let prepared = prepared.and_then(|()| {
+        let limit = Duration::from_millis(options.write_stall_ms);
+        SockRef::from(stream).set_tcp_user_timeout(Some(limit))
+    });
+    if let Err(error) = prepared {
+        tracing::debug!(%error, "a connection is served without its options");
+    }
 }
 
 /// Ends when nothing has begun in time. Which protocol a connection speaks is seen by its first

@@ -62,6 +62,8 @@ pub struct HttpOptions {
     pub body_read_ms: u64,
     /// How long a request's head may take to come, and so how long a connection may stay idle.
     pub header_read_ms: u64,
+    /// How long a client may take nothing of what it is sent (on Linux).
+    pub write_stall_ms: u64,
     /// Open connections. Others wait until one of them ends.
     pub connections: usize,
     /// Open streams of server-sent events under `/v1`.
@@ -90,6 +92,7 @@ impl Default for HttpOptions {
             body_bytes: 4 * 1_024 * 1_024,
             body_read_ms: 30_000,
             header_read_ms: 30_000,
+            write_stall_ms: 60_000,
             connections: 4_096,
             streams: 2_048,
             streams_per_owner: 512,

@@ -121,14 +121,15 @@ impl<H: ServerHandler> DurableServer<H> {
         let caller = party(&cx.extensions)?;
         let key = key.filter(|key| may_read(&caller, key));
         let key = key.ok_or_else(|| ErrorData::resource_not_found("resource not found", None))?;
-        if self.subscriptions.0.lock().len() >= MAX_URIS {
+        let place = self.shared.legacy_feeds.take(caller.owner())?;
+        let changes = updates(self.resources(), &key, uri.clone());
+        let feed = self.set_up(async { changes.await.map_err(failed) }).await?;
+        let mut subscriptions = self.subscriptions.0.lock();
+        if subscriptions.len() >= MAX_URIS && !subscriptions.contains_key(&uri) {
             let message = format!("at most {MAX_URIS} resources can be subscribed to");
             return Err(ErrorData::invalid_params(message, None));
         }
-        let feed = updates(self.resources(), &key, uri.clone()).await.map_err(failed)?;
-        let place = self.shared.legacy_feeds.take(caller.owner())?;
-        let guard = self.tell(cx.peer, feed, place);
-        self.subscriptions.0.lock().insert(uri, guard);
+        subscriptions.insert(uri, self.tell(cx.peer, feed, place));
         Ok(())
     }
 
@@ -141,7 +142,8 @@ impl<H: ServerHandler> DurableServer<H> {
         let mut filter = SubscriptionFilter::new();
         filter.resources_list_changed = Some(true);
         let place = self.shared.legacy_feeds.take(caller.owner());
-        let (Ok(place), Ok(feed)) = (place, self.feed(caller, &filter).await) else {
+        let feed = async { self.feed(caller, &filter).await.map_err(failed) };
+        let (Ok(place), Ok(feed)) = (place, self.set_up(feed).await) else {
             tracing::warn!("a client will not be told of changes of its list of resources");
             return;
         };

@@ -229,3 +229,24 @@ async fn http_2_names_its_host_in_the_authority() {
     *call.uri_mut() = "http://localhost/mcp".parse().unwrap();
     assert_eq!(soon(client.send_request(call)).await.unwrap().status(), 200);
 }
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_client_that_takes_nothing_of_what_it_is_sent_is_hung_up_on() {
+    let server = Server::new().await;
+    let key = tenure::resources::ResourceKey::new("p", "k", "i").unwrap();
+    let value = json!("x".repeat(200_000));
+    let document = tenure::resources::Document::from_value(&value).unwrap();
+    server.durable.resources().put(&key, &document).await.unwrap();
+    let mut options = HttpOptions::default();
+    options.connections = 1;
+    options.write_stall_ms = 300;
+    let socket = serve_with(&server, options).await;
+    let request = "GET /v1/projects/p/resources/k/i HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let mut greedy = socket.connect().await;
+    greedy.write_all(request.repeat(200).as_bytes()).await.unwrap();
+    // It holds the one connection that there may be.
+    let mut other = socket.connect().await;
+    other.write_all(request.as_bytes()).await.unwrap();
+    read_until(&mut other, "200 OK").await;
+}
