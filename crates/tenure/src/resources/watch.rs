@@ -14,7 +14,7 @@ use crate::store::{
 
 /// Resources that are read at a time while the state is told.
 const PAGE: usize = 200;
-/// Changes that are held back while the state is told, one per resource. Beyond, it is told anew.
+/// Changes that are held back while a watch catches up, one per resource. Beyond, it begins anew.
 const MAX_HELD: usize = 16_384;
 
 /// What a watcher is told.
@@ -87,6 +87,8 @@ pub(super) fn watch(
         watch: None,
         after,
         priming: after.is_none().then(Priming::default),
+        catching_up: after.is_none(),
+        held: HashMap::new(),
         listed: Vec::new(),
         pending: VecDeque::new(),
     };
@@ -108,9 +110,13 @@ struct Watcher {
     /// The position after which a watch that failed is made anew. What came before is told, held
     /// back, or shown by every page.
     after: Option<Revision>,
-    /// While the state is told. The watch is open before the first page is read and is listened to
-    /// from page to page, so however much is written meanwhile, a backlog never decides.
+    /// While the state is told.
     priming: Option<Priming>,
+    /// From the first page until the changes meanwhile are told as well. All that time the watch
+    /// is listened to before anything is told, so however much is written, a backlog never decides.
+    catching_up: bool,
+    /// The latest change of each resource that has come in while catching up, by stored name.
+    held: HashMap<Arc<str>, Change>,
     listed: Vec<Listed>,
     pending: VecDeque<ResourceEvent>,
 }
@@ -118,8 +124,8 @@ struct Watcher {
 #[derive(Default)]
 struct Priming {
     next: Option<Cursor>,
-    /// The latest change of each resource that no page has shown yet, by stored name.
-    held: HashMap<Arc<str>, Change>,
+    /// All pages have been read.
+    complete: bool,
 }
 
 /// A page that was told. What it shows is the state at its own position, so changes of its names
@@ -158,36 +164,61 @@ impl Watcher {
     }
 
     async fn step(&mut self) -> Result<Step, StoreError> {
-        if self.priming.is_some() {
-            // However slowly the state is taken, what changes meanwhile is taken in at once.
-            for _ in 0..WATCH_BACKLOG {
-                let event = self.watch.as_mut().and_then(|watch| watch.next().now_or_never());
-                let Some(event) = event else { break };
-                if !self.note(event)? {
-                    return Ok(Step::Closed);
-                }
-            }
+        if self.catching_up && !self.drain()? {
+            return Ok(Step::Closed);
         }
         if let Some(event) = self.pending.pop_front() {
             return Ok(Step::Told(event));
         }
-        let watch = match &mut self.watch {
-            Some(watch) => watch,
-            None => {
-                let from = self.after.map_or(WatchFrom::Now, WatchFrom::After);
-                self.watch.insert(self.store.backend.watch(&self.scope.partition, from).await?)
+        match &self.priming {
+            Some(Priming { complete: false, next }) => {
+                let next = next.clone();
+                self.opened().await?;
+                let limit = self.scope.at_most().unwrap_or(PAGE);
+                let request = PageRequest { limit: Some(limit), after: next };
+                let (partition, prefix) = (&self.scope.partition, &self.scope.prefix);
+                let page = self.store.backend.list_by_prefix(partition, prefix, request).await?;
+                self.show(page);
+                Ok(Step::On)
             }
-        };
-        let Some(priming) = &self.priming else {
-            let event = watch.next().await;
-            return Ok(if self.note(event)? { Step::On } else { Step::Closed });
-        };
-        let limit = self.scope.at_most().unwrap_or(PAGE);
-        let request = PageRequest { limit: Some(limit), after: priming.next.clone() };
-        let (partition, prefix) = (&self.scope.partition, &self.scope.prefix);
-        let page = self.store.backend.list_by_prefix(partition, prefix, request).await?;
-        self.show(page);
-        Ok(Step::On)
+            Some(Priming { complete: true, .. }) => {
+                self.priming = None;
+                self.release(true);
+                Ok(Step::On)
+            }
+            None if !self.held.is_empty() => {
+                self.release(false);
+                Ok(Step::On)
+            }
+            None => {
+                self.catching_up = false;
+                let event = self.opened().await?.next().await;
+                Ok(if self.note(event)? { Step::On } else { Step::Closed })
+            }
+        }
+    }
+
+    async fn opened(&mut self) -> Result<&mut Watch, StoreError> {
+        match &mut self.watch {
+            Some(watch) => Ok(watch),
+            closed => {
+                let from = self.after.map_or(WatchFrom::Now, WatchFrom::After);
+                let watch = self.store.backend.watch(&self.scope.partition, from).await?;
+                Ok(closed.insert(watch))
+            }
+        }
+    }
+
+    /// Takes in what the watch has by now. False when the store is closed.
+    fn drain(&mut self) -> Result<bool, StoreError> {
+        for _ in 0..WATCH_BACKLOG {
+            let event = self.watch.as_mut().and_then(|watch| watch.next().now_or_never());
+            let Some(event) = event else { break };
+            if !self.note(event)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Tells a page of the state.
@@ -200,11 +231,11 @@ impl Watcher {
         let up_to = last.filter(|_| priming.next.is_some());
         // This page, and those to come, show what was there at its position.
         let from = self.listed.last().and_then(|listed| listed.up_to.clone());
-        priming.held.retain(|name, change| {
+        self.held.retain(|name, change| {
             change.revision.sequence > page.revision.sequence
                 || from.as_ref().is_some_and(|from| name <= from)
         });
-        let done = priming.next.is_none();
+        priming.complete = priming.next.is_none();
         self.listed.push(Listed { up_to, revision: page.revision });
         for entry in &page.entries {
             let key = self.scope.find(&entry.key);
@@ -213,24 +244,20 @@ impl Watcher {
                 self.pending.push_back(ResourceEvent::Present { key, etag, version });
             }
         }
-        if done {
-            self.primed(page.revision);
-        }
     }
 
-    /// Tells that the state is complete, and what was held back while it was told.
-    fn primed(&mut self, shown: Revision) {
-        let held = self.priming.take().map(|priming| priming.held).unwrap_or_default();
-        let mut held: Vec<Change> = held.into_values().collect();
+    /// Tells what was held back, behind the marker of a complete state if there is one to set.
+    fn release(&mut self, marked: bool) {
+        let mut held: Vec<Change> = std::mem::take(&mut self.held).into_values().collect();
         held.sort_unstable_by_key(|change| change.revision.sequence);
         // Whoever resumes from the marker is told all that is held back.
-        let position = match held.first() {
-            Some(Change { revision, .. }) => {
-                Revision { sequence: revision.sequence.saturating_sub(1), ..*revision }
-            }
-            None => self.after.unwrap_or(shown),
-        };
-        self.pending.push_back(ResourceEvent::Primed(position));
+        let before = held.first().map(|Change { revision, .. }| Revision {
+            sequence: revision.sequence.saturating_sub(1),
+            ..*revision
+        });
+        if let (true, Some(position)) = (marked, before.or(self.after)) {
+            self.pending.push_back(ResourceEvent::Primed(position));
+        }
         for change in held {
             self.tell(change);
         }
@@ -243,15 +270,14 @@ impl Watcher {
             Some(Ok(WatchEvent::Change(change))) => {
                 self.after = Some(change.revision);
                 let name = change.key.shared_name();
-                match &mut self.priming {
-                    None => self.tell(change),
-                    Some(_) if self.scope.find(&change.key).is_none() => {}
-                    Some(Priming { held, .. })
-                        if held.len() < MAX_HELD || held.contains_key(&name) =>
-                    {
-                        held.insert(name, change);
-                    }
-                    Some(_) => self.begin_anew(),
+                if !self.catching_up {
+                    self.tell(change);
+                } else if self.scope.find(&change.key).is_none() {
+                    // Nothing that this watch tells.
+                } else if self.held.len() < MAX_HELD || self.held.contains_key(&name) {
+                    self.held.insert(name, change);
+                } else {
+                    self.begin_anew();
                 }
             }
             Some(Ok(WatchEvent::Resync(revision))) => {
@@ -270,9 +296,11 @@ impl Watcher {
     /// Tells the whole state again.
     fn begin_anew(&mut self) {
         self.listed.clear();
+        self.held.clear();
         // What is left of the state before is not worth telling any more.
         self.pending.clear();
         self.priming = Some(Priming::default());
+        self.catching_up = true;
         self.pending.push_back(ResourceEvent::Resync);
     }
 
