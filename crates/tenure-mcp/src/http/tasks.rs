@@ -14,7 +14,7 @@
 
 use std::collections::BTreeMap;
 
-use axum::extract::rejection::QueryRejection;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -145,7 +145,11 @@ pub(super) fn routes<H: ServerHandler>(
         .route("/events", get(watch::<H>))
         .route("/{id}", get(show::<H>))
         .route("/{id}/cancel", post(cancel::<H>))
-        .route("/{id}/events", get(follow::<H>));
+        .route("/{id}/events", get(follow::<H>))
+        .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is nothing here") })
+        .method_not_allowed_fallback(|| async {
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this cannot be done here")
+        });
     gate::guard(routes, options).with_state(Api { server: server.clone(), streams })
 }
 
@@ -188,6 +192,11 @@ pub(super) async fn list<H: ServerHandler>(
     Ok(Json(TaskListDocument { tasks, unreadable, next_cursor }))
 }
 
+/// The task that a path names; what is no text names none.
+fn named(id: Result<Path<String>, PathRejection>) -> Result<TaskId, TaskError> {
+    id.map(|Path(id)| TaskId::from(id)).map_err(|_| TaskError::NotFound)
+}
+
 /// Reads a task.
 #[utoipa::path(
     get,
@@ -199,9 +208,9 @@ pub(super) async fn list<H: ServerHandler>(
 pub(super) async fn show<H: ServerHandler>(
     State(api): State<Api<H>>,
     Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<TaskDocument>, Problem> {
-    let task = api.server.tasks().get(caller.owner(), &TaskId::from(id)).await?;
+    let task = api.server.tasks().get(caller.owner(), &named(id)?).await?;
     Ok(Json(TaskDocument::from(&task)))
 }
 
@@ -221,9 +230,9 @@ pub(super) async fn show<H: ServerHandler>(
 pub(super) async fn cancel<H: ServerHandler>(
     State(api): State<Api<H>>,
     Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<TaskDocument>, Problem> {
-    let task = TaskRef::new(caller.owner().clone(), id);
+    let task = TaskRef::new(caller.owner().clone(), named(id)?);
     Ok(Json(TaskDocument::from(&api.server.tasks().cancel(&task, None).await?)))
 }
 
@@ -242,9 +251,9 @@ pub(super) async fn cancel<H: ServerHandler>(
 pub(super) async fn follow<H: ServerHandler>(
     State(api): State<Api<H>>,
     Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Problem> {
-    let (tasks, id) = (api.server.tasks(), TaskId::from(id));
+    let (tasks, id) = (api.server.tasks(), named(id)?);
     // An unknown task is an answer, not an empty stream.
     tasks.get(caller.owner(), &id).await?;
     let states = tasks.follow(caller.owner(), &id).await?;

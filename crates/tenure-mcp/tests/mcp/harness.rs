@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderMap, Request, StatusCode};
+use axum::http::{HeaderMap, Method, Request, StatusCode};
 use futures::StreamExt;
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
@@ -241,6 +241,22 @@ impl Client {
             request = request.header("authorization", format!("Bearer {token}"));
         }
         request.body(body.into()).unwrap()
+    }
+
+    /// A request of the plain HTTP interface.
+    pub(crate) fn plain(&self, method: Method, path: &str) -> Request<Body> {
+        let mut request = self.post("");
+        *request.method_mut() = method;
+        *request.uri_mut() = path.parse().unwrap();
+        request
+    }
+
+    /// A stream of server-sent events.
+    pub(crate) async fn events(&self, path: &str) -> Stream {
+        let response = soon(self.router().oneshot(self.plain(Method::GET, path))).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        Stream { body: response.into_body(), rest: String::new() }
     }
 
     fn router(&self) -> Router {
