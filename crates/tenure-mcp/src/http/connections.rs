@@ -1,6 +1,7 @@
 //! Connections: how many there are, how slow they may be, and how they end.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -53,10 +54,10 @@ pub(super) async fn serve(
             () = shutdown.cancelled() => break,
         };
         prepare(&stream, options);
-        let begun = CancellationToken::new();
-        let begin = begun.clone();
+        let begun = Arc::new(AtomicBool::new(false));
+        let begin = Arc::clone(&begun);
         let service = router.clone().map_request(move |request: Request<_>| {
-            begin.cancel();
+            begin.store(true, Ordering::Relaxed);
             request
         });
         let service = TowerToHyperService::new(service);
@@ -94,8 +95,9 @@ fn prepare(stream: &TcpStream, options: &HttpOptions) {
 
 /// Ends when nothing has begun in time. Which protocol a connection speaks is seen by its first
 /// bytes, and for those nobody else sets a limit.
-async fn silence(limit: Duration, begun: CancellationToken) {
-    if tokio::time::timeout(limit, begun.cancelled()).await.is_ok() {
+async fn silence(limit: Duration, begun: Arc<AtomicBool>) {
+    tokio::time::sleep(limit).await;
+    if begun.load(Ordering::Relaxed) {
         std::future::pending().await
     }
 }

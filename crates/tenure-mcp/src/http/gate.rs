@@ -28,7 +28,7 @@ async fn only_known_sites(
     request: Request,
     next: Next,
 ) -> Response {
-    match site::check(&options, request.headers()) {
+    match site::check(&options, request.uri(), request.headers()) {
         Ok(()) => next.run(request).await,
         Err(refused) => Problem::new(StatusCode::FORBIDDEN, refused).into_response(),
     }

@@ -33,7 +33,6 @@ use tenure::Owner;
 use tenure::tasks::{TaskError, TaskId};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tower::util::MapRequestLayer;
 
 pub use problem::Problem;
 
@@ -208,7 +207,6 @@ fn routes<H: ServerHandler>(
         .nest("/mcp", mcp)
         .nest("/v1/tasks", tasks)
         .merge(projects)
-        .layer(MapRequestLayer::new(site::name_host))
 }
 
 fn config(options: &HttpOptions, streams: CancellationToken) -> StreamableHttpServerConfig {
