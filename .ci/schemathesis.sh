@@ -15,25 +15,34 @@ if [[ ! -x $venv/bin/schemathesis ]]; then
 fi
 work=$(mktemp -d)
 cd "$work"
-"$TENURE" serve --store memory: --listen 127.0.0.1:0 2>log &
-server=$!
-trap 'kill $server 2>/dev/null || true; rm -rf "$work"' EXIT
-url=
-for _ in $(seq 100); do
-	url=$(sed -n 's,.*serving \(http://[^/]*\)/mcp.*,\1,p' log)
-	[[ -n $url ]] && break
-	sleep 0.1
-done
-[[ -n $url ]] || { cat log; exit 1; }
-curl -sf -X PUT --data '{"a":1}' "$url/v1/projects/acme/resources/agent/planner" >/dev/null
+server=
+stop() { [[ -z $server ]] || kill "$server" 2>/dev/null || true; server=; }
+trap 'stop; rm -rf "$work"' EXIT
+# start [SERVE FLAGS...]
+start() {
+	stop
+	"$TENURE" serve --store memory: --listen 127.0.0.1:0 "$@" 2>log &
+	server=$!
+	url=
+	for _ in $(seq 100); do
+		url=$(sed -n 's,.*serving \(http://[^/]*\)/mcp.*,\1,p' log)
+		[[ -n $url ]] && break
+		sleep 0.1
+	done
+	[[ -n $url ]] || { cat log; exit 1; }
+}
 # A watch has no end, and so no body to look at.
 # check [RUN FLAGS...]
 check() {
 	"$venv/bin/schemathesis" ${config:+--config-file "$config"} run "$url/v1/openapi.json" --url "$url" "$@" \
 		--exclude-path '/v1/projects/{project}/events' \
+		--exclude-path '/v1/tasks/events' --exclude-path '/v1/tasks/{id}/events' \
 		--phases examples,coverage,fuzzing --max-examples "$EXAMPLES" --seed 1 \
 		--checks not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance
 }
+config=
+start
+curl -sf -X PUT --data '{"a":1}' "$url/v1/projects/acme/resources/agent/planner" >/dev/null
 echo "-- any names"
 check
 echo "-- one resource that is there"
@@ -45,4 +54,26 @@ cat >there.toml <<-'TOML'
 	"path.version" = 1
 TOML
 config=there.toml
-check --exclude-method DELETE
+check --include-path-regex '^/v1/projects' --exclude-method DELETE
+cat >callers.toml <<-'TOML'
+	[[caller]]
+	token = "writer"
+	owner = "alice"
+	projects = { acme = "write" }
+
+	[[caller]]
+	token = "reader"
+	owner = "bob"
+	projects = { acme = "read" }
+TOML
+start --tokens callers.toml
+curl -sf -X PUT --data '{"a":1}' -H 'Authorization: Bearer writer' \
+	"$url/v1/projects/acme/resources/agent/planner" >/dev/null
+for token in writer reader stranger; do
+	echo "-- the same, as $token"
+	check --include-path-regex '^/v1/projects' --exclude-method DELETE --header "Authorization: Bearer $token"
+done
+config=
+echo "-- any names, where a condition is demanded"
+start --tokens callers.toml --conditions-required
+check --header "Authorization: Bearer writer"

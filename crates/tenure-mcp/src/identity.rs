@@ -136,6 +136,24 @@ pub(crate) enum Rejection {
     Invalid,
 }
 
+impl Rejection {
+    /// The reason, in words.
+    pub(crate) fn reason(self) -> &'static str {
+        match self {
+            Self::Missing => "a bearer token is required",
+            Self::Invalid => "the bearer token is not valid",
+        }
+    }
+
+    /// The challenge of RFC 6750: a request without a token is not told what would be wrong with one.
+    pub(crate) fn challenge(self) -> &'static str {
+        match self {
+            Self::Missing => "Bearer",
+            Self::Invalid => r#"Bearer error="invalid_token""#,
+        }
+    }
+}
+
 impl Callers {
     /// One local owner, and no credentials. Such a server listens on loopback addresses only.
     #[must_use]
@@ -159,7 +177,8 @@ impl Callers {
     /// `owner` says whose tasks the caller reaches, `projects` whose resources; `*` stands for all
     /// that are not named. A project without rights looks absent.
     ///
-    /// Or callers with tokens that somebody else signs, whose subject is the owner:
+    /// Or callers with tokens that somebody else signs, whose subject is the owner, and whose claim
+    /// `tenure_projects` is an object as `projects` above is a table:
     ///
     /// ```toml
     /// [jwt]
@@ -238,8 +257,7 @@ impl Callers {
         Self::from_toml(&text)
     }
 
-    /// Callers with tokens that somebody else signs; the subject is the owner. They have tasks, and
-    /// reach no project.
+    /// Callers with tokens that somebody else signs; see [`JwtVerifier`] for what is read of them.
     #[must_use]
     pub fn jwt(verifier: JwtVerifier) -> Self {
         Self(Arc::new(Proof::Jwt(Box::new(verifier))))
@@ -258,10 +276,7 @@ impl Callers {
                 let token = bearer(headers)?;
                 tokens.get(&digest(token)).cloned().ok_or(Rejection::Invalid)
             }
-            Proof::Jwt(verifier) => {
-                let owner = verifier.owner(bearer(headers)?).ok_or(Rejection::Invalid)?;
-                Ok(Caller::new(owner))
-            }
+            Proof::Jwt(verifier) => verifier.caller(bearer(headers)?).ok_or(Rejection::Invalid),
         }
     }
 }

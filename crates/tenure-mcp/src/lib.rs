@@ -27,6 +27,7 @@
 pub mod http;
 pub mod identity;
 mod mcp;
+mod places;
 pub mod stdio;
 
 pub use identity::{Caller, Callers, Projects, Rights};

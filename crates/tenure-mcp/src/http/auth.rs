@@ -1,40 +1,59 @@
-//! Lets verified callers in, and tells the handler who they are.
+//! Lets verified callers in, and tells the handlers who they are.
 
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::http::header::{HeaderValue, WWW_AUTHENTICATE};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use rmcp::model::ErrorCode;
 
 use crate::Callers;
+use crate::http::Problem;
 use crate::http::error::refusal;
 use crate::identity::Rejection;
 
+/// Who is let in to an interface, and how it refuses the others.
+#[derive(Clone)]
+pub(super) struct Gate {
+    callers: Callers,
+    refuse: fn(Rejection) -> Response,
+}
+
+impl Gate {
+    /// Refuses by a JSON-RPC error.
+    pub(super) fn of_mcp(callers: Callers) -> Self {
+        let refuse = |rejection: Rejection| {
+            let message = format!("unauthorized: {}", rejection.reason());
+            refusal(StatusCode::UNAUTHORIZED, ErrorCode::INVALID_REQUEST, message)
+        };
+        Self { callers, refuse }
+    }
+
+    /// Refuses by problem details.
+    pub(super) fn of_plain_http(callers: Callers) -> Self {
+        let refuse = |rejection: Rejection| {
+            Problem::new(StatusCode::UNAUTHORIZED, rejection.reason()).into_response()
+        };
+        Self { callers, refuse }
+    }
+}
+
 /// Runs for each request: a session is no credential.
 pub(super) async fn authenticate(
-    State(callers): State<Callers>,
+    State(gate): State<Gate>,
     mut request: Request,
     next: Next,
 ) -> Response {
-    match callers.verify(request.headers()) {
+    match gate.callers.verify(request.headers()) {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             next.run(request).await
         }
-        Err(rejection) => unauthorized(rejection),
-    }
-}
-
-fn unauthorized(rejection: Rejection) -> Response {
-    // RFC 6750: a request without a token is not told what would be wrong with one.
-    let (challenge, message) = match rejection {
-        Rejection::Missing => ("Bearer", "unauthorized: a bearer token is required"),
-        Rejection::Invalid => {
-            (r#"Bearer error="invalid_token""#, "unauthorized: the bearer token is not valid")
+        Err(rejection) => {
+            let mut response = (gate.refuse)(rejection);
+            let challenge = HeaderValue::from_static(rejection.challenge());
+            response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+            response
         }
-    };
-    let mut response = refusal(StatusCode::UNAUTHORIZED, ErrorCode::INVALID_REQUEST, message);
-    response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
-    response
+    }
 }

@@ -1,4 +1,6 @@
-//! Renames requests that listen to tasks, before the SDK parses them.
+//! Reads bodies, and renames requests that listen to tasks before the SDK parses them.
+
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
@@ -6,31 +8,83 @@ use axum::http::StatusCode;
 use axum::http::header::{CONTENT_LENGTH, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use rmcp::model::ErrorCode;
 use serde_json::Value;
+use tower_http::timeout::{DeadlineBody, TimeoutError};
 
+use crate::http::HttpOptions;
 use crate::http::error::refusal;
 use crate::mcp::{LISTEN, LISTEN_TASKS, reroute as reroute_message};
 
 const METHOD: &str = "mcp-method";
 
-/// Looks only into requests whose header says that they listen, which the protocol requires; every
-/// other body goes through untouched, and the SDK bounds it while it reads.
+/// How large a body may be, and how long it may take to come.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BodyBounds {
+    bytes: usize,
+    within: Duration,
+}
+
+/// Why there is no body.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+pub(super) enum NoBody {
+    #[error("the request body exceeds {0} bytes")]
+    TooLarge(usize),
+    #[error("the request body did not come in time")]
+    TooSlow,
+    #[error("the request body broke off")]
+    BrokeOff,
+}
+
+impl BodyBounds {
+    pub(super) fn new(options: &HttpOptions) -> Self {
+        let within = Duration::from_millis(options.body_read_ms);
+        Self { bytes: options.body_bytes, within }
+    }
+
+    /// Reads a whole body: all of it counts, however steadily it trickles in.
+    pub(super) async fn read(self, body: Body) -> Result<Bytes, NoBody> {
+        let body = Limited::new(DeadlineBody::new(self.within, body), self.bytes);
+        let read = Box::pin(body.collect()).await;
+        read.map(|body| body.to_bytes()).map_err(|error| {
+            if error.is::<LengthLimitError>() {
+                NoBody::TooLarge(self.bytes)
+            } else if error.is::<TimeoutError>() {
+                NoBody::TooSlow
+            } else {
+                NoBody::BrokeOff
+            }
+        })
+    }
+}
+
+impl NoBody {
+    pub(super) fn status(self) -> StatusCode {
+        match self {
+            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::BrokeOff => StatusCode::BAD_REQUEST,
+        }
+    }
+}
+
+/// Reads the body before the SDK does, which waits for ever. Looks only into requests whose header
+/// says that they listen, which the protocol requires.
 pub(super) async fn reroute(
-    State(body_bytes): State<usize>,
+    State(bounds): State<BodyBounds>,
     request: Request,
     next: Next,
 ) -> Response {
-    if request.headers().get(METHOD).is_none_or(|method| method != LISTEN) {
-        return next.run(request).await;
-    }
     let (mut parts, body) = request.into_parts();
-    let body = match Limited::new(body, body_bytes).collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(error) => return unreadable(&*error, body_bytes),
+    let body = match bounds.read(body).await {
+        Ok(body) => body,
+        Err(error) => {
+            return refusal(error.status(), ErrorCode::INVALID_REQUEST, error.to_string());
+        }
     };
-    let rerouted = rerouted(&body);
+    let listens = parts.headers.get(METHOD).is_some_and(|method| method == LISTEN);
+    let rerouted = listens.then(|| rerouted(&body)).flatten();
     if rerouted.is_some() {
         parts.headers.insert(METHOD, HeaderValue::from_static(LISTEN_TASKS));
         parts.headers.remove(CONTENT_LENGTH);
@@ -43,14 +97,4 @@ pub(super) async fn reroute(
 fn rerouted(body: &[u8]) -> Option<Bytes> {
     let mut message: Value = serde_json::from_slice(body).ok()?;
     reroute_message(&mut message).then(|| message.to_string().into())
-}
-
-fn unreadable(error: &(dyn std::error::Error + 'static), body_bytes: usize) -> Response {
-    let (status, message) = if error.is::<http_body_util::LengthLimitError>() {
-        let message = format!("Payload Too Large: request body exceeds {body_bytes} bytes");
-        (StatusCode::PAYLOAD_TOO_LARGE, message)
-    } else {
-        (StatusCode::BAD_REQUEST, "the request body broke off".into())
-    };
-    refusal(status, ErrorCode::INVALID_REQUEST, message)
 }

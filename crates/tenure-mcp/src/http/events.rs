@@ -2,52 +2,51 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use axum::http::StatusCode;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt as _};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tenure::Owner;
 use tokio_util::sync::CancellationToken;
 
-use crate::http::Problem;
-
-/// Streams of one interface that a server serves at a time.
-const MAX_STREAMS: usize = 1_024;
+use crate::http::{HttpOptions, Problem};
+use crate::places::{Place, Places};
 
 /// Opens event streams. They end at the shutdown.
 #[derive(Clone)]
 pub(super) struct EventStreams {
-    free: Arc<Semaphore>,
+    places: Places,
+    heartbeat: Duration,
     shutdown: CancellationToken,
 }
 
 impl EventStreams {
-    pub(super) fn new(shutdown: CancellationToken) -> Self {
-        Self { free: Arc::new(Semaphore::new(MAX_STREAMS)), shutdown }
+    pub(super) fn new(options: &HttpOptions, shutdown: CancellationToken) -> Self {
+        let places = Places::new("event streams", options.streams, options.streams_per_owner);
+        Self { places, heartbeat: Duration::from_millis(options.heartbeat_ms), shutdown }
     }
 
-    /// A response that is a stream of events.
+    /// A response that is a stream of events for this owner.
     pub(super) fn open(
         &self,
+        owner: &Owner,
         events: impl Stream<Item = Event> + Send + 'static,
     ) -> Result<Response, Problem> {
-        let permit = Arc::clone(&self.free).try_acquire_owned().map_err(|_| {
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too many event streams are open")
-        })?;
+        let place = self.places.take(owner)?;
         let events = events.map(Ok).take_until(self.shutdown.clone().cancelled_owned());
-        let events = Held { events: events.boxed(), _permit: permit };
-        Ok(Sse::new(events).keep_alive(KeepAlive::default()).into_response())
+        let events = Held { events: events.boxed(), _place: place };
+        let keep_alive = KeepAlive::new().interval(self.heartbeat);
+        Ok(Sse::new(events).keep_alive(keep_alive).into_response())
     }
 }
 
-/// A stream that holds its share of the bound on streams.
+/// A stream that holds its place among the streams.
 struct Held {
     events: BoxStream<'static, Result<Event, Infallible>>,
-    _permit: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl Stream for Held {

@@ -8,16 +8,17 @@ use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 
+use crate::http::auth::{Gate, authenticate};
 use crate::http::{HttpOptions, Problem, site};
-use crate::identity::Callers;
 
 /// Lets nobody through to these routes but known callers from known sites.
 pub(super) fn guard<S: Clone + Send + Sync + 'static>(
     routes: Router<S>,
     options: &HttpOptions,
 ) -> Router<S> {
+    let gate = Gate::of_plain_http(options.callers.clone());
     routes
-        .layer(middleware::from_fn_with_state(options.callers.clone(), authenticate))
+        .layer(middleware::from_fn_with_state(gate, authenticate))
         .layer(middleware::from_fn_with_state(Arc::new(options.clone()), only_known_sites))
 }
 
@@ -27,22 +28,8 @@ async fn only_known_sites(
     request: Request,
     next: Next,
 ) -> Response {
-    match site::check(&options, request.headers()) {
+    match site::check(&options, request.uri(), request.headers()) {
         Ok(()) => next.run(request).await,
         Err(refused) => Problem::new(StatusCode::FORBIDDEN, refused).into_response(),
-    }
-}
-
-async fn authenticate(
-    State(callers): State<Callers>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    match callers.verify(request.headers()) {
-        Ok(caller) => {
-            request.extensions_mut().insert(caller);
-            next.run(request).await
-        }
-        Err(rejection) => Problem::from(rejection).into_response(),
     }
 }

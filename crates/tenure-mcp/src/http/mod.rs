@@ -3,10 +3,12 @@
 
 mod auth;
 mod body;
+mod connections;
 mod error;
 mod events;
 mod gate;
 mod negotiation;
+mod openapi;
 mod preconditions;
 mod problem;
 pub mod resources;
@@ -17,15 +19,14 @@ pub mod tasks;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use axum::routing::get;
-use axum::serve::ListenerExt as _;
 use axum::{Json, Router, middleware};
 use rmcp::ServerHandler;
-use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
 use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService};
 use serde_json::json;
 use tenure::Owner;
@@ -35,6 +36,9 @@ use tokio_util::sync::CancellationToken;
 
 pub use problem::Problem;
 
+use crate::http::auth::{Gate, authenticate};
+use crate::http::body::BodyBounds;
+use crate::http::events::EventStreams;
 use crate::http::session::Sessions;
 use crate::{Callers, DurableServer};
 
@@ -53,10 +57,26 @@ pub struct HttpOptions {
     pub allowed_origins: Vec<String>,
     /// Bytes of a request's body.
     pub body_bytes: usize,
+    /// How long a request's body may take to come.
+    pub body_read_ms: u64,
+    /// How long a request's head may take to come, and so how long a connection may stay idle.
+    pub header_read_ms: u64,
+    /// How long a client may take nothing of what it is sent (on Linux).
+    pub write_stall_ms: u64,
+    /// Open connections. Others wait until one of them ends.
+    pub connections: usize,
+    /// Open streams of server-sent events under `/v1`.
+    pub streams: usize,
+    /// How many of them one owner may have.
+    pub streams_per_owner: usize,
+    /// How often a stream that has nothing to say shows that it is there.
+    pub heartbeat_ms: u64,
     /// Refuse to change a resource unconditionally: such a request is answered with 428.
     pub conditions_required: bool,
     /// Open sessions of clients of the revision 2025-11-25 and before. Later ones have none.
     pub sessions: usize,
+    /// How many of them one owner may have.
+    pub sessions_per_owner: usize,
     /// How long requests may take to finish once the server shuts down.
     pub drain_ms: u64,
 }
@@ -69,8 +89,16 @@ impl Default for HttpOptions {
             allowed_hosts: None,
             allowed_origins: loopback.map(Into::into).into(),
             body_bytes: 4 * 1_024 * 1_024,
+            body_read_ms: 30_000,
+            header_read_ms: 30_000,
+            write_stall_ms: 60_000,
+            connections: 4_096,
+            streams: 2_048,
+            streams_per_owner: 512,
+            heartbeat_ms: 15_000,
             conditions_required: false,
             sessions: 10_000,
+            sessions_per_owner: 2_500,
             drain_ms: 5_000,
         }
     }
@@ -115,24 +143,22 @@ pub async fn serve<H: ServerHandler>(
     let router = routes(server, options, streams.clone());
     let clock = server.tasks().clock().clone();
     let (closing, drain_ms) = (server.clone(), options.drain_ms);
-    let requested = shutdown.clone();
-    // Small messages one after the other: held back, each waits for the acknowledgement of the last.
-    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
-    let serving = axum::serve(listener, router).with_graceful_shutdown(async move {
-        requested.cancelled().await;
-        closing.close_listeners();
-    });
+    let draining = CancellationToken::new();
+    let serving = connections::serve(listener, router, options, draining.clone());
     let deadline = async {
         shutdown.cancelled().await;
+        closing.close_listeners();
+        draining.cancel();
         clock.sleep_millis(drain_ms).await;
         // What is still open now is an idle stream, or a call that takes too long.
         streams.cancel();
         clock.sleep_millis(drain_ms).await;
     };
     tokio::select! {
-        served = serving => Ok(served?),
-        () = deadline => Ok(()),
+        () = serving => {}
+        () = deadline => {}
     }
+    Ok(())
 }
 
 /// Whether these callers may be served at this address; [`serve`] asks as well.
@@ -157,23 +183,27 @@ fn routes<H: ServerHandler>(
     options: &HttpOptions,
     streams: CancellationToken,
 ) -> Router {
-    let local = Arc::new(LocalSessionManager::default());
-    let tasks = tasks::routes(server, options, streams.clone());
-    let projects = resources::routes(server, options);
-    let sessions = Arc::new(Sessions::new(Arc::clone(&local), options.sessions));
+    let events = EventStreams::new(options, server.shared.closing.clone());
+    let tasks = tasks::routes(server, options, events.clone());
+    let projects = resources::routes(server, options, events);
+    let sessions = Arc::new(Sessions::new(options));
     let handler = server.clone();
-    let service =
-        StreamableHttpService::new(move || Ok(handler.clone()), local, config(options, streams));
+    let service = StreamableHttpService::new(
+        move || Ok(handler.clone()),
+        Arc::clone(&sessions),
+        config(options, streams),
+    );
+    let gate = Gate::of_mcp(options.callers.clone());
     let mcp = Router::new()
         .fallback_service(service)
-        .layer(middleware::from_fn_with_state(options.body_bytes, body::reroute))
+        .layer(middleware::from_fn_with_state(BodyBounds::new(options), body::reroute))
         .layer(middleware::from_fn_with_state(sessions, session::bind))
-        .layer(middleware::from_fn_with_state(options.callers.clone(), auth::authenticate))
+        .layer(middleware::from_fn_with_state(gate, authenticate))
         .layer(middleware::from_fn(error::explain));
     let health = get(health::<H>).with_state(server.clone());
     Router::new()
         .route("/healthz", health)
-        .route("/v1/openapi.json", get(resources::openapi::serve))
+        .route("/v1/openapi.json", get(openapi::serve))
         .nest("/mcp", mcp)
         .nest("/v1/tasks", tasks)
         .merge(projects)
@@ -184,6 +214,7 @@ fn config(options: &HttpOptions, streams: CancellationToken) -> StreamableHttpSe
         .with_max_request_body_bytes(options.body_bytes)
         .with_allowed_origins(&options.allowed_origins)
         .enforce_origin_validation()
+        .with_sse_keep_alive(Some(Duration::from_millis(options.heartbeat_ms)))
         .with_cancellation_token(streams);
     match &options.allowed_hosts {
         Some(hosts) => config.with_allowed_hosts(hosts),

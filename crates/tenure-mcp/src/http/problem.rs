@@ -2,14 +2,14 @@
 
 use axum::Json;
 use axum::http::StatusCode;
-use axum::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use tenure::store::StoreError;
 use tenure::tasks::TaskError;
 use utoipa::ToSchema;
 
-use crate::identity::Rejection;
+use crate::places::NoPlace;
 
 /// A problem details document, of the type `about:blank`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -38,23 +38,16 @@ impl IntoResponse for Problem {
         let mut response = (status, Json(self)).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if status == StatusCode::SERVICE_UNAVAILABLE {
+        if [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS].contains(&status) {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
-        }
-        if status == StatusCode::UNAUTHORIZED {
-            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
     }
 }
 
-impl From<Rejection> for Problem {
-    fn from(rejection: Rejection) -> Self {
-        let detail = match rejection {
-            Rejection::Missing => "a bearer token is required",
-            Rejection::Invalid => "the bearer token is not valid",
-        };
-        Self::new(StatusCode::UNAUTHORIZED, detail)
+impl From<NoPlace> for Problem {
+    fn from(error: NoPlace) -> Self {
+        Self::new(error.status(), error.to_string())
     }
 }
 

@@ -4,6 +4,7 @@
 //! client. Here the id that a client sees is sealed with its owner, so under another owner it is
 //! the id of no session. Nothing has to be remembered for that.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::Extension;
@@ -12,30 +13,50 @@ use axum::http::header::{HeaderValue, RETRY_AFTER};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
+use futures::Stream;
 use hmac::{Hmac, KeyInit, Mac};
-use rmcp::model::{ErrorCode, ProtocolVersion};
-use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
+use parking_lot::Mutex;
+use rmcp::model::{ClientJsonRpcMessage, ErrorCode, ProtocolVersion, ServerJsonRpcMessage};
+use rmcp::transport::common::server_side_http::{ServerSseMessage, SessionId};
+use rmcp::transport::streamable_http_server::session::SessionManager;
+use rmcp::transport::streamable_http_server::session::local::{
+    LocalSessionManager, LocalSessionManagerError,
+};
 use sha2::Sha256;
 use tenure::Owner;
 
 use crate::Caller;
+use crate::http::HttpOptions;
 use crate::http::error::refusal;
+use crate::places::{NoPlace, Place, Places};
 
 const SESSION: &str = "mcp-session-id";
 const VERSION: &str = "mcp-protocol-version";
 const SEAL_DIGITS: usize = 64;
 
-/// The sessions of this process.
+tokio::task_local! {
+    /// The place of the session that the request may open.
+    static PLACE: Mutex<Option<Place>>;
+}
+
+/// The sessions of this process. Each holds a place from before it is there until it is closed.
 pub(super) struct Sessions {
-    local: Arc<LocalSessionManager>,
-    limit: usize,
+    local: LocalSessionManager,
+    places: Places,
+    taken: Mutex<HashMap<SessionId, Place>>,
     /// Drawn at the start: sessions end with the process.
     key: [u8; 32],
 }
 
 impl Sessions {
-    pub(super) fn new(local: Arc<LocalSessionManager>, limit: usize) -> Self {
-        Self { local, limit, key: rand::random() }
+    pub(super) fn new(options: &HttpOptions) -> Self {
+        let places = Places::new("sessions", options.sessions, options.sessions_per_owner);
+        Self {
+            local: LocalSessionManager::default(),
+            places,
+            taken: Mutex::default(),
+            key: rand::random(),
+        }
     }
 
     /// The id as the client sees it.
@@ -63,9 +84,76 @@ impl Sessions {
         mac.update(owner.as_str().as_bytes());
         Some(mac)
     }
+}
 
-    async fn are_full(&self) -> bool {
-        self.local.sessions.read().await.len() >= self.limit
+/// Why a session could not be served.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SessionsError {
+    #[error("the request has no place for a session")]
+    NoPlace,
+    #[error(transparent)]
+    Local(#[from] LocalSessionManagerError),
+}
+
+impl SessionManager for Sessions {
+    type Error = SessionsError;
+    type Transport = <LocalSessionManager as SessionManager>::Transport;
+
+    async fn create_session(&self) -> Result<(SessionId, Self::Transport), SessionsError> {
+        let place = PLACE.try_with(|place| place.lock().take()).ok().flatten();
+        let place = place.ok_or(SessionsError::NoPlace)?;
+        let (id, transport) = self.local.create_session().await?;
+        self.taken.lock().insert(id.clone(), place);
+        Ok((id, transport))
+    }
+
+    async fn close_session(&self, id: &SessionId) -> Result<(), SessionsError> {
+        let closed = self.local.close_session(id).await;
+        self.taken.lock().remove(id);
+        Ok(closed?)
+    }
+
+    async fn initialize_session(
+        &self,
+        id: &SessionId,
+        message: ClientJsonRpcMessage,
+    ) -> Result<ServerJsonRpcMessage, SessionsError> {
+        Ok(self.local.initialize_session(id, message).await?)
+    }
+
+    async fn has_session(&self, id: &SessionId) -> Result<bool, SessionsError> {
+        Ok(self.local.has_session(id).await?)
+    }
+
+    async fn create_stream(
+        &self,
+        id: &SessionId,
+        message: ClientJsonRpcMessage,
+    ) -> Result<impl Stream<Item = ServerSseMessage> + Send + Sync + 'static, SessionsError> {
+        Ok(self.local.create_stream(id, message).await?)
+    }
+
+    async fn accept_message(
+        &self,
+        id: &SessionId,
+        message: ClientJsonRpcMessage,
+    ) -> Result<(), SessionsError> {
+        Ok(self.local.accept_message(id, message).await?)
+    }
+
+    async fn create_standalone_stream(
+        &self,
+        id: &SessionId,
+    ) -> Result<impl Stream<Item = ServerSseMessage> + Send + Sync + 'static, SessionsError> {
+        Ok(self.local.create_standalone_stream(id).await?)
+    }
+
+    async fn resume(
+        &self,
+        id: &SessionId,
+        last_event_id: String,
+    ) -> Result<impl Stream<Item = ServerSseMessage> + Send + Sync + 'static, SessionsError> {
+        Ok(self.local.resume(id, last_event_id).await?)
     }
 }
 
@@ -84,20 +172,30 @@ pub(super) async fn bind(
             return refusal(StatusCode::NOT_FOUND, ErrorCode::INVALID_REQUEST, message);
         };
         request.headers_mut().insert(SESSION, id);
-    } else if may_open(&request) && sessions.are_full().await {
-        let message = "too many sessions are open";
-        let mut response =
-            refusal(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::INTERNAL_ERROR, message);
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("30"));
-        return response;
     }
-    let mut response = next.run(request).await;
+    let mut response = if may_open(&request) {
+        match sessions.places.take(owner) {
+            Ok(place) => PLACE.scope(Mutex::new(Some(place)), next.run(request)).await,
+            Err(error) => return no_place(error),
+        }
+    } else {
+        next.run(request).await
+    };
     seal_header(&sessions, owner, response.headers_mut());
     response
 }
 
-/// Whether a request without a session may be the `initialize` that opens one.
+fn no_place(error: NoPlace) -> Response {
+    let mut response = refusal(error.status(), ErrorCode::INTERNAL_ERROR, error.to_string());
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("30"));
+    response
+}
+
+/// Whether a request may be the `initialize` that opens a session.
 fn may_open(request: &Request) -> bool {
+    if request.headers().contains_key(SESSION) {
+        return false;
+    }
     let version = request.headers().get(VERSION).and_then(|version| version.to_str().ok());
     let stateless =
         version.is_some_and(|version| version >= ProtocolVersion::V_2026_07_28.as_str());
@@ -118,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_sealed_id_opens_for_its_owner_only() {
-        let sessions = Sessions::new(Arc::default(), 1);
+        let sessions = Sessions::new(&HttpOptions::default());
         let (alice, bob) = (Owner::new("alice").unwrap(), Owner::new("bob").unwrap());
         let sealed = sessions.seal(&alice, "id-1").unwrap();
         assert_eq!(sessions.open(&alice, &sealed).as_deref(), Some("id-1"));

@@ -8,14 +8,17 @@ use crate::http::HttpOptions;
 
 const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 
-/// Holds `Host` and `Origin` against the options, as the SDK does for `/mcp`.
-pub(super) fn check(options: &HttpOptions, headers: &HeaderMap) -> Result<(), &'static str> {
-    let host = text(headers, HOST).and_then(|host| host.parse::<Authority>().ok());
+/// Holds the host and the `Origin` of a request against the options, as the SDK does for `/mcp`.
+pub(super) fn check(
+    options: &HttpOptions,
+    target: &Uri,
+    headers: &HeaderMap,
+) -> Result<(), &'static str> {
     let known = |host: &Authority| match &options.allowed_hosts {
         Some(allowed) => allowed.iter().any(|it| it == host.host() || it == host.as_str()),
         None => !options.callers.is_local() || LOOPBACK.contains(&host.host()),
     };
-    if !host.is_some_and(|host| known(&host)) {
+    if !host(target, headers).is_some_and(|host| known(&host)) {
         return Err("the Host header names no host of this server");
     }
     let origin = match headers.get(ORIGIN) {
@@ -24,6 +27,15 @@ pub(super) fn check(options: &HttpOptions, headers: &HeaderMap) -> Result<(), &'
     };
     let allowed = |origin: &str| options.allowed_origins.iter().any(|it| matches(it, origin));
     if origin.is_some_and(allowed) { Ok(()) } else { Err("the Origin header names a foreign site") }
+}
+
+/// The host that a request is for. HTTP/2 names it in the target alone, and where both name one the
+/// target counts (RFC 9112, section 3.2.2; RFC 9113, section 8.3.1).
+fn host(target: &Uri, headers: &HeaderMap) -> Option<Authority> {
+    match target.authority() {
+        Some(authority) => Some(authority.clone()),
+        None => text(headers, HOST)?.parse().ok(),
+    }
 }
 
 fn text(headers: &HeaderMap, name: impl AsHeaderName) -> Option<&str> {
@@ -51,7 +63,7 @@ mod tests {
         if let Some(origin) = origin {
             headers.insert(ORIGIN, origin.parse().unwrap());
         }
-        check(options, &headers).is_ok()
+        check(options, &Uri::from_static("/"), &headers).is_ok()
     }
 
     #[test]
@@ -63,7 +75,21 @@ mod tests {
         for host in ["example.org", "localhost.example.org", "127.0.0.1.example.org:8765"] {
             assert!(!checked(&local, host, None), "{host}");
         }
-        assert!(check(&local, &HeaderMap::new()).is_err());
+        assert!(check(&local, &Uri::from_static("/"), &HeaderMap::new()).is_err());
+    }
+
+    #[test]
+    fn the_host_in_the_target_counts() {
+        for (target, header, expected) in [
+            ("http://localhost:1/x", None, Some("localhost:1")),
+            ("http://evil.example/x", Some("localhost"), Some("evil.example")),
+            ("/x", Some("localhost"), Some("localhost")),
+            ("/x", None, None),
+        ] {
+            let header = header.map(|it: &str| (HOST, it.parse().unwrap()));
+            let host = host(&Uri::from_static(target), &HeaderMap::from_iter(header));
+            assert_eq!(host.as_ref().map(Authority::as_str), expected, "{target}");
+        }
     }
 
     #[test]

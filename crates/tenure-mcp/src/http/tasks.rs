@@ -14,7 +14,7 @@
 
 use std::collections::BTreeMap;
 
-use axum::extract::rejection::QueryRejection;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -25,12 +25,14 @@ use futures::{Stream, StreamExt as _};
 use rmcp::ServerHandler;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use tenure::Owner;
 use tenure::store::{Cursor, PageRequest};
 use tenure::tasks::{Outcome, Task, TaskError, TaskEvent, TaskId, TaskRef};
-use tokio_util::sync::CancellationToken;
+use utoipa::ToSchema;
 
 use crate::DurableServer;
 use crate::http::events::EventStreams;
+use crate::http::openapi::{Refused, TaskPath, TooManyStreams};
 use crate::http::{HttpOptions, Problem, gate};
 use crate::identity::Caller;
 use crate::mcp::rfc3339;
@@ -38,7 +40,7 @@ use crate::mcp::rfc3339;
 const DEFAULT_PAGE: usize = 100;
 
 /// A task, as this interface and `tenure tasks --json` show it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TaskDocument {
     /// Its name.
@@ -51,6 +53,7 @@ pub struct TaskDocument {
     /// The tool that it runs.
     pub tool: String,
     /// What the tool is called with.
+    #[schema(value_type = Object)]
     pub arguments: Map<String, Value>,
     /// How often it was started.
     pub attempt: u32,
@@ -63,6 +66,7 @@ pub struct TaskDocument {
     pub expires_at: Option<String>,
     /// Its checkpoint.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
+    #[schema(value_type = Object)]
     pub variables: Map<String, Value>,
     /// What it waits for, by key.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -106,7 +110,7 @@ impl From<&Task> for TaskDocument {
 }
 
 /// A page of tasks.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TaskListDocument {
     /// The tasks, oldest first.
@@ -119,7 +123,7 @@ pub struct TaskListDocument {
     pub next_cursor: Option<String>,
 }
 
-struct Api<H> {
+pub(super) struct Api<H> {
     server: DurableServer<H>,
     streams: EventStreams,
 }
@@ -130,30 +134,44 @@ impl<H> Clone for Api<H> {
     }
 }
 
-/// The routes. Event streams end when `shutdown` is cancelled.
+/// The routes.
 pub(super) fn routes<H: ServerHandler>(
     server: &DurableServer<H>,
     options: &HttpOptions,
-    shutdown: CancellationToken,
+    streams: EventStreams,
 ) -> Router {
     let routes = Router::new()
         .route("/", get(list::<H>))
         .route("/events", get(watch::<H>))
         .route("/{id}", get(show::<H>))
         .route("/{id}/cancel", post(cancel::<H>))
-        .route("/{id}/events", get(follow::<H>));
-    let streams = EventStreams::new(shutdown);
+        .route("/{id}/events", get(follow::<H>))
+        .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is nothing here") })
+        .method_not_allowed_fallback(|| async {
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this cannot be done here")
+        });
     gate::guard(routes, options).with_state(Api { server: server.clone(), streams })
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ListQuery {
+pub(super) struct ListQuery {
     limit: Option<usize>,
     cursor: Option<String>,
 }
 
-async fn list<H: ServerHandler>(
+/// Lists the caller's tasks, oldest first.
+#[utoipa::path(
+    get,
+    path = "/v1/tasks",
+    tag = "tasks",
+    params(
+        ("limit" = Option<u64>, Query, description = "At most so many; 100 if it is not said"),
+        ("cursor" = Option<String>, Query, description = "The page that follows this one's"),
+    ),
+    responses((status = 200, description = "A page", body = TaskListDocument), Refused),
+)]
+pub(super) async fn list<H: ServerHandler>(
     State(api): State<Api<H>>,
     Extension(caller): Extension<Caller>,
     query: Result<Query<ListQuery>, QueryRejection>,
@@ -174,56 +192,112 @@ async fn list<H: ServerHandler>(
     Ok(Json(TaskListDocument { tasks, unreadable, next_cursor }))
 }
 
-async fn show<H: ServerHandler>(
+/// The task that a path names; what is no text names none.
+fn named(id: Result<Path<String>, PathRejection>) -> Result<TaskId, TaskError> {
+    id.map(|Path(id)| TaskId::from(id)).map_err(|_| TaskError::NotFound)
+}
+
+/// Reads a task.
+#[utoipa::path(
+    get,
+    path = "/v1/tasks/{id}",
+    tag = "tasks",
+    params(TaskPath),
+    responses((status = 200, description = "The task", body = TaskDocument), Refused),
+)]
+pub(super) async fn show<H: ServerHandler>(
     State(api): State<Api<H>>,
     Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<TaskDocument>, Problem> {
-    let task = api.server.tasks().get(caller.owner(), &TaskId::from(id)).await?;
+    let task = api.server.tasks().get(caller.owner(), &named(id)?).await?;
     Ok(Json(TaskDocument::from(&task)))
 }
 
-async fn cancel<H: ServerHandler>(
+/// Cancels a task.
+#[utoipa::path(
+    post,
+    path = "/v1/tasks/{id}/cancel",
+    tag = "tasks",
+    params(TaskPath),
+    responses(
+        (status = 200, description = "The cancelled task", body = TaskDocument),
+        (status = 409, description = "It has ended otherwise", body = Problem,
+            content_type = "application/problem+json"),
+        Refused,
+    ),
+)]
+pub(super) async fn cancel<H: ServerHandler>(
     State(api): State<Api<H>>,
     Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<TaskDocument>, Problem> {
-    let task = TaskRef::new(caller.owner().clone(), id);
+    let task = TaskRef::new(caller.owner().clone(), named(id)?);
     Ok(Json(TaskDocument::from(&api.server.tasks().cancel(&task, None).await?)))
 }
 
-async fn follow<H: ServerHandler>(
+/// Follows a task: server-sent events named task, a document each, until it ends.
+#[utoipa::path(
+    get,
+    path = "/v1/tasks/{id}/events",
+    tag = "tasks",
+    params(TaskPath),
+    responses(
+        (status = 200, description = "The events", body = TaskDocument,
+            content_type = "text/event-stream"),
+        Refused, TooManyStreams,
+    ),
+)]
+pub(super) async fn follow<H: ServerHandler>(
     State(api): State<Api<H>>,
     Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Problem> {
-    let (tasks, id) = (api.server.tasks(), TaskId::from(id));
+    let (tasks, id) = (api.server.tasks(), named(id)?);
     // An unknown task is an answer, not an empty stream.
     tasks.get(caller.owner(), &id).await?;
     let states = tasks.follow(caller.owner(), &id).await?;
-    api.stream(states.map(|state| Some(state.map(|task| TaskDocument::from(&task)))))
+    api.stream(
+        caller.owner(),
+        states.map(|state| Some(state.map(|task| TaskDocument::from(&task)))),
+    )
 }
 
-async fn watch<H: ServerHandler>(
+/// Watches the caller's tasks: each as it stands, then every change.
+#[utoipa::path(
+    get,
+    path = "/v1/tasks/events",
+    tag = "tasks",
+    responses(
+        (status = 200, description = "The events", body = TaskDocument,
+            content_type = "text/event-stream"),
+        Refused, TooManyStreams,
+    ),
+)]
+pub(super) async fn watch<H: ServerHandler>(
     State(api): State<Api<H>>,
     Extension(caller): Extension<Caller>,
 ) -> Result<Response, Problem> {
     let events = api.server.tasks().watch(caller.owner()).await?;
-    api.stream(events.map(|event| match event {
-        Ok(TaskEvent::Task(task)) => Some(Ok(TaskDocument::from(&*task))),
-        Ok(TaskEvent::Unreadable(_) | TaskEvent::Gone(_)) => None,
-        Err(error) => Some(Err(error)),
-    }))
+    api.stream(
+        caller.owner(),
+        events.map(|event| match event {
+            Ok(TaskEvent::Task(task)) => Some(Ok(TaskDocument::from(&*task))),
+            Ok(TaskEvent::Unreadable(_) | TaskEvent::Gone(_)) => None,
+            Err(error) => Some(Err(error)),
+        }),
+    )
 }
 
 impl<H> Api<H> {
     /// Documents as server-sent events; an error is the last of them.
     fn stream(
         &self,
+        owner: &Owner,
         documents: impl Stream<Item = Option<Result<TaskDocument, TaskError>>> + Send + 'static,
     ) -> Result<Response, Problem> {
         let documents = documents.filter_map(|document| async { document });
-        self.streams.open(documents.map(event))
+        self.streams.open(owner, documents.map(event))
     }
 }
 

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use tenure::Owner;
 use tenure::clock::Clock;
 
-use crate::identity::CallersError;
+use crate::identity::{Caller, CallersError, Projects};
 
 /// The clocks of the signer and of this machine may differ by this much.
 const LEEWAY_MS: u64 = 30_000;
@@ -33,7 +33,9 @@ pub enum JwtAlgorithm {
     EdDsa,
 }
 
-/// Verifies signed tokens. They must carry `sub`, which is the owner, and `exp`.
+/// Verifies signed tokens. They must carry `sub`, which is the owner, and `exp`. Rights on projects
+/// come from the claim `tenure_projects`, an object such as `{"acme": "write", "*": "read"}`; without
+/// it the caller has tasks, and reaches no project. A token whose claim is anything else is refused.
 #[derive(Clone)]
 pub struct JwtVerifier {
     key: DecodingKey,
@@ -46,6 +48,8 @@ struct Claims {
     sub: String,
     exp: f64,
     nbf: Option<f64>,
+    #[serde(default)]
+    tenure_projects: Projects,
 }
 
 impl JwtVerifier {
@@ -132,14 +136,17 @@ impl JwtVerifier {
     }
 
     /// Whom the token stands for; `None` if it is not good.
-    pub(crate) fn owner(&self, token: &str) -> Option<Owner> {
+    pub(crate) fn caller(&self, token: &str) -> Option<Caller> {
         let claims = jsonwebtoken::decode::<Claims>(token, &self.key, &self.validation);
         let claims = claims.inspect_err(|error| tracing::debug!(%error, "a token is refused"));
-        let Claims { sub, exp, nbf } = claims.ok()?.claims;
+        let Claims { sub, exp, nbf, tenure_projects } = claims.ok()?.claims;
         let now = self.clock.now().as_millis();
         let expired = millis(exp).saturating_add(LEEWAY_MS) <= now;
         let early = nbf.is_some_and(|nbf| millis(nbf) > now.saturating_add(LEEWAY_MS));
-        if expired || early || sub.is_empty() { None } else { Owner::new(sub).ok() }
+        if expired || early || sub.is_empty() {
+            return None;
+        }
+        Some(Caller::new(Owner::new(sub).ok()?).with_projects(tenure_projects))
     }
 }
 
@@ -158,6 +165,7 @@ mod tests {
     use tenure::clock::Timestamp;
 
     use super::*;
+    use crate::identity::Rights;
 
     const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 
@@ -173,7 +181,27 @@ mod tests {
     #[test]
     fn the_subject_of_a_good_token_is_the_owner() {
         let token = signed(&json!({ "sub": "alice", "exp": 1_001 }));
-        assert_eq!(verifier().owner(&token), Owner::new("alice").ok());
+        let caller = verifier().caller(&token).unwrap();
+        assert_eq!(caller, Caller::new(Owner::new("alice").unwrap()));
+        assert_eq!(caller.projects().rights("acme"), None);
+    }
+
+    #[test]
+    fn the_rights_of_a_token_are_those_of_its_claim() {
+        let projects = json!({ "acme": "write", "*": "read" });
+        let claims = json!({ "sub": "alice", "exp": 1_001, "tenure_projects": projects });
+        let caller = verifier().caller(&signed(&claims)).unwrap();
+        assert_eq!(caller.projects().rights("acme"), Some(Rights::Write));
+        assert_eq!(caller.projects().rights("other"), Some(Rights::Read));
+        for refused in [
+            json!({ "acme": "admin" }),
+            json!(["acme"]),
+            json!("acme"),
+            json!({ "acme": ["write"] }),
+        ] {
+            let claims = json!({ "sub": "alice", "exp": 1_001, "tenure_projects": refused });
+            assert_eq!(verifier().caller(&signed(&claims)), None, "{claims}");
+        }
     }
 
     #[test]
@@ -186,7 +214,7 @@ mod tests {
             json!({ "sub": "alice", "exp": 2_000, "nbf": 1_031 }),
             json!({ "sub": "x".repeat(10_000), "exp": 1_001 }),
         ] {
-            assert_eq!(verifier().owner(&signed(&claims)), None, "{claims}");
+            assert_eq!(verifier().caller(&signed(&claims)), None, "{claims}");
         }
         let good = signed(&json!({ "sub": "alice", "exp": 1_001 }));
         let other = EncodingKey::from_secret(b"another secret of 32 bytes or so");
@@ -194,7 +222,7 @@ mod tests {
         let forged = encode(&Header::default(), &claims, &other).unwrap();
         let unsigned = format!("eyJhbGciOiJub25lIn0.{}.", good.split('.').nth(1).unwrap());
         for token in [forged.as_str(), &unsigned, "", "a.b.c", &good[..good.len() - 1]] {
-            assert_eq!(verifier().owner(token), None, "{token}");
+            assert_eq!(verifier().caller(token), None, "{token}");
         }
     }
 
@@ -204,10 +232,10 @@ mod tests {
         let claims = json!({ "sub": "alice", "exp": 1_001, "aud": "tenure", "iss": "idp" });
         let full = signed(&claims);
         let strict = verifier().audience("tenure").issuer("idp");
-        assert!(strict.owner(&full).is_some());
-        assert!(strict.owner(&bare).is_none());
-        assert!(verifier().audience("other").owner(&full).is_none());
-        assert!(verifier().issuer("other").owner(&full).is_none());
+        assert!(strict.caller(&full).is_some());
+        assert!(strict.caller(&bare).is_none());
+        assert!(verifier().audience("other").caller(&full).is_none());
+        assert!(verifier().issuer("other").caller(&full).is_none());
     }
 
     /// A key pair made for this test: PKCS #8 in base64, and PEM.
@@ -223,11 +251,11 @@ mod tests {
         let claims = json!({ "sub": "alice", "exp": 1_001 });
         let key = EncodingKey::from_ed_der(&STANDARD.decode(PRIVATE).unwrap());
         let token = encode(&Header::new(Algorithm::EdDSA), &claims, &key).unwrap();
-        assert!(verifier.owner(&token).is_some());
+        assert!(verifier.caller(&token).is_some());
         // The old trick: the public key as the secret of a symmetric algorithm.
         let secret = EncodingKey::from_secret(PUBLIC.as_bytes());
         let token = encode(&Header::new(Algorithm::HS256), &claims, &secret).unwrap();
-        assert_eq!(verifier.owner(&token), None);
+        assert_eq!(verifier.caller(&token), None);
     }
 
     #[test]

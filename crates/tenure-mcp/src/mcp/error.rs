@@ -72,6 +72,12 @@ pub(crate) fn of_call(error: TaskError) -> ErrorData {
     ErrorData::internal_error(message, Some(json!({ "retryable": retryable })))
 }
 
+/// The store does not answer.
+pub(crate) fn unavailable() -> ErrorData {
+    let retryable = Some(json!({ "retryable": true }));
+    ErrorData::internal_error("the task store is unavailable", retryable)
+}
+
 /// A value that ought to serialise did not, or did not come back as what it was.
 pub(crate) fn unfit(what: &str, error: impl std::fmt::Display) -> ErrorData {
     tracing::error!(what, %error, "a value has an unexpected form");

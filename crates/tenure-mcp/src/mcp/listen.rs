@@ -2,30 +2,29 @@
 //!
 //! The SDK drops `taskIds` while it parses, and its stream of a subscription takes no
 //! notifications of tasks. So such a request is renamed before the SDK sees it (over HTTP by
-//! `http::body`, on standard input by [`stdio`](crate::stdio)) and answered here.
-//!
-//! A request that asks for task ids and for list changes at once gets the tasks. The
-//! acknowledgement names what was accepted, so the client knows to ask for the rest by itself.
+//! `http::body`, on standard input by [`stdio`](crate::stdio)) and answered here. What else the
+//! request asks for is served by the SDK all the same, through a [`Relay`].
 
 use std::collections::BTreeSet;
-use std::future::ready;
+use std::future::{Future, ready};
 
 use futures::StreamExt;
 use futures::stream::{self, BoxStream, SelectAll};
 use rmcp::model::{
-    CustomNotification, CustomRequest, CustomResult, DetailedTask, NotificationMetaObject,
-    RequestId, ServerNotification, SubscriptionsListenResult, TaskStatusNotification,
-    TaskStatusNotificationParams,
+    CustomNotification, CustomRequest, CustomResult, DetailedTask, ErrorCode,
+    NotificationMetaObject, RequestId, ServerNotification, SubscriptionFilter,
+    SubscriptionsListenResult, TaskStatusNotification, TaskStatusNotificationParams,
 };
 use rmcp::service::RequestContext;
 use rmcp::{ErrorData, RoleServer, ServerHandler};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tenure::Owner;
-use tenure::tasks::{Task, TaskError, TaskId};
+use tenure::tasks::{TaskError, TaskId};
 
 use crate::mcp::convert::detailed;
 use crate::mcp::error;
+use crate::mcp::relay::Relay;
 use crate::mcp::wrapper::{DurableServer, caller};
 
 /// The method as clients name it.
@@ -34,11 +33,14 @@ pub(crate) const LISTEN: &str = "subscriptions/listen";
 pub(crate) const LISTEN_TASKS: &str = "tenure/subscriptions/listen";
 /// Tasks that one stream follows.
 const MAX_TASKS: usize = 100;
+/// How long it may take until a listener is told what it listens to.
+const SETUP_MS: u64 = 10_000;
 
 const SUBSCRIPTION_ID: &str = "io.modelcontextprotocol/subscriptionId";
 const SERVER_INFO: &str = "io.modelcontextprotocol/serverInfo";
 
-type States = SelectAll<BoxStream<'static, Result<Task, TaskError>>>;
+/// What a listener is told, until all of it has ended.
+type News = SelectAll<BoxStream<'static, Result<ServerNotification, ErrorData>>>;
 
 /// Renames a request that listens to tasks. Tells whether it was one.
 pub(crate) fn reroute(message: &mut Value) -> bool {
@@ -59,11 +61,14 @@ struct ListenParams {
 #[serde(rename_all = "camelCase")]
 struct Filter {
     task_ids: BTreeSet<String>,
+    #[serde(flatten)]
+    rest: SubscriptionFilter,
 }
 
 impl<H: ServerHandler> DurableServer<H> {
     /// Acknowledges once every watch is in place, then sends each task as it is and as it becomes,
-    /// until all of them have ended, the client leaves, or the server closes.
+    /// and what else was asked for, until all of it has ended, the client leaves, or the server
+    /// closes. A watch that fails ends the stream with an error, so that the client listens again.
     pub(crate) async fn listen_to_tasks(
         &self,
         request: CustomRequest,
@@ -73,50 +78,101 @@ impl<H: ServerHandler> DurableServer<H> {
             return Err(error::tasks_not_declared());
         }
         let owner = caller(&cx.extensions)?;
-        let ids = task_ids(request.params)?;
-        let Ok(_listener) = self.shared.listeners.try_acquire() else {
-            let retryable = Some(json!({ "retryable": true }));
-            return Err(ErrorData::internal_error("too many clients are listening", retryable));
-        };
-        let (accepted, mut states) = self.follow(&owner, ids).await?;
-        acknowledge(&cx, &accepted).await?;
-        loop {
-            tokio::select! {
-                () = cx.ct.cancelled() => break,
-                () = self.shared.closing.cancelled() => break,
-                state = states.next() => match state {
-                    Some(Ok(task)) => notify(&cx, detailed(task)?).await?,
-                    // It expired while we listened: there is nothing more to tell of it.
-                    Some(Err(TaskError::NotFound)) => {}
-                    Some(Err(error)) => return Err(error::of_call(error)),
-                    None => break,
-                },
+        let filter = filter(request.params)?;
+        let _place = self.shared.listeners.take(&owner)?;
+        let tell = async {
+            let (accepted, mut news) = self.set_up(self.accept(&cx, &owner, filter)).await?;
+            acknowledge(&cx, accepted).await?;
+            while let Some(notification) = news.next().await {
+                send(&cx, notification?).await?;
             }
+            Ok::<_, ErrorData>(())
+        };
+        tokio::select! {
+            told = tell => told?,
+            () = cx.ct.cancelled() => {}
+            () = self.shared.closing.cancelled() => {}
         }
         self.closing_result(cx.id)
+    }
+
+    /// Waits for what a listener needs before it can be told anything, but not for ever.
+    pub(super) async fn set_up<T>(
+        &self,
+        setup: impl Future<Output = Result<T, ErrorData>>,
+    ) -> Result<T, ErrorData> {
+        tokio::select! {
+            done = setup => done,
+            () = self.tasks().clock().sleep_millis(SETUP_MS) => {
+                tracing::error!("the store does not answer in {SETUP_MS} ms");
+                Err(error::unavailable())
+            }
+        }
+    }
+
+    /// What is accepted of a filter, and the news of it.
+    async fn accept(
+        &self,
+        cx: &RequestContext<RoleServer>,
+        owner: &Owner,
+        filter: Filter,
+    ) -> Result<(Value, News), ErrorData> {
+        let (ids, mut news) = self.follow(cx, owner, filter.task_ids).await?;
+        let mut accepted = json!({ "taskIds": ids });
+        if filter.rest == SubscriptionFilter::default() {
+            return Ok((accepted, news));
+        }
+        let mut rest = Relay::new(cx).serve(self.clone(), filter.rest);
+        match rest.next().await {
+            Some(Ok(ServerNotification::SubscriptionsAcknowledgedNotification(acknowledged))) => {
+                let filter = acknowledged.params.notifications;
+                accepted = serde_json::to_value(&filter)
+                    .map_err(|error| error::unfit("a filter", error))?;
+                accepted["taskIds"] = json!(ids);
+                if filter != SubscriptionFilter::default() {
+                    news.push(rest);
+                }
+            }
+            // The handler has no subscriptions, so there is nothing but the tasks.
+            Some(Err(error)) if error.code == ErrorCode::METHOD_NOT_FOUND => {}
+            Some(Err(error)) => return Err(error),
+            Some(Ok(_)) | None => return Err(error::unfit("a subscription", "not acknowledged")),
+        }
+        Ok((accepted, news))
     }
 
     /// Follows those ids that are tasks of the owner; the others are left out without a word.
     async fn follow(
         &self,
+        cx: &RequestContext<RoleServer>,
         owner: &Owner,
         ids: BTreeSet<String>,
-    ) -> Result<(Vec<String>, States), ErrorData> {
+    ) -> Result<(Vec<String>, News), ErrorData> {
         let mut accepted = Vec::with_capacity(ids.len());
-        let mut states = SelectAll::new();
+        let mut news = News::new();
         for id in ids {
             let followed = self.tasks().follow(owner, &TaskId::from(id.as_str())).await;
             let mut followed = followed.map_err(|error| error::of_task(&id, error))?.boxed();
             match followed.next().await {
                 Some(Ok(task)) => {
-                    states.push(stream::once(ready(Ok(task))).chain(followed).boxed());
+                    let subscription = cx.id.clone();
+                    let states = stream::once(ready(Ok(task))).chain(followed);
+                    let states = states.filter_map(move |state| {
+                        ready(match state {
+                            Ok(task) => Some(detailed(task).map(|it| status(&subscription, it))),
+                            // It expired while we listened: there is nothing more to tell of it.
+                            Err(TaskError::NotFound) => None,
+                            Err(error) => Some(Err(error::of_call(error))),
+                        })
+                    });
+                    news.push(states.boxed());
                     accepted.push(id);
                 }
                 Some(Err(TaskError::NotFound)) | None => {}
                 Some(Err(error)) => return Err(error::of_task(&id, error)),
             }
         }
-        Ok((accepted, states))
+        Ok((accepted, news))
     }
 
     fn closing_result(&self, subscription: RequestId) -> Result<CustomResult, ErrorData> {
@@ -129,37 +185,29 @@ impl<H: ServerHandler> DurableServer<H> {
     }
 }
 
-fn task_ids(params: Option<Value>) -> Result<BTreeSet<String>, ErrorData> {
+fn filter(params: Option<Value>) -> Result<Filter, ErrorData> {
     let invalid = |reason: String| ErrorData::invalid_params(reason, None);
     let params = ListenParams::deserialize(params.unwrap_or_default())
         .map_err(|error| invalid(error.to_string()))?;
-    let ids = params.notifications.task_ids;
-    if ids.len() > MAX_TASKS {
+    if params.notifications.task_ids.len() > MAX_TASKS {
         return Err(invalid(format!("taskIds: at most {MAX_TASKS} tasks for one subscription")));
     }
-    Ok(ids)
+    Ok(params.notifications)
 }
 
-async fn acknowledge(
-    cx: &RequestContext<RoleServer>,
-    accepted: &[String],
-) -> Result<(), ErrorData> {
+async fn acknowledge(cx: &RequestContext<RoleServer>, accepted: Value) -> Result<(), ErrorData> {
     let acknowledgement = CustomNotification::new(
         "notifications/subscriptions/acknowledged",
-        Some(json!({
-            "_meta": { SUBSCRIPTION_ID: cx.id },
-            "notifications": { "taskIds": accepted },
-        })),
+        Some(json!({ "_meta": { SUBSCRIPTION_ID: cx.id }, "notifications": accepted })),
     );
     send(cx, ServerNotification::CustomNotification(acknowledgement)).await
 }
 
-async fn notify(cx: &RequestContext<RoleServer>, task: DetailedTask) -> Result<(), ErrorData> {
+fn status(subscription: &RequestId, task: DetailedTask) -> ServerNotification {
     let mut meta = NotificationMetaObject::new();
-    meta.set_subscription_id(cx.id.clone());
+    meta.set_subscription_id(subscription.clone());
     let params = TaskStatusNotificationParams::new(task).with_meta(meta);
-    let notification = TaskStatusNotification::new(params);
-    send(cx, ServerNotification::TaskStatusNotification(notification)).await
+    ServerNotification::TaskStatusNotification(TaskStatusNotification::new(params))
 }
 
 async fn send(
@@ -200,8 +248,8 @@ mod tests {
             let ids: Vec<String> = (0..count).map(|id| id.to_string()).collect();
             Some(json!({ "notifications": { "taskIds": ids } }))
         };
-        assert_eq!(task_ids(params(MAX_TASKS)).unwrap().len(), MAX_TASKS);
-        assert!(task_ids(params(MAX_TASKS + 1)).is_err());
-        assert!(task_ids(Some(json!({ "notifications": { "taskIds": [1] } }))).is_err());
+        assert_eq!(filter(params(MAX_TASKS)).unwrap().task_ids.len(), MAX_TASKS);
+        assert!(filter(params(MAX_TASKS + 1)).is_err());
+        assert!(filter(Some(json!({ "notifications": { "taskIds": [1] } }))).is_err());
     }
 }

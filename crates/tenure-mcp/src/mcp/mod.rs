@@ -7,6 +7,7 @@ mod handler;
 mod listen;
 mod peer;
 mod policy;
+mod relay;
 mod resources;
 mod rounds;
 mod subscriptions;

@@ -4,22 +4,23 @@
 //! URIs, and are told of a changed list without asking.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::future::ready;
 
-use futures::StreamExt as _;
 use futures::stream::{self, BoxStream, SelectAll};
+use futures::{Stream, StreamExt as _};
 use parking_lot::Mutex;
 use rmcp::model::{ResourceUpdatedNotificationParam, SubscriptionFilter};
-use rmcp::service::{Peer, RequestContext, SubscriptionContext};
+use rmcp::service::{Peer, RequestContext, SubscriptionContext, SubscriptionSink};
 use rmcp::{ErrorData, RoleServer, ServerHandler};
 use tenure::resources::{ResourceError, ResourceEvent, ResourceKey, ResourceStore, Scope};
 use tenure::store::{PageRequest, Revision};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::identity::Caller;
+use crate::mcp::error;
 use crate::mcp::resources::{SCHEME, failed, key, may_read};
 use crate::mcp::wrapper::{DurableServer, party};
+use crate::places::Place;
 
 /// Resources that one client follows.
 const MAX_URIS: usize = 100;
@@ -27,13 +28,14 @@ const MAX_URIS: usize = 100;
 const MAX_KNOWN: usize = 10_000;
 
 /// What is told.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum News {
     Updated(String),
     List,
 }
 
-type Feed = BoxStream<'static, News>;
+/// Of what is told an error is the last.
+type Feed = BoxStream<'static, Result<News, ErrorData>>;
 
 /// What one client of an older revision follows, by URI. It ends with the client's session.
 #[derive(Debug, Default)]
@@ -57,32 +59,13 @@ impl<H: ServerHandler> DurableServer<H> {
         Some(accepted)
     }
 
-    /// Runs the inner handler's part of a subscription beside ours.
+    /// Runs the inner handler's part of a subscription beside ours. Both end when one of them does:
+    /// a stream that tells only half of what it was asked for would be taken for the whole.
     pub(super) async fn listen_with_ours(&self, cx: SubscriptionContext) -> Result<(), ErrorData> {
         let theirs = self.shared.inner.accepted_subscription_filter(cx.requested()).is_some();
-        let _permit = self.listener()?;
         let caller = party(&cx.request_context().extensions)?;
-        let changes = self.feed(&caller, cx.accepted()).await.map_err(failed)?;
-        // The SDK acknowledges before it asks us, so what is listened to may have changed since.
-        let first = our_uris(cx.accepted())
-            .into_iter()
-            .filter(|uri| key(uri).is_some_and(|key| may_read(&caller, &key)));
-        let first: Vec<_> = first.map(News::Updated).collect();
-        let mut feed = stream::iter(first).chain(changes);
-        let sink = cx.sink().clone();
-        let tell = async {
-            while let Some(news) = feed.next().await {
-                let told = match news {
-                    News::Updated(uri) => sink.notify_resource_updated(uri).await,
-                    News::List => sink.notify_resource_list_changed().await,
-                };
-                if told.is_err() {
-                    // The client has gone.
-                    return;
-                }
-            }
-            std::future::pending().await
-        };
+        let _place = self.shared.listeners.take(caller.owner())?;
+        let ours = self.tell_ours(&caller, cx.accepted().clone(), cx.sink().clone());
         let rest = async {
             if theirs {
                 return self.shared.inner.listen(cx).await;
@@ -92,9 +75,40 @@ impl<H: ServerHandler> DurableServer<H> {
         };
         tokio::select! {
             done = rest => done,
-            () = tell => Ok(()),
+            told = ours => told,
             () = self.shared.closing.cancelled() => Ok(()),
         }
+    }
+
+    /// Tells our part of a subscription, as long as the client is there.
+    async fn tell_ours(
+        &self,
+        caller: &Caller,
+        accepted: SubscriptionFilter,
+        sink: SubscriptionSink,
+    ) -> Result<(), ErrorData> {
+        let changes = async { self.feed(caller, &accepted).await.map_err(failed) };
+        let changes = self.set_up(changes).await?;
+        if changes.is_empty() {
+            return std::future::pending().await;
+        }
+        // The SDK acknowledges before it asks us, so what is listened to may have changed since.
+        let first = our_uris(&accepted)
+            .into_iter()
+            .filter(|uri| key(uri).is_some_and(|key| may_read(caller, &key)));
+        let first: Vec<_> = first.map(|uri| Ok(News::Updated(uri))).collect();
+        let mut feed = stream::iter(first).chain(changes);
+        while let Some(news) = feed.next().await {
+            let told = match news? {
+                News::Updated(uri) => sink.notify_resource_updated(uri).await,
+                News::List => sink.notify_resource_list_changed().await,
+            };
+            if told.is_err() {
+                // The client has gone.
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// `resources/subscribe` of the older revisions, for one of ours.
@@ -107,13 +121,15 @@ impl<H: ServerHandler> DurableServer<H> {
         let caller = party(&cx.extensions)?;
         let key = key.filter(|key| may_read(&caller, key));
         let key = key.ok_or_else(|| ErrorData::resource_not_found("resource not found", None))?;
-        if self.subscriptions.0.lock().len() >= MAX_URIS {
+        let place = self.shared.legacy_feeds.take(caller.owner())?;
+        let changes = updates(self.resources(), &key, uri.clone());
+        let feed = self.set_up(async { changes.await.map_err(failed) }).await?;
+        let mut subscriptions = self.subscriptions.0.lock();
+        if subscriptions.len() >= MAX_URIS && !subscriptions.contains_key(&uri) {
             let message = format!("at most {MAX_URIS} resources can be subscribed to");
             return Err(ErrorData::invalid_params(message, None));
         }
-        let feed = updates(self.resources(), &key, uri.clone()).await.map_err(failed)?;
-        let guard = self.tell(cx.peer, feed, self.listener()?);
-        self.subscriptions.0.lock().insert(uri, guard);
+        subscriptions.insert(uri, self.tell(cx.peer, feed, place));
         Ok(())
     }
 
@@ -125,27 +141,26 @@ impl<H: ServerHandler> DurableServer<H> {
     pub(super) async fn announce_list_changes(&self, caller: &Caller, peer: Peer<RoleServer>) {
         let mut filter = SubscriptionFilter::new();
         filter.resources_list_changed = Some(true);
-        let (Ok(permit), Ok(feed)) = (self.listener(), self.feed(caller, &filter).await) else {
+        let place = self.shared.legacy_feeds.take(caller.owner());
+        let feed = async { self.feed(caller, &filter).await.map_err(failed) };
+        let (Ok(place), Ok(feed)) = (place, self.set_up(feed).await) else {
             tracing::warn!("a client will not be told of changes of its list of resources");
             return;
         };
-        let guard = self.tell(peer, feed.boxed(), permit);
+        let guard = self.tell(peer, feed.boxed(), place);
         // No resource has this URI.
         self.subscriptions.0.lock().insert(SCHEME.into(), guard);
     }
 
-    fn tell(
-        &self,
-        peer: Peer<RoleServer>,
-        mut feed: Feed,
-        permit: OwnedSemaphorePermit,
-    ) -> DropGuard {
+    fn tell(&self, peer: Peer<RoleServer>, mut feed: Feed, place: Place) -> DropGuard {
         let (ended, closing) = (CancellationToken::new(), self.shared.closing.clone());
         let guard = ended.clone().drop_guard();
         tokio::spawn(async move {
-            let _permit = permit;
+            let _place = place;
             let tell = async {
-                while let Some(news) = feed.next().await {
+                // These revisions have no way to say that a subscription has ended, so the last
+                // news of one that fails is that its resource has to be read again.
+                while let Some(Ok(news)) = feed.next().await {
                     let told = match news {
                         News::Updated(uri) => {
                             let params = ResourceUpdatedNotificationParam::new(uri);
@@ -165,14 +180,6 @@ impl<H: ServerHandler> DurableServer<H> {
             }
         });
         guard
-    }
-
-    fn listener(&self) -> Result<OwnedSemaphorePermit, ErrorData> {
-        let listeners = Arc::clone(&self.shared.listeners);
-        listeners.try_acquire_owned().map_err(|_| {
-            let retryable = Some(serde_json::json!({ "retryable": true }));
-            ErrorData::internal_error("too many clients are listening", retryable)
-        })
     }
 
     /// What a filter asks for, as far as the caller may read it. What it may not read never changes.
@@ -209,23 +216,20 @@ async fn updates(
 ) -> Result<Feed, ResourceError> {
     let now = position(resources, key.project()).await?;
     let watch = resources.watch(Scope::resource(key), Some(now));
+    let last = News::Updated(uri.clone());
     let news = watch.filter_map(move |event| {
-        let news = match event {
+        ready(match event {
             // After a gap the state is told again, and may be another.
             Ok(
                 ResourceEvent::Put { .. }
                 | ResourceEvent::Deleted { .. }
                 | ResourceEvent::Primed(_),
-            ) => true,
-            Ok(_) => false,
-            Err(error) => {
-                tracing::warn!(%error, "a subscription to a resource ends");
-                false
-            }
-        };
-        std::future::ready(news.then(|| News::Updated(uri.clone())))
+            ) => Some(Ok(News::Updated(uri.clone()))),
+            Ok(_) => None,
+            Err(error) => Some(Err(error)),
+        })
     });
-    Ok(news.boxed())
+    Ok(until_it_fails(news, last))
 }
 
 /// Where the changes of a project stand.
@@ -256,12 +260,24 @@ async fn list_changes(resources: &ResourceStore, project: &str) -> Result<Feed, 
                 true
             }
             Ok(_) => false,
-            Err(error) => {
-                tracing::warn!(%error, "a subscription to a list of resources ends");
-                false
-            }
+            Err(error) => return ready(Some(Err(error))),
         };
-        std::future::ready(changed.then_some(News::List))
+        ready(changed.then_some(Ok(News::List)))
     });
-    Ok(news.boxed())
+    Ok(until_it_fails(news, News::List))
+}
+
+/// What a watch tells. When it ends, that is told too: by the last news, and an error.
+fn until_it_fails(
+    news: impl Stream<Item = Result<News, ResourceError>> + Send + 'static,
+    last: News,
+) -> Feed {
+    let told = news.map(|news| news.map_err(failed));
+    let closed = stream::once(ready(Err(error::unavailable())));
+    told.chain(closed)
+        .flat_map(move |news| match news {
+            Ok(news) => stream::iter(vec![Ok(news)]),
+            Err(error) => stream::iter(vec![Ok(last.clone()), Err(error)]),
+        })
+        .boxed()
 }

@@ -16,7 +16,6 @@ use tenure::resources::{ResourceLimits, ResourceStore};
 use tenure::runtime::{TaskContext, Worker, WorkerOptions};
 use tenure::store::StoreError;
 use tenure::tasks::{Call, NewTask, TaskError, TaskLimits, TaskStore};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::identity::Caller;
@@ -26,13 +25,16 @@ use crate::mcp::error;
 use crate::mcp::policy::{TaskPolicy, TaskSupport};
 use crate::mcp::resources;
 use crate::mcp::subscriptions::Subscriptions;
+use crate::places::Places;
 
 /// The `_meta` key of a `tools/call` that makes creating a task safe to repeat: the same caller
 /// with the same key and the same call gets the same task, another call under it is refused.
 pub const IDEMPOTENCY_KEY: &str = "io.tenure/idempotencyKey";
 
-/// Streams of `subscriptions/listen` with task ids that a server serves at a time.
-const MAX_LISTENERS: usize = 4_096;
+/// Streams of `subscriptions/listen` that a server serves at a time, and those of one owner.
+const LISTENERS: (usize, usize) = (4_096, 1_024);
+/// What clients of older revisions follow, whose sessions are bounded by themselves.
+const LEGACY_FEEDS: (usize, usize) = (32_768, 8_192);
 
 /// Why a server could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -63,7 +65,9 @@ pub(crate) struct Shared<H> {
     pub(crate) resources: ResourceStore,
     /// The projects that MCP clients list; `None` if they see no resources of the store.
     pub(crate) shown: Option<Vec<String>>,
-    pub(crate) listeners: Arc<Semaphore>,
+    pub(crate) listeners: Places,
+    /// What clients of older revisions are told of during their sessions.
+    pub(crate) legacy_feeds: Places,
     pub(crate) closing: CancellationToken,
 }
 
@@ -87,6 +91,7 @@ pub struct Builder<H> {
     limits: TaskLimits,
     resource_limits: ResourceLimits,
     shown: Option<Vec<String>>,
+    listeners: (usize, usize),
     worker: WorkerOptions,
 }
 
@@ -119,6 +124,14 @@ impl<H: ServerHandler> Builder<H> {
     #[must_use]
     pub fn resources(mut self, listed: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.shown = Some(listed.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Serves `all` streams of `subscriptions/listen` at a time, and `per_owner` of them to one
+    /// owner; 4,096 and 1,024 by default.
+    #[must_use]
+    pub fn listeners(mut self, all: usize, per_owner: usize) -> Self {
+        self.listeners = (all, per_owner);
         self
     }
 
@@ -163,7 +176,8 @@ impl<H: ServerHandler> Builder<H> {
                 worker,
                 resources,
                 shown: self.shown,
-                listeners: Arc::new(Semaphore::new(MAX_LISTENERS)),
+                listeners: Places::new("listeners", self.listeners.0, self.listeners.1),
+                legacy_feeds: Places::new("subscriptions", LEGACY_FEEDS.0, LEGACY_FEEDS.1),
                 closing: CancellationToken::new(),
             }),
             subscriptions: Subscriptions::default(),
@@ -180,6 +194,7 @@ impl<H: ServerHandler> DurableServer<H> {
             limits: TaskLimits::default(),
             resource_limits: ResourceLimits::default(),
             shown: None,
+            listeners: LISTENERS,
             worker: WorkerOptions::default(),
         }
     }

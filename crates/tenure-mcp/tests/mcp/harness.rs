@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderMap, Request, StatusCode};
+use axum::http::{HeaderMap, Method, Request, StatusCode};
 use futures::StreamExt;
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
@@ -16,7 +16,7 @@ use tenure::clock::{Clock, Timestamp};
 use tenure::store::{InMemoryBackend, StorageBackend};
 use tenure::tasks::{Task, TaskId, TaskStore};
 use tenure_mcp::http::{HttpOptions, router};
-use tenure_mcp::{Callers, DurableServer};
+use tenure_mcp::{Builder, Callers, DurableServer};
 use tower::ServiceExt;
 
 use crate::tools::{Tools, policies};
@@ -25,6 +25,11 @@ pub(crate) const VERSION: &str = "2026-07-28";
 const CALLERS: &str = r#"
     caller = [{ token = "alice's", owner = "alice" }, { token = "bob's", owner = "bob" }]
 "#;
+
+/// The callers alice and bob.
+pub(crate) fn callers() -> Callers {
+    Callers::from_toml(CALLERS).unwrap()
+}
 
 /// No test takes this long; one that does hangs.
 pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
@@ -54,7 +59,13 @@ impl Server {
     pub(crate) async fn with_callers() -> Self {
         let clock = Clock::manual(Timestamp::from_millis(1_785_240_000_000));
         let backend = Arc::new(InMemoryBackend::new(clock.clone()));
-        Self::on(backend, clock, Callers::from_toml(CALLERS).unwrap()).await
+        Self::on(backend, clock, callers()).await
+    }
+
+    /// The same server on other terms.
+    pub(crate) fn behind(self, options: &HttpOptions) -> Self {
+        *self.network.lock() = Some(router(&self.durable, options));
+        self
     }
 
     pub(crate) async fn on(
@@ -62,8 +73,17 @@ impl Server {
         clock: Clock,
         callers: Callers,
     ) -> Self {
+        Self::described(backend, clock, callers, |builder| builder).await
+    }
+
+    pub(crate) async fn described(
+        backend: Arc<dyn StorageBackend>,
+        clock: Clock,
+        callers: Callers,
+        describe: impl FnOnce(Builder<Tools>) -> Builder<Tools>,
+    ) -> Self {
         let tools = Tools::new();
-        let mut builder = DurableServer::builder(tools.clone());
+        let mut builder = describe(DurableServer::builder(tools.clone()));
         for (name, policy) in policies() {
             builder = builder.tool(name, policy);
         }
@@ -223,6 +243,22 @@ impl Client {
         request.body(body.into()).unwrap()
     }
 
+    /// A request of the plain HTTP interface.
+    pub(crate) fn plain(&self, method: Method, path: &str) -> Request<Body> {
+        let mut request = self.post("");
+        *request.method_mut() = method;
+        *request.uri_mut() = path.parse().unwrap();
+        request
+    }
+
+    /// A stream of server-sent events.
+    pub(crate) async fn events(&self, path: &str) -> Stream {
+        let response = soon(self.router().oneshot(self.plain(Method::GET, path))).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        Stream { body: response.into_body(), rest: String::new() }
+    }
+
     fn router(&self) -> Router {
         self.network.lock().clone().expect("the server is there")
     }
@@ -274,7 +310,12 @@ impl Client {
 
     /// Listens to tasks.
     pub(crate) async fn listen(&self, ids: &[&str]) -> Stream {
-        let params = json!({ "notifications": { "taskIds": ids } });
+        self.listen_with(json!({ "taskIds": ids })).await
+    }
+
+    /// Listens to whatever the filter says.
+    pub(crate) async fn listen_with(&self, filter: Value) -> Stream {
+        let params = json!({ "notifications": filter });
         let request = self.request("subscriptions/listen", params);
         let response = soon(self.router().oneshot(request)).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);

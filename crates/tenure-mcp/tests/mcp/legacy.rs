@@ -2,9 +2,11 @@
 
 use axum::body::Body;
 use axum::http::{HeaderValue, Request};
+use futures::future::join_all;
 use serde_json::{Value, json};
+use tenure_mcp::http::HttpOptions;
 
-use crate::harness::{Client, Reply, Server};
+use crate::harness::{Client, Reply, Server, callers};
 
 const VERSION: &str = "2025-11-25";
 
@@ -18,13 +20,17 @@ fn request(client: &Client, session: Option<&HeaderValue>, message: Value) -> Re
     request
 }
 
-async fn open(client: &Client) -> (HeaderValue, Reply) {
+async fn initialize(client: &Client) -> Reply {
     let initialize = json!({ "jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
         "protocolVersion": VERSION,
         "capabilities": {},
         "clientInfo": { "name": "old", "version": "1" },
     }});
-    let reply = client.send(request(client, None, initialize)).await;
+    client.send(request(client, None, initialize)).await
+}
+
+async fn open(client: &Client) -> (HeaderValue, Reply) {
+    let reply = initialize(client).await;
     let session = reply.headers["mcp-session-id"].clone();
     let ready = json!({ "jsonrpc": "2.0", "method": "notifications/initialized" });
     assert!(client.send(request(client, Some(&session), ready)).await.status.is_success());
@@ -72,4 +78,33 @@ async fn a_stolen_session_id_is_no_session() {
 
     let mine = alice.send(request(&alice, Some(&session), tool("whoami"))).await;
     assert_eq!(mine.outcome().unwrap()["content"][0]["text"], "alice");
+}
+
+#[tokio::test]
+async fn sessions_are_bounded_however_many_are_opened_at_a_time() {
+    let mut options = HttpOptions::new(callers());
+    options.sessions = 5;
+    options.sessions_per_owner = 3;
+    let server = Server::with_callers().await.behind(&options);
+    let (alice, bob) = (server.client_of("alice"), server.client_of("bob"));
+    let opened = async |client: &Client| {
+        let replies = join_all((0..32).map(|_| initialize(client))).await;
+        for refused in replies.iter().filter(|reply| !reply.status.is_success()) {
+            assert!(refused.headers.contains_key("retry-after"), "{refused:?}");
+        }
+        let statuses: Vec<_> = replies.iter().map(|reply| reply.status.as_u16()).collect();
+        let sessions = replies.iter().filter_map(|reply| reply.headers.get("mcp-session-id"));
+        (sessions.cloned().collect::<Vec<_>>(), statuses)
+    };
+    let (hers, statuses) = opened(&alice).await;
+    assert_eq!((hers.len(), statuses.iter().filter(|it| **it == 429).count()), (3, 29));
+    let (his, statuses) = opened(&bob).await;
+    assert_eq!((his.len(), statuses.iter().filter(|it| **it == 503).count()), (2, 30));
+    // Clients of later revisions have no session, and need no place.
+    assert!(bob.tool("echo", json!({})).await.is_ok());
+    // Whoever closes one makes room.
+    let mut close = request(&alice, Some(&hers[0]), json!({}));
+    *close.method_mut() = axum::http::Method::DELETE;
+    assert!(alice.send(close).await.status.is_success());
+    assert!(initialize(&bob).await.status.is_success());
 }

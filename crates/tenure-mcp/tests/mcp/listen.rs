@@ -1,9 +1,15 @@
 //! `subscriptions/listen` with task ids.
 
-use serde_json::json;
-use tenure::tasks::Status;
+use std::sync::Arc;
 
-use crate::harness::{Server, named};
+use serde_json::{Value, json};
+use tenure::clock::{Clock, Timestamp};
+use tenure::resources::{Document, ResourceKey};
+use tenure::tasks::Status;
+use tenure_mcp::Callers;
+
+use crate::harness::{Server, named, soon};
+use crate::unsteady::{Mood, Unsteady};
 
 const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
 
@@ -114,4 +120,167 @@ async fn the_tasks_of_one_stream_are_bounded() {
     let params = json!({ "notifications": { "taskIds": ids } });
     let refused = client.call("subscriptions/listen", params).await.unwrap_err();
     assert_eq!(refused["code"], -32602);
+}
+
+/// A server that shows the project `acme`, on a store that fails when it is told to.
+async fn unsteady() -> (Server, Arc<Unsteady>) {
+    let clock = Clock::manual(Timestamp::from_millis(1_785_240_000_000));
+    let store = Arc::new(Unsteady::new(clock.clone()));
+    let server = Server::described(store.clone(), clock, Callers::local(), |builder| {
+        builder.resources(["acme"]).listeners(3, 2)
+    });
+    (server.await, store)
+}
+
+async fn write(server: &Server, id: &str, value: Value) -> String {
+    let key = ResourceKey::new("acme", "agent", id).unwrap();
+    let document = Document::from_value(&value).unwrap();
+    server.durable.resources().put(&key, &document).await.unwrap();
+    format!("tenure://acme/agent/{id}")
+}
+
+fn assert_retryable(error: &Value) {
+    assert_eq!((&error["code"], &error["data"]["retryable"]), (&json!(-32603), &json!(true)));
+    assert!(!error.to_string().contains("secret"), "{error}");
+}
+
+#[tokio::test]
+async fn a_store_that_fails_once_the_watch_is_set_is_a_retryable_error() {
+    let (server, store) = unsteady().await;
+    let client = server.client();
+    let id = client.create("wait").await;
+    server.begun(1).await;
+    store.set(Mood::Blind);
+    let mut stream = client.listen(&[&id]).await;
+    assert_retryable(&stream.next().await.unwrap()["error"]);
+    assert_eq!(stream.next().await, None);
+}
+
+#[tokio::test]
+async fn a_store_that_never_answers_is_a_retryable_error_in_bounded_time() {
+    let (server, store) = unsteady().await;
+    let client = server.client();
+    let id = client.create("wait").await;
+    server.begun(1).await;
+    store.set(Mood::Silent);
+    let mut answer = Box::pin(async { client.listen(&[&id]).await.next().await });
+    let answer = soon(async {
+        loop {
+            tokio::select! {
+                answer = &mut answer => break answer,
+                () = tokio::task::yield_now() => server.clock.advance_millis(100),
+            }
+        }
+    })
+    .await;
+    assert_retryable(&answer.unwrap()["error"]);
+}
+
+#[tokio::test]
+async fn a_subscription_whose_watch_fails_ends_so_that_the_client_listens_again() {
+    let (server, store) = unsteady().await;
+    let client = server.client();
+    let uri = write(&server, "a", json!(1)).await;
+    for filter in
+        [json!({ "resourceSubscriptions": [uri] }), json!({ "resourcesListChanged": true })]
+    {
+        let mut stream = client.listen_with(filter).await;
+        let method = "notifications/subscriptions/acknowledged";
+        assert_eq!(stream.next().await.unwrap()["method"], method);
+        // Until a change is told, nobody knows that the watch is in place.
+        write(&server, "a", json!(2)).await;
+        stream.next().await.unwrap();
+        store.break_watches();
+        let error = loop {
+            let message = stream.next().await.expect("an error before the end");
+            if let Some(error) = message.get("error") {
+                break error.clone();
+            }
+        };
+        assert_eq!(error["code"], -32603);
+        assert!(!error.to_string().contains("secret"), "{error}");
+        assert_eq!(stream.next().await, None);
+    }
+}
+
+#[tokio::test]
+async fn one_subscription_tells_of_tasks_resources_and_lists() {
+    let (server, _store) = unsteady().await;
+    let client = server.client();
+    let id = client.create("wait").await;
+    let uri = write(&server, "a", json!(1)).await;
+    let foreign = "other://x";
+    let mut stream = client
+        .listen_with(json!({
+            "taskIds": [id],
+            "toolsListChanged": true,
+            "resourcesListChanged": true,
+            "resourceSubscriptions": [uri, foreign],
+        }))
+        .await;
+    let acknowledged = stream.next().await.unwrap();
+    assert_eq!(acknowledged["method"], "notifications/subscriptions/acknowledged");
+    let accepted = json!({
+        "taskIds": [id],
+        "resourcesListChanged": true,
+        "resourceSubscriptions": [uri],
+    });
+    assert_eq!(acknowledged["params"]["notifications"], accepted);
+    let subscription = acknowledged["params"]["_meta"][SUBSCRIPTION].clone();
+    assert_ne!(subscription, Value::Null);
+
+    let mut told = Vec::new();
+    let mut until = async |method: &str| {
+        while !told.iter().any(|it| it == method) {
+            let message = stream.next().await.expect("more");
+            assert_eq!(message["params"]["_meta"][SUBSCRIPTION], subscription, "{message}");
+            told.push(message["method"].as_str().unwrap_or_default().to_owned());
+        }
+    };
+    until("notifications/tasks").await;
+    until("notifications/resources/updated").await;
+    write(&server, "b", json!(1)).await;
+    until("notifications/resources/list_changed").await;
+    // The end of the tasks is not the end of the rest.
+    client.cancel(&id).await.unwrap();
+    while stream.task().await["status"] != "cancelled" {}
+    write(&server, "a", json!(2)).await;
+    while stream.next().await.unwrap()["method"] != "notifications/resources/updated" {}
+    server.open_gate();
+    server.durable.shutdown(60_000).await;
+    let end = loop {
+        let message = stream.next().await.expect("a result");
+        if message.get("result").is_some() {
+            break message;
+        }
+    };
+    assert_eq!(end["id"], subscription);
+    assert_eq!(stream.next().await, None);
+}
+
+#[tokio::test]
+async fn one_owner_takes_no_more_than_its_share_of_the_listeners() {
+    let (server, _store) = unsteady().await;
+    let client = server.client();
+    let id = client.create("wait").await;
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        let mut stream = client.listen(&[&id]).await;
+        stream.next().await.unwrap();
+        open.push(stream);
+    }
+    let refused = client.listen(&[&id]).await.next().await.unwrap();
+    assert_retryable(&refused["error"]);
+    let refused = client.listen_with(json!({ "resourcesListChanged": true })).await;
+    let mut refused = refused;
+    refused.next().await.unwrap();
+    assert_retryable(&refused.next().await.unwrap()["error"]);
+    // Who leaves makes room.
+    drop(open);
+    soon(async {
+        while client.listen(&[&id]).await.next().await.unwrap().get("error").is_some() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }

@@ -9,6 +9,7 @@ mod legacy;
 mod listen;
 mod network;
 mod outage;
+mod plain_http;
 mod restart;
 mod sep_2663;
 mod stdio;

@@ -71,3 +71,37 @@ async fn a_store_that_takes_no_writes_still_answers_reads() {
     server.open_gate();
     server.task(&id, |task| task.status == Status::Completed).await;
 }
+
+#[tokio::test]
+async fn a_write_whose_answer_was_lost_is_said_to_be_in_doubt() {
+    let (server, store) = server().await;
+    let client = server.client();
+    let ask = async |method: Method, headers: &[(&'static str, &str)], body: &'static str| {
+        let mut request = client.post(body);
+        *request.method_mut() = method;
+        *request.uri_mut() = "/v1/projects/acme/resources/k/i".parse().unwrap();
+        for (name, value) in headers {
+            request.headers_mut().insert(*name, value.parse().unwrap());
+        }
+        client.send(request).await
+    };
+    ask(Method::PUT, &[], "1").await;
+    store.set(Mood::Mute);
+    let merge = ("content-type", "application/merge-patch+json");
+    for (method, headers, body) in [
+        (Method::PUT, &[][..], "2"),
+        (Method::PUT, &[("if-none-match", "\"xyz\"")], "3"),
+        (Method::PATCH, &[merge], "4"),
+    ] {
+        let reply = ask(method.clone(), headers, body).await;
+        assert_eq!(reply.status, StatusCode::INTERNAL_SERVER_ERROR, "{method}");
+        assert_eq!(reply.headers["content-type"], "application/problem+json");
+        // Nothing asks for a repetition that could overwrite what came after.
+        assert_eq!(reply.headers.get("retry-after"), None);
+        let detail = reply.messages()[0]["detail"].as_str().unwrap().to_owned();
+        assert!(detail.contains("may or may not have happened"), "{detail}");
+        assert!(detail.contains("Tenure-Version"), "{detail}");
+        // As it did.
+        assert_eq!(ask(Method::GET, &[], "").await.body, body);
+    }
+}

@@ -50,7 +50,9 @@ const TABLE: &[Row] = &[
     ("13.1.1 any, and there is one", ValueA, "DELETE", "*", "", 204),
     ("13.1.1 any, and there is none", Nothing, "PUT", "*", "", 412),
     ("13.1.1 any, and there is none", Nothing, "DELETE", "*", "", 412),
-    ("13.1.1 any, and there is none", Nothing, "PATCH", "*", "", 412),
+    ("13.2.1 without it the answer were 404", Nothing, "PATCH", "*", "", 404),
+    ("13.2.1 without it the answer were 404", Nothing, "PATCH", "\"{a}\"", "", 404),
+    ("13.2.1 without it the answer were 404", Nothing, "PATCH", "", "*", 404),
     ("13.1.1 a tag, and there is none", Nothing, "PUT", "\"{a}\"", "", 412),
     ("13.1.1 a list, and there is none", Nothing, "PUT", "\"{a}\", \"{b}\"", "", 412),
     ("13.2.1 without it the answer were 404", Nothing, "GET", "\"{a}\"", "", 404),
@@ -78,6 +80,9 @@ const TABLE: &[Row] = &[
     ("13.2.2 both hold", ValueA, "GET", "\"{a}\"", "\"{b}\"", 200),
     ("13.2.2 both hold", ValueA, "PUT", "\"{a}\"", "\"{b}\"", 200),
     ("13.2.2 one does not", ValueA, "PUT", "\"{a}\"", "*", 412),
+    ("8.8.3 bytes that are no ASCII", ValueA, "PUT", "\"é\"", "", 412),
+    ("8.8.3 bytes that are no ASCII", ValueA, "PUT", "\"é\", \"{a}\"", "", 200),
+    ("8.8.3 bytes that are no ASCII", ValueA, "GET", "", "\"é\"", 200),
     ("8.8.3 no quotes", ValueA, "PUT", "{a}", "", 400),
     ("8.8.3 no quotes", ValueA, "GET", "", "{a}", 400),
     ("8.8.3 any among others", ValueA, "PUT", "*, \"{a}\"", "", 400),
@@ -187,4 +192,65 @@ async fn where_a_condition_is_demanded_there_is_no_change_without_one() {
     let revert = api.ask(Method::POST, &format!("{path}/revert"), &[], r#"{"version":1}"#).await;
     assert_eq!(revert.status, 428);
     assert_eq!(api.get(path).await.body, A.as_bytes());
+}
+
+#[tokio::test]
+async fn a_version_tells_a_from_a_after_b_and_can_be_demanded() {
+    let api = Api::new().await;
+    let path = "acme/resources/k/i";
+    let merge = ("content-type", "application/merge-patch+json");
+    let written = async |value| {
+        let answer = api.ask(Method::PUT, path, &[], value).await;
+        let [etag, version] = ["etag", "tenure-version"].map(|it| answer.header(it).unwrap());
+        (etag.to_owned(), version.to_owned())
+    };
+    let (etag, first) = written(A).await;
+    written(B).await;
+    let (again, current) = written(A).await;
+    assert_eq!(etag, again);
+    assert_ne!(first, current);
+    let stale = ("tenure-if-version", first.as_str());
+    let revert = format!("{path}/revert");
+    let by_tag = ("if-match", etag.as_str());
+    for (method, path, headers, body) in [
+        (Method::PUT, path, &[stale][..], B),
+        (Method::PUT, path, &[stale, by_tag], B),
+        (Method::PATCH, path, &[stale, merge], B),
+        (Method::DELETE, path, &[stale], ""),
+        (Method::POST, &revert, &[stale], r#"{"version":2}"#),
+        (Method::GET, path, &[stale], ""),
+    ] {
+        let refused = api.ask(method.clone(), path, headers, body).await;
+        assert_eq!(refused.status, 412, "{method} {headers:?}");
+        assert_eq!(refused.header("etag"), Some(etag.as_str()));
+        assert_eq!(refused.header("tenure-version"), Some(current.as_str()));
+    }
+    let fresh = ("tenure-if-version", current.as_str());
+    assert_eq!(api.ask(Method::GET, path, &[fresh], "").await.status, 200);
+    let both = [fresh, ("if-match", "\"xyz\"")];
+    assert_eq!(api.ask(Method::PUT, path, &both, B).await.status, 412);
+    let patched = api.ask(Method::PATCH, path, &[fresh, merge], B).await;
+    assert_eq!(patched.status, 200);
+    // What was just the current write is none any more.
+    assert_eq!(api.ask(Method::PUT, path, &[fresh], A).await.status, 412);
+    let fresh = ("tenure-if-version", patched.header("tenure-version").unwrap());
+    assert_eq!(api.ask(Method::PUT, path, &[fresh], A).await.status, 200);
+    for malformed in ["", "1", "x", "1-0000000000000001, 2-0000000000000002"] {
+        let headers = [("tenure-if-version", malformed)];
+        assert_eq!(api.ask(Method::PUT, path, &headers, B).await.status, 400, "{malformed:?}");
+    }
+    // Nothing is at no version.
+    let missing = [("tenure-if-version", first.as_str())];
+    assert_eq!(api.ask(Method::PUT, "acme/resources/k/none", &missing, A).await.status, 412);
+}
+
+#[tokio::test]
+async fn a_demanded_version_is_a_condition_where_one_is_demanded() {
+    let mut options = tenure_mcp::http::HttpOptions::default();
+    options.conditions_required = true;
+    let api = Api::with(options).await;
+    let path = "acme/resources/k/i";
+    let created = api.ask(Method::PUT, path, &[("if-none-match", "*")], A).await;
+    let version = [("tenure-if-version", created.header("tenure-version").unwrap())];
+    assert_eq!(api.ask(Method::PUT, path, &version, B).await.status, 200);
 }

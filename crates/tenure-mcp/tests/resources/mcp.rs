@@ -36,11 +36,15 @@ struct Replica {
 
 impl Replica {
     async fn new() -> Self {
+        Self::with_listeners(100).await
+    }
+
+    async fn with_listeners(listeners: usize) -> Self {
         let clock = Clock::system();
         let backend = Arc::new(InMemoryBackend::new(clock.clone()));
         let tasks = TaskStore::new(Arc::clone(&backend) as _, clock.clone());
         let builder = DurableServer::builder(Nothing).resources(["acme", "hidden"]);
-        let server = builder.start(tasks).await.unwrap();
+        let server = builder.listeners(listeners, listeners).start(tasks).await.unwrap();
         let options = HttpOptions::new(Callers::from_toml(CALLERS).unwrap());
         let other = ResourceStore::new(backend, clock);
         Self { router: router(&server, &options), other, _server: server }
@@ -211,7 +215,8 @@ async fn a_listener_is_told_what_another_replica_changes() {
 
 #[tokio::test]
 async fn a_client_of_the_older_revision_subscribes() {
-    let replica = Replica::new().await;
+    // It takes no place of those who listen in the newer one.
+    let replica = Replica::with_listeners(0).await;
     replica.write("acme", "a", json!(1)).await;
     let initialize = json!({ "jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
         "protocolVersion": OLD, "capabilities": {}, "clientInfo": { "name": "old", "version": "1" },

@@ -72,6 +72,22 @@ async fn the_description_names_every_operation() {
     for method in ["get", "put", "patch", "delete"] {
         assert!(item[method]["responses"]["412"].is_object(), "{method}: {item}");
     }
-    assert_eq!(description["paths"].as_object().unwrap().len(), 6);
     assert!(item["put"]["responses"]["413"].is_object());
+    let operations = description["paths"].as_object().unwrap().iter().flat_map(|(path, item)| {
+        item.as_object().unwrap().iter().map(move |(method, it)| (path, method, &it["responses"]))
+    });
+    let mut names = Vec::new();
+    for (path, method, responses) in operations {
+        names.push(format!("{method} {path}"));
+        for status in ["401", "403", "503"] {
+            assert!(responses[status].is_object(), "{status} of {method} {path}");
+        }
+        let changes = path.starts_with("/v1/projects") && method != "get";
+        assert_eq!(responses["428"].is_object(), changes, "{method} {path}");
+    }
+    assert_eq!(names.len(), 14, "{names:?}");
+    for path in ["/v1/tasks", "/v1/tasks/{id}", "/v1/tasks/{id}/events", "/v1/tasks/events"] {
+        assert!(names.contains(&format!("get {path}")), "{names:?}");
+    }
+    assert!(names.contains(&"post /v1/tasks/{id}/cancel".to_owned()));
 }

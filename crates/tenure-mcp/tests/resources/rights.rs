@@ -80,3 +80,24 @@ async fn a_write_bears_the_name_of_its_caller() {
     let list = writer.get("acme/resources").await.json();
     assert_eq!(list["resources"][0]["updatedBy"], "alice");
 }
+
+#[tokio::test]
+async fn a_signed_token_has_the_rights_of_its_claim() {
+    let secret = "0123456789abcdef0123456789abcdef";
+    let toml = format!("jwt = {{ algorithm = \"HS256\", key = \"{secret}\" }}");
+    let api = Api::with_callers(&toml).await;
+    let token = |projects: serde_json::Value| {
+        let claims = serde_json::json!({
+            "sub": "alice", "exp": 32_503_680_000_u64, "tenure_projects": projects,
+        });
+        let key = jsonwebtoken::EncodingKey::from_secret(secret.as_bytes());
+        let token = jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key);
+        api.as_caller(token.unwrap().leak())
+    };
+    token(serde_json::json!({ "acme": "write" })).put(ITEM, "1").await;
+    let reader = token(serde_json::json!({ "*": "read" }));
+    assert_eq!(reader.get(ITEM).await.body, b"1");
+    assert_eq!(reader.ask(Method::PUT, ITEM, &[], "2").await.status, 403);
+    assert_eq!(token(serde_json::json!({})).get(ITEM).await.status, 404);
+    assert_eq!(token(serde_json::json!("all")).get(ITEM).await.status, 401);
+}

@@ -7,6 +7,9 @@ use futures::StreamExt as _;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
+use tenure_mcp::Callers;
+use tenure_mcp::http::HttpOptions;
+
 use crate::harness::Api;
 
 struct Events {
@@ -120,4 +123,46 @@ async fn a_watch_ends_at_the_shutdown() {
     assert_eq!(events.names(1).await, ["primed -"]);
     api.server.shutdown(0).await;
     assert_eq!(events.next().await, None);
+}
+
+const CALLERS: &str = r#"caller = [
+    { token = "alice", owner = "alice", projects = { acme = "read" } },
+    { token = "bob", owner = "bob", projects = { acme = "read" } },
+]"#;
+
+#[tokio::test]
+async fn streams_are_bounded_and_no_owner_has_them_all() {
+    let mut options = HttpOptions::new(Callers::from_toml(CALLERS).unwrap());
+    options.streams = 3;
+    options.streams_per_owner = 2;
+    let api = Api::with(options).await;
+    let (alice, bob) = (api.as_caller("alice"), api.as_caller("bob"));
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        open.push(Events::open(&alice, "acme/events", &[]).await);
+    }
+    let refused = alice.get("acme/events").await;
+    assert_eq!((refused.status.as_u16(), refused.header("retry-after")), (429, Some("1")));
+    assert_eq!(refused.header("content-type"), Some("application/problem+json"));
+    open.push(Events::open(&bob, "acme/events", &[]).await);
+    let refused = bob.get("acme/events").await;
+    assert_eq!((refused.status.as_u16(), refused.header("retry-after")), (503, Some("1")));
+    // Whoever leaves makes room.
+    drop(open);
+    Events::open(&alice, "acme/events", &[]).await;
+}
+
+#[tokio::test]
+async fn a_stream_with_nothing_to_say_shows_that_it_is_there() {
+    let mut options = HttpOptions::default();
+    options.heartbeat_ms = 20;
+    let api = Api::with(options).await;
+    let response = api.respond(api.request(Method::GET, "acme/events", &[], "")).await;
+    let mut body = response.into_body().into_data_stream();
+    let mut text = String::new();
+    while text.matches("\n:").count() < 3 {
+        let more = timeout(Duration::from_secs(10), body.next()).await.expect("a heartbeat");
+        text.push_str(std::str::from_utf8(&more.unwrap().unwrap()).unwrap());
+    }
+    assert!(text.starts_with("event:") && text.contains("primed"), "{text}");
 }

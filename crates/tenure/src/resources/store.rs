@@ -26,8 +26,10 @@ const PARALLEL_READS: usize = 16;
 
 /// Keeps resources on a [`StorageBackend`]. Clones share everything.
 ///
-/// An operation whose answer was lost ([`StoreError::OutcomeUnknown`]) may have happened. Repeating
-/// a conditional one is safe: if it had happened, the refusal names the very ETag that it wrote.
+/// An operation whose answer was lost ([`StoreError::OutcomeUnknown`]) may have happened; a read
+/// tells. Repeated under [`Condition::Version`] it cannot happen twice: it is refused if it had
+/// happened, or if anybody else was faster, and the ETag in the refusal tells which. Under
+/// [`Condition::ETag`] it can, if somebody has meanwhile put the former value back.
 #[derive(Debug, Clone)]
 pub struct ResourceStore {
     pub(super) backend: Arc<dyn StorageBackend>,

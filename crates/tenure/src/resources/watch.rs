@@ -1,18 +1,21 @@
 //! Watching resources: the state, a marker, then the changes.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use futures::{Stream, StreamExt as _};
+use futures::{FutureExt as _, Stream, StreamExt as _};
 
+use crate::limits::WATCH_BACKLOG;
 use crate::resources::{ETag, ResourceError, ResourceKey, ResourceStore, Scope};
 use crate::store::{
-    Change, ChangeKind, Cursor, Key, PageRequest, Revision, StoreError, VersionToken, Watch,
+    Change, ChangeKind, Cursor, Key, Page, PageRequest, Revision, StoreError, VersionToken, Watch,
     WatchEvent, WatchFrom,
 };
 
 /// Resources that are read at a time while the state is told.
 const PAGE: usize = 200;
+/// Changes that are held back while a watch catches up, one per resource. Beyond, it begins anew.
+const MAX_HELD: usize = 16_384;
 
 /// What a watcher is told.
 ///
@@ -78,11 +81,17 @@ pub(super) fn watch(
     scope: Scope,
     after: Option<Revision>,
 ) -> impl Stream<Item = Result<ResourceEvent, ResourceError>> + Send + use<> {
-    let phase = match after {
-        None => Phase::Priming(Priming::default()),
-        Some(after) => Phase::Following { after, watch: None },
+    let watcher = Watcher {
+        store,
+        scope,
+        watch: None,
+        after,
+        priming: after.is_none().then(Priming::default),
+        catching_up: after.is_none(),
+        held: HashMap::new(),
+        listed: Vec::new(),
+        pending: VecDeque::new(),
     };
-    let watcher = Watcher { store, scope, phase, listed: Vec::new(), pending: VecDeque::new() };
     futures::stream::unfold(Some(watcher), |watcher| async {
         let mut watcher = watcher?;
         match watcher.next().await {
@@ -97,21 +106,26 @@ pub(super) fn watch(
 struct Watcher {
     store: ResourceStore,
     scope: Scope,
-    phase: Phase,
+    watch: Option<Watch>,
+    /// The position after which a watch that failed is made anew. What came before is told, held
+    /// back, or shown by every page.
+    after: Option<Revision>,
+    /// While the state is told.
+    priming: Option<Priming>,
+    /// From the first page until the changes meanwhile are told as well. All that time the watch
+    /// is listened to before anything is told, so however much is written, a backlog never decides.
+    catching_up: bool,
+    /// The latest change of each resource that has come in while catching up, by stored name.
+    held: HashMap<Arc<str>, Change>,
     listed: Vec<Listed>,
     pending: VecDeque<ResourceEvent>,
 }
 
-enum Phase {
-    Priming(Priming),
-    Following { after: Revision, watch: Option<Watch> },
-}
-
 #[derive(Default)]
 struct Priming {
-    /// The position of the first page: from there on nothing is missed.
-    begun: Option<Revision>,
     next: Option<Cursor>,
+    /// All pages have been read.
+    complete: bool,
 }
 
 /// A page that was told. What it shows is the state at its own position, so changes of its names
@@ -122,20 +136,24 @@ struct Listed {
     revision: Revision,
 }
 
+enum Step {
+    /// Something is told.
+    Told(ResourceEvent),
+    /// There may be something to tell now.
+    On,
+    /// The store is closed.
+    Closed,
+}
+
 impl Watcher {
     async fn next(&mut self) -> Result<Option<ResourceEvent>, ResourceError> {
         let mut round = 0;
         loop {
-            if let Some(event) = self.pending.pop_front() {
-                return Ok(Some(event));
-            }
-            let step = match &self.phase {
-                Phase::Priming(_) => self.list().await,
-                Phase::Following { .. } => self.follow().await,
-            };
+            let step = self.step().await;
             match step {
-                Ok(true) => round = 0,
-                Ok(false) => return Ok(None),
+                Ok(Step::Told(event)) => return Ok(Some(event)),
+                Ok(Step::Closed) => return Ok(None),
+                Ok(Step::On) => round = 0,
                 Err(error) if error.is_retryable() => {
                     self.store.clock.back_off_long(round).await;
                     round += 1;
@@ -145,19 +163,79 @@ impl Watcher {
         }
     }
 
-    /// Tells the next page of the state.
-    async fn list(&mut self) -> Result<bool, StoreError> {
-        let Phase::Priming(priming) = &mut self.phase else { return Ok(true) };
-        let limit = self.scope.at_most().unwrap_or(PAGE);
-        let request = PageRequest { limit: Some(limit), after: priming.next.clone() };
-        let (partition, prefix) = (&self.scope.partition, &self.scope.prefix);
-        let page = self.store.backend.list_by_prefix(partition, prefix, request).await?;
-        let begun = *priming.begun.get_or_insert(page.revision);
+    async fn step(&mut self) -> Result<Step, StoreError> {
+        if self.catching_up && !self.drain()? {
+            return Ok(Step::Closed);
+        }
+        if let Some(event) = self.pending.pop_front() {
+            return Ok(Step::Told(event));
+        }
+        match &self.priming {
+            Some(Priming { complete: false, next }) => {
+                let next = next.clone();
+                self.opened().await?;
+                let limit = self.scope.at_most().unwrap_or(PAGE);
+                let request = PageRequest { limit: Some(limit), after: next };
+                let (partition, prefix) = (&self.scope.partition, &self.scope.prefix);
+                let page = self.store.backend.list_by_prefix(partition, prefix, request).await?;
+                self.show(page);
+                Ok(Step::On)
+            }
+            Some(Priming { complete: true, .. }) => {
+                self.priming = None;
+                self.release(true);
+                Ok(Step::On)
+            }
+            None if !self.held.is_empty() => {
+                self.release(false);
+                Ok(Step::On)
+            }
+            None => {
+                self.catching_up = false;
+                let event = self.opened().await?.next().await;
+                Ok(if self.note(event)? { Step::On } else { Step::Closed })
+            }
+        }
+    }
+
+    async fn opened(&mut self) -> Result<&mut Watch, StoreError> {
+        match &mut self.watch {
+            Some(watch) => Ok(watch),
+            closed => {
+                let from = self.after.map_or(WatchFrom::Now, WatchFrom::After);
+                let watch = self.store.backend.watch(&self.scope.partition, from).await?;
+                Ok(closed.insert(watch))
+            }
+        }
+    }
+
+    /// Takes in what the watch has by now. False when the store is closed.
+    fn drain(&mut self) -> Result<bool, StoreError> {
+        for _ in 0..WATCH_BACKLOG {
+            let event = self.watch.as_mut().and_then(|watch| watch.next().now_or_never());
+            let Some(event) = event else { break };
+            if !self.note(event)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Tells a page of the state.
+    fn show(&mut self, page: Page) {
+        let Some(priming) = &mut self.priming else { return };
+        self.after.get_or_insert(page.revision);
         let last = page.last().map(Key::shared_name);
         // One page is all there can be of a single resource, whatever names begin alike.
         priming.next = page.next.filter(|_| self.scope.at_most().is_none());
         let up_to = last.filter(|_| priming.next.is_some());
-        let done = priming.next.is_none();
+        // This page, and those to come, show what was there at its position.
+        let from = self.listed.last().and_then(|listed| listed.up_to.clone());
+        self.held.retain(|name, change| {
+            change.revision.sequence > page.revision.sequence
+                || from.as_ref().is_some_and(|from| name <= from)
+        });
+        priming.complete = priming.next.is_none();
         self.listed.push(Listed { up_to, revision: page.revision });
         for entry in &page.entries {
             let key = self.scope.find(&entry.key);
@@ -166,41 +244,64 @@ impl Watcher {
                 self.pending.push_back(ResourceEvent::Present { key, etag, version });
             }
         }
-        if done {
-            self.pending.push_back(ResourceEvent::Primed(begun));
-            self.phase = Phase::Following { after: begun, watch: None };
-        }
-        Ok(true)
     }
 
-    /// Waits for the next change. False when the store is closed.
-    async fn follow(&mut self) -> Result<bool, StoreError> {
-        let Phase::Following { after, watch } = &mut self.phase else { return Ok(true) };
-        let watch = match watch {
-            Some(watch) => watch,
-            None => {
-                let from = WatchFrom::After(*after);
-                watch.insert(self.store.backend.watch(&self.scope.partition, from).await?)
-            }
-        };
-        match watch.next().await {
+    /// Tells what was held back, behind the marker of a complete state if there is one to set.
+    fn release(&mut self, marked: bool) {
+        let mut held: Vec<Change> = std::mem::take(&mut self.held).into_values().collect();
+        held.sort_unstable_by_key(|change| change.revision.sequence);
+        // Whoever resumes from the marker is told all that is held back.
+        let before = held.first().map(|Change { revision, .. }| Revision {
+            sequence: revision.sequence.saturating_sub(1),
+            ..*revision
+        });
+        if let (true, Some(position)) = (marked, before.or(self.after)) {
+            self.pending.push_back(ResourceEvent::Primed(position));
+        }
+        for change in held {
+            self.tell(change);
+        }
+    }
+
+    /// Takes in what the watch yields. False when the store is closed.
+    fn note(&mut self, event: Option<Result<WatchEvent, StoreError>>) -> Result<bool, StoreError> {
+        match event {
             None => return Ok(false),
             Some(Ok(WatchEvent::Change(change))) => {
-                *after = change.revision;
-                self.tell(change);
+                self.after = Some(change.revision);
+                let name = change.key.shared_name();
+                if !self.catching_up {
+                    self.tell(change);
+                } else if self.scope.find(&change.key).is_none() {
+                    // Nothing that this watch tells.
+                } else if self.held.len() < MAX_HELD || self.held.contains_key(&name) {
+                    self.held.insert(name, change);
+                } else {
+                    self.begin_anew();
+                }
             }
-            Some(Ok(WatchEvent::Resync(_))) => {
-                self.listed.clear();
-                self.phase = Phase::Priming(Priming::default());
-                self.pending.push_back(ResourceEvent::Resync);
+            Some(Ok(WatchEvent::Resync(revision))) => {
+                self.after = Some(revision);
+                self.begin_anew();
             }
             Some(Err(error)) => {
                 // A failed watch is over; the next one goes on where this one was.
-                self.phase = Phase::Following { after: *after, watch: None };
+                self.watch = None;
                 return Err(error);
             }
         }
         Ok(true)
+    }
+
+    /// Tells the whole state again.
+    fn begin_anew(&mut self) {
+        self.listed.clear();
+        self.held.clear();
+        // What is left of the state before is not worth telling any more.
+        self.pending.clear();
+        self.priming = Some(Priming::default());
+        self.catching_up = true;
+        self.pending.push_back(ResourceEvent::Resync);
     }
 
     fn tell(&mut self, change: Change) {

@@ -109,16 +109,20 @@ impl Drop for Feed {
 
 /// Passes the events of a watch on, until it ends.
 async fn pump(mut watch: Watch, signs: Arc<Mutex<Signs>>) {
-    while let Some(Ok(event)) = watch.next().await {
+    while let Some(event) = watch.next().await {
         match event {
-            WatchEvent::Change(change) => {
+            Ok(WatchEvent::Change(change)) => {
                 let sign = match change.kind {
                     ChangeKind::Put { token, .. } => Sign::At(token),
                     ChangeKind::Gone => Sign::Unknown,
                 };
                 signs.lock().tell(&TaskId::from(change.key.shared_name()), sign);
             }
-            WatchEvent::Resync(_) => signs.lock().tell_all(Sign::Unknown),
+            Ok(WatchEvent::Resync(_)) => signs.lock().tell_all(Sign::Unknown),
+            Err(error) => {
+                tracing::warn!(%error, "the watch of an owner's tasks has failed");
+                break;
+            }
         }
     }
     let mut signs = signs.lock();
@@ -135,6 +139,8 @@ struct Follower {
     id: TaskId,
     sign: watch::Receiver<Sign>,
     last: Option<(VersionToken, Task)>,
+    /// Feeds in a row that ended before they told anything.
+    endings: u32,
     over: bool,
 }
 
@@ -145,7 +151,7 @@ pub(super) async fn follow(
     id: &TaskId,
 ) -> Result<impl Stream<Item = Result<Task, TaskError>> + Send + use<>, TaskError> {
     let (feed, sign) = subscribe(feeds, owner, id).await?;
-    let follower = Follower {
+    let mut follower = Follower {
         tasks,
         feeds: feeds.clone(),
         feed,
@@ -153,9 +159,16 @@ pub(super) async fn follow(
         id: id.clone(),
         sign,
         last: None,
+        endings: 0,
         over: false,
     };
-    Ok(futures::stream::unfold(follower, Follower::next).boxed())
+    // Whoever begins to follow is told of trouble; whoever follows waits until it is over.
+    let first = match follower.look().await {
+        Err(error) if is_trouble(&error) => return Err(error),
+        first => follower.told(first),
+    };
+    let later = futures::stream::unfold(follower, Follower::next);
+    Ok(futures::stream::iter(first).chain(later).boxed())
 }
 
 async fn subscribe(
@@ -173,50 +186,61 @@ impl Follower {
         if self.over {
             return None;
         }
-        if self.last.is_some() {
-            self.wait().await;
-        }
-        let mut round = 0;
+        let mut round = 0_u32;
+        self.wait().await;
         loop {
-            // What changes from here on counts as news, so nothing between the read and the wait
-            // is missed.
-            let sign = *self.sign.borrow_and_update();
-            if sign == Sign::Ended && self.resubscribe().await.is_err() {
-                self.tasks.clock().back_off_long(round).await;
-                round = round.saturating_add(1);
-                continue;
-            }
-            match self.tasks.read(&self.owner, &self.id).await {
-                Ok((task, record)) => {
-                    let seen = self.last.as_ref().is_some_and(|(token, _)| *token == record.token);
-                    if seen {
-                        self.wait().await;
-                        continue;
-                    }
-                    self.over = task.status.is_terminal();
-                    self.last = Some((record.token, task.clone()));
-                    return Some((Ok(task), self));
-                }
+            match self.look().await {
+                Ok(None) => self.wait().await,
                 Err(error) if is_trouble(&error) => {
                     self.tasks.clock().back_off_long(round).await;
                     round = round.saturating_add(1);
                 }
-                Err(error) => {
-                    self.over = true;
-                    return Some((Err(error), self));
-                }
+                looked => return self.told(looked).map(|told| (told, self)),
             }
         }
+    }
+
+    /// Reads the task, on a feed that lives; `None` if it is as it was told last.
+    async fn look(&mut self) -> Result<Option<Task>, TaskError> {
+        // What changes from here on counts as news, so nothing between the read and the wait
+        // is missed.
+        let sign = *self.sign.borrow_and_update();
+        if sign == Sign::Ended {
+            // A watch may fail as fast as it is made.
+            self.tasks.clock().back_off_long(self.endings).await;
+            self.endings = self.endings.saturating_add(1);
+            self.resubscribe().await?;
+        }
+        let (task, record) = self.tasks.read(&self.owner, &self.id).await?;
+        if self.last.as_ref().is_some_and(|(token, _)| *token == record.token) {
+            return Ok(None);
+        }
+        self.last = Some((record.token, task.clone()));
+        Ok(Some(task))
+    }
+
+    /// Notes whether this is the last that is told.
+    fn told(&mut self, looked: Result<Option<Task>, TaskError>) -> Option<Result<Task, TaskError>> {
+        let told = looked.transpose()?;
+        self.over = told.as_ref().map_or(true, |task| task.status.is_terminal());
+        Some(told)
     }
 
     /// Waits for news since the last look at the sign, or for the task to expire.
     async fn wait(&mut self) {
         let Some((token, task)) = &self.last else { return };
         let news = async {
+            // The feed may have ended before it was subscribed to.
+            if *self.sign.borrow() == Sign::Ended {
+                return;
+            }
             // Our own latest read is no news. The sender outlives us: the feed is ours.
             while self.sign.changed().await.is_ok()
                 && *self.sign.borrow_and_update() == Sign::At(*token)
             {}
+            if *self.sign.borrow() != Sign::Ended {
+                self.endings = 0;
+            }
         };
         match task.expires_at() {
             None => news.await,

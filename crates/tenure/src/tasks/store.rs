@@ -228,11 +228,11 @@ impl TaskStore {
     }
 
     /// Follows a task: its state now, then every later one, though not every one in between. Ends
-    /// after a terminal state, or with [`TaskError::NotFound`] when the task expires. While the
-    /// store is unavailable it waits.
+    /// after a terminal state, or with [`TaskError::NotFound`] when the task expires. If the store
+    /// becomes unavailable meanwhile it waits.
     ///
     /// # Errors
-    /// The store's own trouble in setting up the watch.
+    /// The store's own trouble in setting up the watch, and in the first read.
     pub async fn follow(
         &self,
         owner: &Owner,

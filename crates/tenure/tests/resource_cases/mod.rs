@@ -54,6 +54,7 @@ macro_rules! for_each_case {
             a_watch_from_another_history_resyncs
             a_slow_watcher_ends_up_right_and_learns_of_deletes
             a_state_of_many_pages_is_told_while_it_changes
+            a_state_is_told_to_its_end_however_much_is_written
         }
     };
     (@ $harness:expr; $($case:ident)*) => {

@@ -294,3 +294,49 @@ pub(crate) async fn a_state_of_many_pages_is_told_while_it_changes(harness: &dyn
         assert_eq!(resources.get(&key).await.unwrap().meta.version.version(), version, "{key:?}");
     }
 }
+
+/// More is written while the state is told than any backlog holds, and still it is told once.
+pub(crate) async fn a_state_is_told_to_its_end_however_much_is_written(harness: &dyn Harness) {
+    let resources = open(harness).await;
+    let name = |index: usize| key("agent", &format!("{index:03}"));
+    join_all((0..450).map(|index| {
+        let resources = resources.clone();
+        async move { put(&resources, &name(index), 0).await }
+    }))
+    .await;
+    let mut events = watch(&resources, all(), None);
+    let (mut told, mut taken, mut writes) = (BTreeMap::new(), 0, 0);
+    let mut position = None;
+    let mut last = None;
+    while last.is_none_or(|last| told.get(&name(449)) != Some(&last)) {
+        match next(&mut events).await {
+            ResourceEvent::Present { key, version, .. } => {
+                assert!(position.is_none() && told.insert(key, version.version()).is_none());
+            }
+            ResourceEvent::Primed(primed) => {
+                assert_eq!((told.len(), position.replace(primed)), (450, None));
+            }
+            ResourceEvent::Put { key, version, revision, .. } => {
+                assert!(position.is_some_and(|primed| revision.sequence > primed.sequence));
+                let before = told.insert(key.clone(), version.version());
+                assert!(before < Some(version.version()), "{key:?}: {version} after {before:?}");
+            }
+            other => panic!("{other:?}"),
+        }
+        taken += 1;
+        // Also while the changes are told that have come in while the state was told.
+        if taken % 50 == 0 && last.is_none() {
+            for index in 0..WATCH_BACKLOG / 4 {
+                put(&resources, &name(index * 7 % 450), writes).await;
+                writes += 1;
+            }
+            if taken >= 500 {
+                last = Some(put(&resources, &name(449), writes).await.version.version());
+            }
+        }
+    }
+    assert!(writes > 2 * WATCH_BACKLOG as u64);
+    for (key, version) in told {
+        assert_eq!(resources.get(&key).await.unwrap().meta.version.version(), version, "{key:?}");
+    }
+}

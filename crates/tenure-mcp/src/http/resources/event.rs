@@ -10,11 +10,12 @@ use tenure::resources::{KindPattern, ResourceError, ResourceEvent, ResourceKey, 
 use tenure::store::{Revision, StoreError};
 
 use crate::http::Problem;
+use crate::http::openapi::{NotAcceptable, ProjectPath, Refused, TooManyStreams};
 use crate::http::resources::Api;
 use crate::http::resources::document::EventDocument;
-use crate::http::resources::openapi::{NotAcceptable, Refused};
 use crate::http::resources::read::must_accept;
 use crate::http::resources::refusal::Refusal;
+use crate::identity::Caller;
 
 const LAST_EVENT_ID: &str = "last-event-id";
 /// Patterns of one request.
@@ -28,24 +29,29 @@ const MAX_PATTERNS: usize = 32;
     path = "/v1/projects/{project}/events",
     tag = "resources",
     params(
-        ("project" = String, Path),
+        ProjectPath,
         ("kind" = Option<Vec<String>>, Query, description = "Only kinds that match: * stands for any characters"),
         ("id" = Option<String>, Query, description = "Only this resource of the one kind, which is no pattern then"),
         ("Last-Event-ID" = Option<String>, Header, description = "Go on after this event"),
     ),
     responses(
         (status = 200, description = "The events", body = EventDocument, content_type = "text/event-stream"),
-        Refused, NotAcceptable,
+        Refused, NotAcceptable, TooManyStreams,
     ),
 )]
-pub(super) async fn watch(api: &Api, project: &str, request: &Parts) -> Result<Response, Refusal> {
+pub(super) async fn watch(
+    api: &Api,
+    caller: &Caller,
+    project: &str,
+    request: &Parts,
+) -> Result<Response, Refusal> {
     must_accept(&request.headers, "text/event-stream")?;
     let Query(query) = Query::<Vec<(String, String)>>::try_from_uri(&request.uri)
         .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.body_text()))?;
     let scope = scope(project, &query)?;
     let after = last_event(&request.headers)?;
     let events = api.resources.watch(scope, after);
-    Ok(api.streams.open(events.map(told))?)
+    Ok(api.streams.open(caller.owner(), events.map(told))?)
 }
 
 fn scope(project: &str, query: &[(String, String)]) -> Result<Scope, Refusal> {

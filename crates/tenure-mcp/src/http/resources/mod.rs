@@ -13,9 +13,14 @@
 //! | `POST …/resources/{kind}/{id}/revert` | a [`WrittenDocument`] |
 //! | `GET …/events?kind=P&id=I` | server-sent events, an [`EventDocument`] each |
 //!
-//! `If-Match` and `If-None-Match` make each of them conditional. An ETag names a value and not its
-//! bytes: a value has the same one however it was spelled when it came, and compressed or not when
-//! it goes. It is strong in the sense that counts for writers: it changes with every change.
+//! `If-Match` and `If-None-Match` make requests for one resource conditional. An ETag names a value
+//! and not its bytes: a value has the same one however it was spelled when it came, and compressed
+//! or not when it goes. It is strong in the sense that counts for writers: it changes with every
+//! change. After A, B, A the ETag of A is back; `Tenure-If-Version` demands the very write that
+//! `Tenure-Version` named. A listing and a watch take no conditions.
+//!
+//! A write whose answer was lost between here and the store is answered with 500, and the detail
+//! says that it may have happened.
 //!
 //! A kind and an id may be any text, percent-encoded as one segment of the path, the empty one
 //! included. Most clients cannot send the segments `.` and `..`, however they are encoded.
@@ -24,12 +29,11 @@
 //! Errors are problem details (RFC 9457).
 
 mod document;
-mod event;
-pub(super) mod openapi;
-mod read;
+pub(super) mod event;
+pub(super) mod read;
 mod refusal;
 mod target;
-mod write;
+pub(super) mod write;
 
 use axum::Router;
 use axum::extract::{Extension, Request, State};
@@ -47,6 +51,7 @@ pub use document::{
 };
 
 use crate::DurableServer;
+use crate::http::body::BodyBounds;
 use crate::http::events::EventStreams;
 use crate::http::resources::refusal::Refusal;
 use crate::http::resources::target::{Place, Target};
@@ -57,17 +62,21 @@ use crate::identity::{Caller, Rights};
 struct Api {
     resources: ResourceStore,
     streams: EventStreams,
-    body_bytes: usize,
+    bodies: BodyBounds,
     conditions_required: bool,
 }
 
 /// The routes. Which of them is meant is found by [`Target`]: segments may be empty, which the
 /// router cannot match.
-pub(super) fn routes<H: ServerHandler>(server: &DurableServer<H>, options: &HttpOptions) -> Router {
+pub(super) fn routes<H: ServerHandler>(
+    server: &DurableServer<H>,
+    options: &HttpOptions,
+    streams: EventStreams,
+) -> Router {
     let api = Api {
         resources: server.resources().clone(),
-        streams: EventStreams::new(server.shared.closing.clone()),
-        body_bytes: options.body_bytes,
+        streams,
+        bodies: BodyBounds::new(options),
         conditions_required: options.conditions_required,
     };
     let routes =
@@ -107,7 +116,7 @@ async fn dispatch(mut api: Api, caller: &Caller, request: Request) -> Result<Res
     api.resources = api.resources.by(caller.owner().as_str())?;
     match (place, method) {
         (Place::Collection, _) => read::list(&api, &project, &request).await,
-        (Place::Events, _) => event::watch(&api, &project, &request).await,
+        (Place::Events, _) => event::watch(&api, caller, &project, &request).await,
         (Place::Resource(key), Method::PUT) => write::put(&api, &key, &request, body).await,
         (Place::Resource(key), Method::PATCH) => write::patch(&api, &key, &request, body).await,
         (Place::Resource(key), Method::DELETE) => write::delete(&api, &key, &request).await,

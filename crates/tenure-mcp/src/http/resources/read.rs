@@ -2,28 +2,28 @@
 
 use axum::Json;
 use axum::extract::Query;
-use axum::http::header::{CONTENT_TYPE, ETAG, HeaderValue};
+use axum::http::header::{CONTENT_TYPE, HeaderValue};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::Deserialize;
-use tenure::resources::{ETag, Resource, ResourceError, ResourceKey, ResourcePage};
-use tenure::store::{Cursor, PageRequest, VersionToken};
+use tenure::resources::{Metadata, Resource, ResourceError, ResourceKey, ResourcePage};
+use tenure::store::{Cursor, PageRequest};
 
 use crate::http::Problem;
 use crate::http::negotiation::accepts;
-use crate::http::preconditions::{Preconditions, Verdict};
+use crate::http::openapi::{
+    Conditions, NotAcceptable, PreconditionFailed, ProjectPath, Refused, ResourcePath,
+};
+use crate::http::preconditions::{Current, Preconditions, Verdict};
 use crate::http::resources::Api;
 use crate::http::resources::document::{
     HistoryDocument, ResourceDocument, ResourceListDocument, VersionDocument,
 };
-use crate::http::resources::openapi::{NotAcceptable, PreconditionFailed, Refused};
-use crate::http::resources::refusal::{Refusal, quoted};
+use crate::http::resources::refusal::{Refusal, name};
 
 const JSON: &str = "application/json";
-/// The name of the write that left a value: tells A from A after B.
-pub(super) const VERSION: &str = "tenure-version";
 const DEFAULT_PAGE: usize = 100;
 /// A page holds whole values while it is made, and a value may have 256 KiB.
 const MAX_PAGE: usize = 200;
@@ -44,7 +44,7 @@ struct ListQuery {
     path = "/v1/projects/{project}/resources",
     tag = "resources",
     params(
-        ("project" = String, Path, description = "The project"),
+        ProjectPath,
         ("kind" = Option<String>, Query, description = "Only this kind"),
         ("limit" = Option<u64>, Query, description = "At most so many: 100, and never more than 200"),
         ("cursor" = Option<String>, Query, description = "The page that follows this one's"),
@@ -97,10 +97,7 @@ fn listed<T>(
     get,
     path = "/v1/projects/{project}/resources/{kind}/{id}",
     tag = "resources",
-    params(
-        ("project" = String, Path), ("kind" = String, Path), ("id" = String, Path),
-        ("If-Match" = Option<String>, Header, pattern = r#"^([*]|(W/)?"[!#-~]*")$"#), ("If-None-Match" = Option<String>, Header, pattern = r#"^([*]|(W/)?"[!#-~]*")$"#),
-    ),
+    params(ResourcePath, Conditions),
     responses(
         (status = 200, description = "The value", body = serde_json::Value,
             headers(("ETag" = String), ("Tenure-Version" = String))),
@@ -116,7 +113,8 @@ pub(super) async fn get(
     let conditions = Preconditions::of(&request.headers)?;
     let resource = api.resources.get(key).await?;
     must_accept(&request.headers, JSON)?;
-    value(&conditions, resource.meta.etag, resource.meta.version, resource.text)
+    let Metadata { etag, version, .. } = resource.meta;
+    value(&conditions, Current { etag, version }, resource.text)
 }
 
 /// Reads a former version of a resource.
@@ -125,9 +123,9 @@ pub(super) async fn get(
     path = "/v1/projects/{project}/resources/{kind}/{id}/history/{version}",
     tag = "resources",
     params(
-        ("project" = String, Path), ("kind" = String, Path), ("id" = String, Path),
+        ResourcePath,
         ("version" = u64, Path, description = "The number of the version"),
-        ("If-Match" = Option<String>, Header, pattern = r#"^([*]|(W/)?"[!#-~]*")$"#), ("If-None-Match" = Option<String>, Header, pattern = r#"^([*]|(W/)?"[!#-~]*")$"#),
+        Conditions,
     ),
     responses(
         (status = 200, description = "The value", body = serde_json::Value,
@@ -145,7 +143,8 @@ pub(super) async fn version(
     let conditions = Preconditions::of(&request.headers)?;
     let found = api.resources.get_at_version(key, version).await?;
     must_accept(&request.headers, JSON)?;
-    value(&conditions, found.etag, found.version, found.text)
+    let current = Current { etag: found.etag, version: found.version };
+    value(&conditions, current, found.text)
 }
 
 /// Lists the versions of a resource that are kept, newest first.
@@ -153,7 +152,7 @@ pub(super) async fn version(
     get,
     path = "/v1/projects/{project}/resources/{kind}/{id}/history",
     tag = "resources",
-    params(("project" = String, Path), ("kind" = String, Path), ("id" = String, Path)),
+    params(ResourcePath),
     responses(
         (status = 200, description = "The versions", body = HistoryDocument),
         Refused, NotAcceptable,
@@ -183,28 +182,14 @@ pub(super) fn must_accept(headers: &HeaderMap, media_type: &str) -> Result<(), P
     Err(Problem::new(StatusCode::NOT_ACCEPTABLE, format!("there is nothing here but {media_type}")))
 }
 
-fn value(
-    conditions: &Preconditions,
-    etag: ETag,
-    version: VersionToken,
-    text: Bytes,
-) -> Result<Response, Refusal> {
-    let mut response = match conditions.of_read(etag) {
-        Verdict::Failed => return Err(Refusal::precondition_failed(Some(etag))),
+fn value(conditions: &Preconditions, current: Current, text: Bytes) -> Result<Response, Refusal> {
+    let mut response = match conditions.of_read(current) {
+        Verdict::Failed => return Err(Refusal::precondition_failed(Some(current))),
         Verdict::NotModified => StatusCode::NOT_MODIFIED.into_response(),
         Verdict::Proceed => {
             ([(CONTENT_TYPE, HeaderValue::from_static(JSON))], text).into_response()
         }
     };
-    name(&mut response, etag, version);
+    name(response.headers_mut(), current);
     Ok(response)
-}
-
-/// Says which value, and which write of it, a response is about.
-pub(super) fn name(response: &mut Response, etag: ETag, version: VersionToken) {
-    let headers = response.headers_mut();
-    headers.extend(quoted(etag).map(|etag| (ETAG, etag)));
-    if let Ok(version) = HeaderValue::try_from(version.to_string()) {
-        headers.insert(VERSION, version);
-    }
 }

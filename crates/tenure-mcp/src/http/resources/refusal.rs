@@ -1,60 +1,79 @@
 //! Why a request for resources was not carried out, with what the client needs to go on.
 
-use axum::http::StatusCode;
-use axum::http::header::{self, HeaderName, HeaderValue};
+use axum::http::header::{ETAG, HeaderName, HeaderValue};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use tenure::resources::{ETag, ResourceError};
 use tenure::store::StoreError;
 
 use crate::http::Problem;
+use crate::http::preconditions::Current;
 
-/// A problem and a header.
+/// The name of the write that left a value: tells A from A after B.
+const VERSION: HeaderName = HeaderName::from_static("tenure-version");
+
+/// Not to be repeated blindly, so it is no 503: under a condition the repetition would fail because of
+/// the first write.
+const IN_DOUBT: &str = "the write may or may not have happened: its answer was lost. Read the resource \
+    and compare ETag and Tenure-Version with those from before";
+
+/// A problem, and headers.
 #[derive(Debug)]
 pub(super) struct Refusal {
     problem: Problem,
-    header: Option<Box<(HeaderName, HeaderValue)>>,
+    headers: Box<HeaderMap>,
 }
 
 impl Refusal {
-    /// 412, with the ETag that the resource has.
-    pub(super) fn precondition_failed(current: Option<ETag>) -> Self {
+    /// 412, with what the resource is at.
+    pub(super) fn precondition_failed(current: Option<Current>) -> Self {
         let detail = match current {
-            Some(etag) => format!("the condition does not hold: the ETag is {etag}"),
+            Some(Current { etag, .. }) => {
+                format!("the condition does not hold: the ETag is {etag}")
+            }
             None => "the condition does not hold: there is no such resource".into(),
         };
-        Self {
-            problem: Problem::new(StatusCode::PRECONDITION_FAILED, detail),
-            header: current.and_then(quoted).map(|etag| Box::new((header::ETAG, etag))),
+        let mut refusal = Self::from(Problem::new(StatusCode::PRECONDITION_FAILED, detail));
+        if let Some(current) = current {
+            name(&mut refusal.headers, current);
         }
+        refusal
     }
 
     /// 415, with what would be accepted.
     pub(super) fn unsupported_media_type(wanted: &'static str, header: HeaderName) -> Self {
         let detail = format!("the body must be {wanted}");
-        Self {
-            problem: Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail),
-            header: Some(Box::new((header, HeaderValue::from_static(wanted)))),
-        }
+        let mut refusal = Self::from(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
+        refusal.headers.insert(header, HeaderValue::from_static(wanted));
+        refusal
+    }
+}
+
+/// Says which value, and which write of it, a response is about.
+pub(super) fn name(headers: &mut HeaderMap, current: Current) {
+    headers.extend(quoted(current.etag).map(|etag| (ETAG, etag)));
+    if let Ok(version) = HeaderValue::try_from(current.version.to_string()) {
+        headers.insert(VERSION, version);
     }
 }
 
 /// An ETag as HTTP writes it.
-pub(super) fn quoted(etag: ETag) -> Option<HeaderValue> {
+fn quoted(etag: ETag) -> Option<HeaderValue> {
     HeaderValue::try_from(format!("\"{etag}\"")).ok()
 }
 
 impl From<Problem> for Refusal {
     fn from(problem: Problem) -> Self {
-        Self { problem, header: None }
+        Self { problem, headers: Box::default() }
     }
 }
 
 impl From<ResourceError> for Refusal {
     fn from(error: ResourceError) -> Self {
         match error {
-            ResourceError::ETagMismatch { current, .. }
-            | ResourceError::AlreadyExists { current, .. } => {
-                Self::precondition_failed(Some(current))
+            ResourceError::ETagMismatch { current: etag, version }
+            | ResourceError::AlreadyExists { current: etag, version } => {
+                Self::precondition_failed(Some(Current { etag, version }))
             }
             error => Problem::from(error).into(),
         }
@@ -70,7 +89,7 @@ impl From<StoreError> for Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let mut response = self.problem.into_response();
-        response.headers_mut().extend(self.header.map(|header| *header));
+        response.headers_mut().extend(*self.headers);
         response
     }
 }
@@ -97,6 +116,7 @@ impl From<ResourceError> for Problem {
             ResourceError::Unreadable { .. } | ResourceError::Contended => {
                 Self::new(status, error.to_string())
             }
+            ResourceError::Store(error) if error.is_in_doubt() => Self::new(status, IN_DOUBT),
             _ if status.is_server_error() => Self::new(status, "the store failed"),
             _ => Self::new(status, error.to_string()),
         }

@@ -7,20 +7,20 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde_json::Value;
 use tenure::resources::{
-    Condition, Document, Effect, Resource, ResourceError, ResourceKey, Written,
+    Condition, Document, Effect, Metadata, Resource, ResourceError, ResourceKey, Written,
 };
 
 use crate::http::Problem;
 use crate::http::negotiation::{content_type, may_be_json};
-use crate::http::preconditions::{Preconditions, Verdict};
+use crate::http::openapi::{
+    BodyRefused, Conditions, PreconditionFailed, PreconditionRequired, Refused, ResourcePath,
+};
+use crate::http::preconditions::{Current, Preconditions, Verdict};
 use crate::http::resources::Api;
 use crate::http::resources::document::{RevertDocument, WrittenDocument};
-use crate::http::resources::openapi::{BodyRefused, PreconditionFailed, Refused};
-use crate::http::resources::read::name;
-use crate::http::resources::refusal::Refusal;
+use crate::http::resources::refusal::{Refusal, name};
 
 const MERGE_PATCH: &str = "application/merge-patch+json";
 const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
@@ -33,15 +33,12 @@ const MAX_ROUNDS: u32 = 32;
     put,
     path = "/v1/projects/{project}/resources/{kind}/{id}",
     tag = "resources",
-    params(
-        ("project" = String, Path), ("kind" = String, Path), ("id" = String, Path),
-        ("If-Match" = Option<String>, Header, pattern = r#"^([*]|(W/)?"[!#-~]*")$"#), ("If-None-Match" = Option<String>, Header, pattern = r#"^([*]|(W/)?"[!#-~]*")$"#),
-    ),
+    params(ResourcePath, Conditions),
     request_body(content = serde_json::Value, description = "The value"),
     responses(
         (status = 200, description = "It was replaced", body = WrittenDocument, headers(("ETag" = String))),
         (status = 201, description = "It was created", body = WrittenDocument, headers(("ETag" = String))),
-        Refused, PreconditionFailed, BodyRefused,
+        Refused, PreconditionFailed, PreconditionRequired, BodyRefused,
     ),
 )]
 pub(super) async fn put(
@@ -71,13 +68,10 @@ pub(super) async fn put(
     delete,
     path = "/v1/projects/{project}/resources/{kind}/{id}",
     tag = "resources",
-    params(
-        ("project" = String, Path), ("kind" = String, Path), ("id" = String, Path),
-        ("If-Match" = Option<String>, Header, pattern = r#"^([*]|(W/)?"[!#-~]*")$"#), ("If-None-Match" = Option<String>, Header, pattern = r#"^([*]|(W/)?"[!#-~]*")$"#),
-    ),
+    params(ResourcePath, Conditions),
     responses(
         (status = 204, description = "It is not there any more, or never was"),
-        Refused, PreconditionFailed,
+        Refused, PreconditionFailed, PreconditionRequired,
     ),
 )]
 pub(super) async fn delete(
@@ -96,14 +90,11 @@ pub(super) async fn delete(
     patch,
     path = "/v1/projects/{project}/resources/{kind}/{id}",
     tag = "resources",
-    params(
-        ("project" = String, Path), ("kind" = String, Path), ("id" = String, Path),
-        ("If-Match" = Option<String>, Header, pattern = r#"^([*]|(W/)?"[!#-~]*")$"#), ("If-None-Match" = Option<String>, Header, pattern = r#"^([*]|(W/)?"[!#-~]*")$"#),
-    ),
+    params(ResourcePath, Conditions),
     request_body(content = serde_json::Value, content_type = "application/merge-patch+json"),
     responses(
         (status = 200, description = "The value now", body = serde_json::Value, headers(("ETag" = String))),
-        Refused, PreconditionFailed, BodyRefused,
+        Refused, PreconditionFailed, PreconditionRequired, BodyRefused,
     ),
 )]
 pub(super) async fn patch(
@@ -118,15 +109,12 @@ pub(super) async fn patch(
     }
     let patch = json(api, body).await?;
     for _ in 0..MAX_ROUNDS {
-        let resource = match api.resources.get(key).await {
-            // Nothing would be there to patch; that counts only where a condition does not.
-            Err(ResourceError::NotFound) if conditions.of_change(None) == Verdict::Failed => {
-                return Err(Refusal::precondition_failed(None));
-            }
-            resource => resource?,
-        };
-        if conditions.of_change(Some(resource.meta.etag)) == Verdict::Failed {
-            return Err(Refusal::precondition_failed(Some(resource.meta.etag)));
+        // Where there is nothing to patch the answer is 404 with conditions as without: section
+        // 13.2.1 wants them ignored where they do not decide.
+        let resource = api.resources.get(key).await?;
+        let current = Some(at(&resource.meta));
+        if conditions.of_change(current) == Verdict::Failed {
+            return Err(Refusal::precondition_failed(current));
         }
         match merge(api, &resource, &patch).await {
             Err(ResourceError::ETagMismatch { .. } | ResourceError::NotFound) => {}
@@ -134,7 +122,8 @@ pub(super) async fn patch(
                 let (written, text) = merged?;
                 let json = HeaderValue::from_static("application/json");
                 let mut response = ([(CONTENT_TYPE, json)], text).into_response();
-                name(&mut response, written.etag, written.version);
+                let Written { etag, version, .. } = written;
+                name(response.headers_mut(), Current { etag, version });
                 return Ok(response);
             }
         }
@@ -164,14 +153,11 @@ async fn merge(
     post,
     path = "/v1/projects/{project}/resources/{kind}/{id}/revert",
     tag = "resources",
-    params(
-        ("project" = String, Path), ("kind" = String, Path), ("id" = String, Path),
-        ("If-Match" = Option<String>, Header, pattern = r#"^([*]|(W/)?"[!#-~]*")$"#), ("If-None-Match" = Option<String>, Header, pattern = r#"^([*]|(W/)?"[!#-~]*")$"#),
-    ),
+    params(ResourcePath, Conditions),
     request_body = RevertDocument,
     responses(
         (status = 200, description = "It was reverted", body = WrittenDocument, headers(("ETag" = String))),
-        Refused, PreconditionFailed, BodyRefused,
+        Refused, PreconditionFailed, PreconditionRequired, BodyRefused,
     ),
 )]
 pub(super) async fn revert(
@@ -198,11 +184,16 @@ pub(super) async fn revert(
     Ok(told(written))
 }
 
+fn at(meta: &Metadata) -> Current {
+    Current { etag: meta.etag, version: meta.version }
+}
+
 /// The conditions of a change; none is an error where the options want one.
 fn demanded(api: &Api, headers: &HeaderMap) -> Result<Preconditions, Problem> {
     let conditions = Preconditions::of(headers)?;
     if api.conditions_required && conditions.is_empty() {
-        let detail = "this server takes changes with If-Match or If-None-Match only";
+        let detail =
+            "this server takes changes with If-Match, If-None-Match or Tenure-If-Version only";
         return Err(Problem::new(StatusCode::PRECONDITION_REQUIRED, detail));
     }
     Ok(conditions)
@@ -228,11 +219,10 @@ where
     for _ in 0..MAX_ROUNDS {
         let current = match api.resources.get(key).await {
             Err(ResourceError::NotFound) => None,
-            resource => Some(resource?.meta),
+            resource => Some(at(&resource?.meta)),
         };
-        let etag = current.as_ref().map(|it| it.etag);
-        if conditions.of_change(etag) == Verdict::Failed {
-            return Err(Refusal::precondition_failed(etag));
+        if conditions.of_change(current) == Verdict::Failed {
+            return Err(Refusal::precondition_failed(current));
         }
         let unchanged = current.map_or(Condition::Absent, |it| Condition::Version(it.version));
         match change(unchanged).await {
@@ -249,20 +239,16 @@ where
 
 /// A body that is JSON.
 async fn json(api: &Api, body: Body) -> Result<Value, Problem> {
-    let body = Limited::new(body, api.body_bytes).collect().await.map_err(|error| {
-        if error.is::<LengthLimitError>() {
-            let detail = format!("the body exceeds {} bytes", api.body_bytes);
-            return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail);
-        }
-        Problem::new(StatusCode::BAD_REQUEST, "the body broke off")
-    })?;
-    serde_json::from_slice(&body.to_bytes()).map_err(|error| {
+    let read = api.bodies.read(body).await;
+    let body = read.map_err(|error| Problem::new(error.status(), error.to_string()))?;
+    serde_json::from_slice(&body).map_err(|error| {
         Problem::new(StatusCode::BAD_REQUEST, format!("the body is not JSON: {error}"))
     })
 }
 
 fn told(written: Written) -> Response {
     let mut response = Json(WrittenDocument::from(written)).into_response();
-    name(&mut response, written.etag, written.version);
+    let Written { etag, version, .. } = written;
+    name(response.headers_mut(), Current { etag, version });
     response
 }

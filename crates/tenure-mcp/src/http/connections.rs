@@ -1,0 +1,103 @@
+//! Connections: how many there are, how slow they may be, and how they end.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::Request;
+use axum::serve::Listener;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+#[cfg(target_os = "linux")]
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+
+use crate::http::HttpOptions;
+
+/// How often, and for how long, the other end of a quiet HTTP/2 connection is asked whether it is
+/// there.
+const PING: Duration = Duration::from_secs(20);
+
+/// Serves connections until `shutdown` is cancelled, and then those that are open to their end.
+/// Dropping the future ends them at once.
+pub(super) async fn serve(
+    mut listener: TcpListener,
+    router: Router,
+    options: &HttpOptions,
+    shutdown: CancellationToken,
+) {
+    let header_read = Duration::from_millis(options.header_read_ms);
+    let mut builder = Builder::new(TokioExecutor::new());
+    // It is also how long a connection may stay idle between requests.
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(header_read);
+    let http2 = &mut builder.http2();
+    http2.timer(TokioTimer::new()).keep_alive_interval(PING).keep_alive_timeout(PING);
+    let places = Arc::new(Semaphore::new(options.connections));
+    let graceful = GracefulShutdown::new();
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = async {
+            // Whoever finds no place waits with the kernel.
+            let place = Arc::clone(&places).acquire_owned().await;
+            (Listener::accept(&mut listener).await, place)
+        };
+        let ((stream, _), place) = tokio::select! {
+            accepted = accepted => accepted,
+            Some(_) = connections.join_next() => continue,
+            () = shutdown.cancelled() => break,
+        };
+        prepare(&stream, options);
+        let begun = Arc::new(AtomicBool::new(false));
+        let begin = Arc::clone(&begun);
+        let service = router.clone().map_request(move |request: Request<_>| {
+            begin.store(true, Ordering::Relaxed);
+            request
+        });
+        let service = TowerToHyperService::new(service);
+        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        let connection = graceful.watch(connection);
+        connections.spawn(async move {
+            let _place = place;
+            tokio::select! {
+                served = connection => {
+                    if let Err(error) = served {
+                        tracing::debug!(error, "a connection has failed");
+                    }
+                }
+                () = silence(header_read, begun) => tracing::debug!("a connection stays silent"),
+            }
+        });
+    }
+    drop(listener);
+    graceful.shutdown().await;
+}
+
+fn prepare(stream: &TcpStream, options: &HttpOptions) {
+    // Small messages one after the other: held back, each waits for the acknowledgement of the last.
+    let prepared = stream.set_nodelay(true);
+    // Nothing in the process notices a client that is there and reads nothing; the kernel does.
+    #[cfg(target_os = "linux")]
+    let prepared = prepared.and_then(|()| {
+        let limit = Duration::from_millis(options.write_stall_ms);
+        SockRef::from(stream).set_tcp_user_timeout(Some(limit))
+    });
+    if let Err(error) = prepared {
+        tracing::debug!(%error, "a connection is served without its options");
+    }
+}
+
+/// Ends when nothing has begun in time. Which protocol a connection speaks is seen by its first
+/// bytes, and for those nobody else sets a limit.
+async fn silence(limit: Duration, begun: Arc<AtomicBool>) {
+    tokio::time::sleep(limit).await;
+    if begun.load(Ordering::Relaxed) {
+        std::future::pending().await
+    }
+}

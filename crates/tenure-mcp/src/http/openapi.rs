@@ -1,0 +1,165 @@
+//! The description of the plain HTTP interface, generated from its code.
+
+use axum::Json;
+use axum::response::IntoResponse;
+use utoipa::{IntoParams, IntoResponses, OpenApi};
+
+use crate::http::resources::{event, read, write};
+use crate::http::{Problem, tasks};
+
+/// The description as a document.
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Tenure", description = "Versioned values of projects, and tasks."),
+    paths(
+        read::list,
+        read::get,
+        read::history,
+        read::version,
+        write::put,
+        write::patch,
+        write::delete,
+        write::revert,
+        event::watch,
+        tasks::list,
+        tasks::show,
+        tasks::cancel,
+        tasks::follow,
+        tasks::watch,
+    ),
+    components(schemas(Problem))
+)]
+struct Description;
+
+pub(super) async fn serve() -> impl IntoResponse {
+    Json(Description::openapi())
+}
+
+/// What a path names first.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "read by the derive alone")]
+pub(super) struct ProjectPath {
+    /// The project.
+    project: String,
+}
+
+/// The path of a resource.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "read by the derive alone")]
+pub(super) struct ResourcePath {
+    /// The project.
+    project: String,
+    /// The kind.
+    kind: String,
+    /// The id, unique within the kind.
+    id: String,
+}
+
+/// The path of a task.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "read by the derive alone")]
+pub(super) struct TaskPath {
+    /// The id of the task.
+    id: String,
+}
+
+/// What makes a request conditional.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "read by the derive alone")]
+pub(super) struct Conditions {
+    /// Only if the value has one of these ETags, or `*` if there is one.
+    #[param(rename = "If-Match", pattern = r#"^([*]|(W/)?"[!#-~]*")$"#)]
+    if_match: Option<String>,
+    /// Only if the value has none of these ETags, or `*` if there is none.
+    #[param(rename = "If-None-Match", pattern = r#"^([*]|(W/)?"[!#-~]*")$"#)]
+    if_none_match: Option<String>,
+    /// Only if this write, as `Tenure-Version` named it, was the last: tells A from A after B.
+    #[param(rename = "Tenure-If-Version", pattern = "^[1-9][0-9]{0,17}-[0-9a-f]{16}$")]
+    if_version: Option<String>,
+}
+
+/// What any request may be answered with.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "read by the derive alone")]
+pub(super) enum Refused {
+    /// The request is malformed.
+    #[response(status = 400, content_type = "application/problem+json")]
+    Malformed(#[to_schema] Problem),
+    /// Nobody is known by this token.
+    #[response(status = 401, content_type = "application/problem+json")]
+    Unauthorized(#[to_schema] Problem),
+    /// The caller may not do this, or comes from a foreign site.
+    #[response(status = 403, content_type = "application/problem+json")]
+    Forbidden(#[to_schema] Problem),
+    /// There is no such thing for this caller.
+    #[response(status = 404, content_type = "application/problem+json")]
+    NotFound(#[to_schema] Problem),
+    /// A name or a value exceeds its bound.
+    #[response(status = 422, content_type = "application/problem+json")]
+    Invalid(#[to_schema] Problem),
+    /// The store failed. The detail says if a write may have happened all the same.
+    #[response(status = 500, content_type = "application/problem+json")]
+    Failed(#[to_schema] Problem),
+    /// The store, or a place for a stream, is not available at the moment.
+    #[response(status = 503, content_type = "application/problem+json")]
+    Unavailable(#[to_schema] Problem),
+}
+
+/// What a read may be answered with.
+#[derive(IntoResponses)]
+#[response(
+    status = 406,
+    description = "The client does not take what is here",
+    content_type = "application/problem+json"
+)]
+#[expect(dead_code, reason = "read by the derive alone")]
+pub(super) struct NotAcceptable(#[to_schema] Problem);
+
+/// What a conditional request may be answered with.
+#[derive(IntoResponses)]
+#[response(
+    status = 412,
+    description = "A condition does not hold; ETag and Tenure-Version have what is there",
+    content_type = "application/problem+json"
+)]
+#[expect(dead_code, reason = "read by the derive alone")]
+pub(super) struct PreconditionFailed(#[to_schema] Problem);
+
+/// What a change without a condition may be answered with.
+#[derive(IntoResponses)]
+#[response(
+    status = 428,
+    description = "This server wants a condition",
+    content_type = "application/problem+json"
+)]
+#[expect(dead_code, reason = "read by the derive alone")]
+pub(super) struct PreconditionRequired(#[to_schema] Problem);
+
+/// What a request with a body may be answered with.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "read by the derive alone")]
+pub(super) enum BodyRefused {
+    /// The body did not come in time.
+    #[response(status = 408, content_type = "application/problem+json")]
+    TooSlow(#[to_schema] Problem),
+    /// The body is too large.
+    #[response(status = 413, content_type = "application/problem+json")]
+    TooLarge(#[to_schema] Problem),
+    /// The body is of another media type.
+    #[response(status = 415, content_type = "application/problem+json")]
+    Unsupported(#[to_schema] Problem),
+}
+
+/// What a request for a stream may be answered with.
+#[derive(IntoResponses)]
+#[response(
+    status = 429,
+    description = "The caller has as many streams as it may have",
+    content_type = "application/problem+json"
+)]
+#[expect(dead_code, reason = "read by the derive alone")]
+pub(super) struct TooManyStreams(#[to_schema] Problem);
