@@ -28,7 +28,7 @@ pub async fn run(effort: Effort, url: &str) -> Result<Vec<Row>> {
     let ours = TaskStore::new(backend, clock).with_limits(limits);
     let pmcp = PmcpRedis::new(url).await?.with_prefix("pmcp-lifecycle");
     let security = TaskSecurityConfig::default().with_max_tasks_per_owner(1_000_000);
-    let theirs = GenericTaskStore::new(pmcp).with_security(security);
+    let theirs = Arc::new(GenericTaskStore::new(pmcp).with_security(security));
     let me = Owner::new(OWNER)?;
     for _ in 0..OTHERS {
         ours.create(&me, NewTask::new(Call::new("tools/call", Map::new()))).await?;
@@ -37,8 +37,15 @@ pub async fn run(effort: Effort, url: &str) -> Result<Vec<Row>> {
     let (our_calls, their_calls) = (effort.calls(500), effort.calls(20));
     let (us, them) = alternate(
         effort,
-        async || live_ours(&ours, &me, our_calls).await,
-        async || live_theirs(&theirs, their_calls).await,
+        // On a worker of the runtime, as on a server, where no reply has to wake another thread.
+        async || {
+            let (store, me) = (ours.clone(), me.clone());
+            tokio::spawn(async move { live_ours(&store, &me, our_calls).await }).await?
+        },
+        async || {
+            let store = Arc::clone(&theirs);
+            tokio::spawn(async move { live_theirs(&store, their_calls).await }).await?
+        },
     )
     .await?;
     Ok(vec![Row {
