@@ -270,8 +270,13 @@ impl InMemoryBackend {
         &self.0.shards[index]
     }
 
-    fn revision(&self, sequence: u64) -> Revision {
-        Revision { epoch: self.0.epoch, sequence }
+    /// Each partition has an epoch of its own: a position of one is none of another.
+    fn epoch(&self, partition: &Partition) -> u64 {
+        self.0.epoch ^ partition.process_hash()
+    }
+
+    fn revision(&self, partition: &Partition, sequence: u64) -> Revision {
+        Revision { epoch: self.epoch(partition), sequence }
     }
 
     fn write(
@@ -295,7 +300,7 @@ impl InMemoryBackend {
             }
         };
         *sequence += 1;
-        partition.announce(key, self.revision(*sequence), change);
+        partition.announce(key, self.revision(key.partition(), *sequence), change);
         if replaced.expires_at != expires_at {
             replaced.expires_at.map(|at| deadlines.remove(&(at, key.clone())));
             expires_at.map(|at| deadlines.insert((at, key.clone())));
@@ -310,7 +315,7 @@ impl InMemoryBackend {
         if shard.remove(key).is_some() {
             let (partition, sequence, _) = shard.partition_mut(key.partition());
             *sequence += 1;
-            partition.announce(key, self.revision(*sequence), ChangeKind::Gone);
+            partition.announce(key, self.revision(key.partition(), *sequence), ChangeKind::Gone);
             shard.drop_if_idle(key.partition());
         }
     }
@@ -380,7 +385,7 @@ impl StorageBackend for InMemoryBackend {
         let shard = self.shard(partition).read();
         let now = Now::of(&self.0.clock);
         let Some(state) = shard.partitions.get(partition) else {
-            let revision = self.revision(shard.sequence);
+            let revision = self.revision(partition, shard.sequence);
             return Ok(Page { entries: Vec::new(), damaged: Vec::new(), next: None, revision });
         };
         let lower = match &start {
@@ -402,7 +407,7 @@ impl StorageBackend for InMemoryBackend {
             (Some(last), Some(_)) => Some(Cursor::new(partition, prefix, last)),
             _ => None,
         };
-        let revision = self.revision(state.tell_position());
+        let revision = self.revision(partition, state.tell_position());
         Ok(Page { entries, damaged: Vec::new(), next, revision })
     }
 
@@ -430,7 +435,7 @@ impl StorageBackend for InMemoryBackend {
         let after = match from {
             WatchFrom::Now => state.tell_position(),
             // A position of another epoch is beyond any of ours, and so a gap.
-            WatchFrom::After(revision) if revision.epoch != self.0.epoch => u64::MAX,
+            WatchFrom::After(revision) if revision.epoch != self.epoch(partition) => u64::MAX,
             WatchFrom::After(revision) => revision.sequence,
         };
         Ok(changes(self.clone(), partition.clone(), bell, after))

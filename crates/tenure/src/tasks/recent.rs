@@ -5,9 +5,10 @@ use parking_lot::Mutex;
 
 use crate::store::{Key, Record};
 
-/// Records that are kept, at most.
-const RECORDS: usize = 4_096;
+/// Records that are kept, at most: as many tasks as one process has at work at a time.
+const RECORDS: usize = 1_024;
 /// Bytes of one record that is kept: most tasks are far smaller, and a large one is not worth it.
+/// All together take no more than 16 MiB.
 const RECORD_BYTES: usize = 16 * 1_024;
 
 /// Records as this process wrote them. Each is a guess: another process may have written since, so

@@ -394,7 +394,8 @@ impl TaskStore {
                 Err(StoreError::VersionConflict { current: None }) => {
                     return Err(TaskError::NotFound);
                 }
-                Err(StoreError::VersionConflict { .. }) if guessed => {}
+                // A refusal is not believed before the task was read, whatever the reason.
+                Err(error) if guessed && !error.is_in_doubt() => {}
                 Err(StoreError::VersionConflict { .. }) => self.clock.back_off(round).await,
                 Err(error) if doubt.outlasts(&error) => {
                     self.clock.back_off_long(doubt.rounds).await;

@@ -386,3 +386,16 @@ async fn a_change_of_what_this_process_wrote_last_takes_one_call_and_any_other_r
     tasks.complete(&this, json!(1)).await.unwrap();
     assert_eq!(process.calls(), 7);
 }
+
+#[tokio::test]
+async fn a_refusal_of_what_was_written_last_is_not_believed_before_the_task_was_read() {
+    let world = World::new();
+    let plan = Plan { first: 1, length: 1, fault: Fault::Unavailable };
+    let process = Arc::new(Faulty::new(world.store.clone(), Some(plan)));
+    let tasks = TaskStore::new(process, world.clock.clone());
+    let created = tasks.create(&world.alice, call("tool")).await.unwrap();
+    let this = world.this(&created.id);
+    world.tasks.complete(&this, json!(1)).await.unwrap();
+    let refused = tasks.cancel(&this, None).await;
+    assert!(matches!(refused, Err(TaskError::Finished { status: Status::Completed })));
+}

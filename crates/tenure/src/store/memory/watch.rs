@@ -66,10 +66,29 @@ impl InMemoryBackend {
         let Some(state) = shard.partitions.get(partition) else { return (Vec::new(), after) };
         let position = state.tell_position();
         if after < state.forgotten || after > position {
-            let revision = self.revision(position);
+            let revision = self.revision(partition, position);
             return (vec![WatchEvent::Resync(revision)], position);
         }
         let first = state.log.partition_point(|change| change.revision.sequence <= after);
         (state.log.range(first..).cloned().map(WatchEvent::Change).collect(), position)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{Clock, Timestamp};
+    use crate::store::{StorageBackend as _, WatchFrom, Write};
+
+    #[tokio::test]
+    async fn a_position_of_one_partition_is_a_gap_in_another() {
+        let store = InMemoryBackend::new(Clock::manual(Timestamp::from_millis(1)));
+        let [told, other] = ["a", "b"].map(|it| Partition::new([it]).unwrap());
+        for partition in [&told, &other] {
+            store.put(&partition.key("k").unwrap(), Write::new("v")).await.unwrap();
+        }
+        let page = store.list_by_prefix(&told, "", Default::default()).await.unwrap();
+        let mut watch = store.watch(&other, WatchFrom::After(page.revision)).await.unwrap();
+        assert!(matches!(watch.next().await, Some(Ok(WatchEvent::Resync(_)))));
     }
 }
