@@ -356,14 +356,8 @@ impl TaskStore {
         let mut recent = self.recent.take(&key);
         let mut doubt = Doubt::default();
         for round in 0..MAX_ROUNDS {
-            let guess = recent.take();
-            let guessed = guess.is_some();
-            let read = match guess {
-                Some(record) => {
-                    record::decode(&task.owner, &task.id, &record).map(|it| (it, record))
-                }
-                None => self.read(&task.owner, &task.id).await,
-            };
+            let guessed = recent.is_some();
+            let read = self.guess_or_read(task, recent.take()).await;
             let (mut current, record) = match read {
                 Err(_) if guessed => continue,
                 Err(TaskError::Store(error)) if doubt.outlasts(&error) => {
@@ -412,6 +406,18 @@ impl TaskStore {
             }
         }
         Err(TaskError::Contended)
+    }
+
+    /// The task as this process wrote it last, or else as it is.
+    async fn guess_or_read(
+        &self,
+        task: &TaskRef,
+        recent: Option<Record>,
+    ) -> Result<(Task, Record), TaskError> {
+        match recent {
+            Some(record) => Ok((record::decode(&task.owner, &task.id, &record)?, record)),
+            None => self.read(&task.owner, &task.id).await,
+        }
     }
 
     /// Applies a transition to the task as it stands. Tells whether it changes anything.
