@@ -1,7 +1,6 @@
 //! What goes wrong, and the exit code that tells a script so.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use tenure::resources::ResourceError;
 use tenure::store::StoreError;
@@ -120,8 +119,8 @@ impl CliError {
     }
 
     /// Documented in the help of the program.
-    pub(crate) fn exit_code(&self) -> ExitCode {
-        let code = match self {
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
             Self::Kept { source, .. } => return source.exit_code(),
             Self::Usage(_) => 2,
             Self::Interrupted => 130,
@@ -132,8 +131,7 @@ impl CliError {
             Self::NotAllowed => 6,
             Self::Changed { .. } => 7,
             _ => 1,
-        };
-        ExitCode::from(code)
+        }
     }
 }
 

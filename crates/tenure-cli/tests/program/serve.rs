@@ -1,11 +1,12 @@
 //! `tenure serve`.
 
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::Stdio;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{Lines, Server, code, command, run as tenure, stderr};
+use crate::harness::{Lines, Server, code, command, ended, run as tenure, signal, stderr};
 
 #[test]
 fn a_file_that_is_not_ours_is_refused_and_left_as_it_is() {
@@ -48,6 +49,31 @@ fn the_end_of_standard_input_ends_a_server_on_it() {
     let folder = TempDir::new().unwrap();
     let output = tenure(folder.path(), &["serve", "--stdio", "--store", "memory:"]);
     assert!(output.stdout.is_empty());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_signal_ends_a_server_on_a_standard_input_that_stays_open() {
+    let initialize = json!({
+        "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+            "protocolVersion": "2025-11-25",
+            "capabilities": {},
+            "clientInfo": { "name": "test", "version": "1" },
+        },
+    });
+    for name in ["-TERM", "-INT"] {
+        let folder = TempDir::new().unwrap();
+        let mut serve = command(folder.path(), &["serve", "--stdio", "--store", "memory:"]);
+        serve.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut server = serve.spawn().unwrap();
+        let mut input = server.stdin.take().unwrap();
+        writeln!(input, "{initialize}").unwrap();
+        let mut output = BufReader::new(server.stdout.take().unwrap()).lines();
+        assert!(output.next().unwrap().unwrap().contains("serverInfo"));
+        signal(&server, name);
+        assert_eq!(ended(server).code(), Some(0), "{name}");
+        drop(input);
+    }
 }
 
 #[test]
