@@ -42,6 +42,8 @@ pub(crate) enum CliError {
     Listen { address: std::net::SocketAddr, source: std::io::Error },
     #[error("standard input or output failed")]
     Stdio(#[from] std::io::Error),
+    #[error("requests cannot be sent from here")]
+    Client(#[source] reqwest::Error),
     #[error("the server at {url} cannot be reached")]
     Unreachable { url: String, source: reqwest::Error },
     #[error("the server cannot answer at the moment: {0}")]

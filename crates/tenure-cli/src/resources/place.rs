@@ -78,7 +78,7 @@ pub(crate) enum Resources {
 
 impl Resources {
     pub(crate) async fn at(common: &Common, may_create: bool) -> Result<Self, CliError> {
-        if let Some(server) = Server::at(&common.location, "resource") {
+        if let Some(server) = Server::at(&common.location, "resource")? {
             return Ok(Self::Server(ResourceServer(server)));
         }
         let (backend, clock) = common.location.open(may_create).await?;

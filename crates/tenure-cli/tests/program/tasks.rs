@@ -52,6 +52,24 @@ async fn tasks_of_an_owner_are_listed_filtered_and_shown() {
     assert!(documents(&mallory).is_empty());
 }
 
+/// As in a container that was made of nothing but the program.
+#[cfg(target_os = "linux")]
+#[test]
+fn without_certificate_authorities_plain_http_works_and_https_says_what_is_missing() {
+    let folder = TempDir::new().unwrap();
+    let server = Server::start(folder.path(), &["--store", "memory:"]);
+    let list = |url: &str| {
+        let mut list = command(folder.path(), &["tasks", "list", "--server", url]);
+        let nothing = folder.path().join("nothing");
+        list.env("SSL_CERT_FILE", &nothing).env("SSL_CERT_DIR", &nothing).output().unwrap()
+    };
+    let plain = list(&server.url);
+    assert_eq!(code(&plain), 0, "{}", stderr(&plain));
+    let tls = list("https://127.0.0.1:1");
+    assert_eq!(code(&tls), 1, "{}", stderr(&tls));
+    assert!(stderr(&tls).contains("No CA certificates"), "{}", stderr(&tls));
+}
+
 #[tokio::test]
 async fn what_a_task_contains_cannot_drive_the_terminal() {
     let (folder, done, _) = store().await;
