@@ -123,7 +123,7 @@ impl CliError {
     /// Documented in the help of the program.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Kept { source, .. } => return source.exit_code(),
+            Self::Kept { source, .. } => source.exit_code(),
             Self::Usage(_) => 2,
             Self::Interrupted => 130,
             Self::NotFound(_) => 3,

@@ -5,6 +5,7 @@ mod client;
 mod demo;
 mod error;
 mod location;
+mod output;
 mod progress;
 mod resources;
 mod serve;

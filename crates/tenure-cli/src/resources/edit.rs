@@ -10,6 +10,7 @@ use std::process::Command;
 use tenure::resources::Document;
 
 use crate::error::{CliError, printable};
+use crate::output::note;
 use crate::resources::args::Common;
 use crate::resources::file;
 use crate::resources::output::Output;
@@ -31,7 +32,7 @@ pub(crate) async fn edit(
     open_editor(&path).await.map_err(kept)?;
     let after = file::read(&path).map_err(kept)?;
     if before.as_ref().is_some_and(|before| before.etag() == after.etag()) {
-        output.note("nothing was changed");
+        note("nothing was changed");
         let _ = std::fs::remove_file(&path);
         return Ok(());
     }

@@ -19,6 +19,7 @@ use output::Output;
 use place::{Address, Condition, Resources};
 
 use crate::error::CliError;
+use crate::output::note;
 
 pub(crate) async fn run(command: ResourcesCommand) -> Result<(), CliError> {
     match command {
@@ -88,12 +89,12 @@ async fn list(
     loop {
         let page = resources.page(project, kind, cursor, false).await?;
         for unreadable in &page.unreadable {
-            output.note(unreadable);
+            note(unreadable);
         }
         for resource in &page.resources {
             if shown == limit {
                 // How many is not told: no store counts them, and to walk through all is dear.
-                output.note("there are more; --limit shows them");
+                note("there are more; --limit shows them");
                 return Ok(());
             }
             output.row(resource)?;

@@ -52,6 +52,27 @@ async fn tasks_of_an_owner_are_listed_filtered_and_shown() {
     assert!(documents(&mallory).is_empty());
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn output_that_does_not_fit_is_a_failure() {
+    let (folder, done, _) = store().await;
+    let list = ["tasks", "list", "--owner", "alice"];
+    let get = ["tasks", "get", done.id.as_str(), "--owner", "alice"];
+    for arguments in [&list[..], &get] {
+        for json in [&[][..], &["--json"]] {
+            let full = std::fs::File::create("/dev/full").unwrap();
+            let mut command = command(folder.path(), &[arguments, json].concat());
+            let output = command.stdout(full).stderr(Stdio::piped()).output().unwrap();
+            assert_eq!(code(&output), 1, "{arguments:?} {json:?}");
+            assert!(stderr(&output).contains("No space left"), "{}", stderr(&output));
+        }
+    }
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let unread = command(folder.path(), &list).stdout(writer).output().unwrap();
+    assert_eq!((code(&unread), stderr(&unread)), (0, String::new()));
+}
+
 /// As in a container that was made of nothing but the program.
 #[cfg(target_os = "linux")]
 #[test]
