@@ -7,7 +7,7 @@ use tenure::resources::{
     Condition as StoreCondition, Document, KindPattern, ResourceError, ResourceKey, ResourceStore,
     Scope,
 };
-use tenure::store::{Cursor, PageRequest};
+use tenure::store::{Cursor, PageRequest, VersionToken};
 use tenure_mcp::http::resources::{
     EventDocument, HistoryDocument, ResourceDocument, ResourceListDocument, VersionDocument,
     WrittenDocument,
@@ -68,7 +68,10 @@ fn decoded(kind: &str) -> Option<String> {
 pub(crate) enum Condition {
     Always,
     Absent,
+    /// Its value has this ETag.
     Matches(String),
+    /// It is as this write left it.
+    At(String),
 }
 
 pub(crate) enum Resources {
@@ -177,10 +180,17 @@ impl Resources {
         &self,
         address: &Address,
         version: u64,
+        condition: &Condition,
     ) -> Result<WrittenDocument, CliError> {
-        match self {
-            Self::Store(store) => Ok(store.revert(&address.0, version).await?.into()),
-            Self::Server(server) => server.revert(address, version).await,
+        match (self, condition) {
+            (Self::Store(store), Condition::Always) => {
+                Ok(store.revert(&address.0, version).await?.into())
+            }
+            (Self::Store(store), _) => {
+                let former = store.get_at_version(&address.0, version).await?;
+                self.put(address, &Document::parse(&former.text)?, condition).await
+            }
+            (Self::Server(server), _) => server.revert(address, version, condition).await,
         }
     }
 
@@ -236,13 +246,16 @@ fn of_store(condition: &Condition) -> Result<StoreCondition, CliError> {
         Condition::Always => StoreCondition::Always,
         Condition::Absent => StoreCondition::Absent,
         Condition::Matches(etag) => StoreCondition::ETag(etag.trim_matches('"').parse()?),
+        Condition::At(version) => StoreCondition::Version(version.parse::<VersionToken>()?),
     })
 }
 
 /// A resource that is gone is not the one that the condition names.
 fn refused(error: ResourceError, condition: &Condition) -> CliError {
     match (error, condition) {
-        (ResourceError::NotFound, Condition::Matches(_)) => CliError::Changed { current: None },
+        (ResourceError::NotFound, Condition::Matches(_) | Condition::At(_)) => {
+            CliError::Changed { current: None }
+        }
         (error, _) => error.into(),
     }
 }
