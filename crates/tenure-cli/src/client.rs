@@ -52,7 +52,7 @@ impl Server {
             let reason = "the names . and .. cannot be part of a URL; use --store";
             return Err(CliError::Value(reason.into()));
         }
-        let malformed = || CliError::Refused(format!("{} is not a server's URL", self.url));
+        let malformed = || CliError::Refused(format!("{} is not a server's URL", self.shown()));
         let mut url = Url::parse(&self.url).map_err(|_| malformed())?;
         // Segments are escaped one by one: a name may contain anything.
         url.path_segments_mut().map_err(|()| malformed())?.pop_if_empty().push("v1").extend(path);
@@ -113,7 +113,13 @@ impl Server {
     }
 
     fn unreachable(&self, source: reqwest::Error) -> CliError {
-        CliError::Unreachable { url: self.url.clone(), source }
+        // The URL of the error would be the same once more.
+        CliError::Unreachable { url: self.shown(), source: source.without_url() }
+    }
+
+    /// The URL, for people to read.
+    fn shown(&self) -> String {
+        tenure::without_credentials(&self.url)
     }
 
     /// What an answer means that is none, or the problem that ends a stream.

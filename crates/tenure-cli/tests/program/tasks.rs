@@ -52,6 +52,24 @@ async fn tasks_of_an_owner_are_listed_filtered_and_shown() {
     assert!(documents(&mallory).is_empty());
 }
 
+#[test]
+fn the_password_of_a_server_is_not_shown() {
+    let folder = TempDir::new().unwrap();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let tell = |url: &str, arguments: &[&str]| {
+        let output = command(folder.path(), arguments).env("TENURE_SERVER", url).output().unwrap();
+        let told = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert!(!told.contains("secret"), "{told}");
+        (output.status.code(), told)
+    };
+    let url = format!("http://user:secret@{free}");
+    let (code, told) = tell(&url, &["tasks", "list"]);
+    assert_eq!(code, Some(5), "{told}");
+    assert!(told.contains(&format!("the server at http://…@{free} cannot be reached")), "{told}");
+    tell("http://user:secret@[", &["tasks", "list"]);
+    assert!(tell(&url, &["tasks", "list", "--help"]).1.contains("TENURE_SERVER"));
+}
+
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn output_that_does_not_fit_is_a_failure() {
