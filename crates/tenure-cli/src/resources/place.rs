@@ -9,8 +9,7 @@ use tenure::resources::{
 };
 use tenure::store::{Cursor, PageRequest, VersionToken};
 use tenure_mcp::http::resources::{
-    EventDocument, HistoryDocument, ResourceDocument, ResourceListDocument, VersionDocument,
-    WrittenDocument,
+    EventDocument, HistoryDocument, ResourceListDocument, WrittenDocument,
 };
 
 use crate::client::Server;
@@ -144,21 +143,10 @@ impl Resources {
         };
         let after = cursor.map(|it| it.parse::<Cursor>()).transpose()?;
         let request = PageRequest { limit: Some(200), after };
-        let page = store.list_with_values(project, kind, request).await?;
-        let (mut resources, mut unreadable) = (Vec::new(), Vec::new());
-        for item in page.items {
-            let described = item.and_then(|item| match values {
-                true => ResourceDocument::with_value(&item),
-                false => Ok(ResourceDocument::new(&item.key, &item.meta)),
-            });
-            match described {
-                Ok(document) => resources.push(document),
-                Err(error) => unreadable.push(error.to_string()),
-            }
-        }
-        let next_cursor = page.next.map(|it| it.to_string());
-        let revision = page.revision.to_string();
-        Ok(ResourceListDocument { resources, unreadable, next_cursor, revision })
+        Ok(match values {
+            true => store.list_with_values(project, kind, request).await?.into(),
+            false => store.list(project, kind, request).await?.into(),
+        })
     }
 
     pub(crate) async fn history(&self, address: &Address) -> Result<HistoryDocument, CliError> {
@@ -166,14 +154,7 @@ impl Resources {
             Self::Store(store) => store,
             Self::Server(server) => return server.history(address).await,
         };
-        let (mut versions, mut unreadable) = (Vec::new(), Vec::new());
-        for version in store.history(&address.0).await? {
-            match version {
-                Ok(version) => versions.push(VersionDocument::from(&version)),
-                Err(error) => unreadable.push(error.to_string()),
-            }
-        }
-        Ok(HistoryDocument { versions, unreadable })
+        Ok(store.history(&address.0).await?.into())
     }
 
     pub(crate) async fn revert(
