@@ -51,7 +51,7 @@ pub(crate) struct ServeArgs {
     /// A project whose resources MCP clients list; give it several times for several.
     #[arg(long = "project", value_name = "NAME", default_value = "default")]
     pub(crate) projects: Vec<String>,
-    /// Refuse changes of resources without If-Match or If-None-Match.
+    /// Refuse changes of resources without If-Match, If-None-Match or Tenure-If-Version.
     #[arg(long)]
     pub(crate) conditions_required: bool,
     /// How long running tools may take to finish at a shutdown, in milliseconds. Open requests get

@@ -30,13 +30,17 @@ pub(crate) struct Server {
 
 impl Server {
     /// The server at a location, if it is one.
-    pub(crate) fn at(location: &Location, subject: &'static str) -> Option<Self> {
-        let url = location.server.as_deref()?;
+    pub(crate) fn at(location: &Location, subject: &'static str) -> Result<Option<Self>, CliError> {
+        let Some(url) = location.server.as_deref() else { return Ok(None) };
         let url = url.trim_end_matches('/').trim_end_matches("/mcp").to_owned();
-        let client = Client::builder().connect_timeout(CONNECT).read_timeout(SILENCE);
-        // It fails only where no client can be made at all, and then so do requests.
-        let http = client.build().unwrap_or_default();
-        Some(Self { http, url, token: location.token.clone(), subject })
+        let client = || Client::builder().connect_timeout(CONNECT).read_timeout(SILENCE);
+        let http = match client().build() {
+            // Where the system has no certificate authorities, only TLS needs them.
+            Err(_) if is_plain(&url) => client().tls_certs_only([]).build(),
+            built => built,
+        };
+        let http = http.map_err(CliError::Client)?;
+        Ok(Some(Self { http, url, token: location.token.clone(), subject }))
     }
 
     pub(crate) fn request(
@@ -48,7 +52,7 @@ impl Server {
             let reason = "the names . and .. cannot be part of a URL; use --store";
             return Err(CliError::Value(reason.into()));
         }
-        let malformed = || CliError::Refused(format!("{} is not a server's URL", self.url));
+        let malformed = || CliError::Refused(format!("{} is not a server's URL", self.shown()));
         let mut url = Url::parse(&self.url).map_err(|_| malformed())?;
         // Segments are escaped one by one: a name may contain anything.
         url.path_segments_mut().map_err(|()| malformed())?.pop_if_empty().push("v1").extend(path);
@@ -109,7 +113,13 @@ impl Server {
     }
 
     fn unreachable(&self, source: reqwest::Error) -> CliError {
-        CliError::Unreachable { url: self.url.clone(), source }
+        // The URL of the error would be the same once more.
+        CliError::Unreachable { url: self.shown(), source: source.without_url() }
+    }
+
+    /// The URL, for people to read.
+    fn shown(&self) -> String {
+        tenure::without_credentials(&self.url)
     }
 
     /// What an answer means that is none, or the problem that ends a stream.
@@ -187,6 +197,10 @@ impl Following {
             }
         }
     }
+}
+
+fn is_plain(url: &str) -> bool {
+    Url::parse(url).is_ok_and(|url| url.scheme() == "http")
 }
 
 /// The detail of a problem document; of anything else, its beginning.

@@ -1,7 +1,6 @@
 //! What goes wrong, and the exit code that tells a script so.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use tenure::resources::ResourceError;
 use tenure::store::StoreError;
@@ -43,6 +42,8 @@ pub(crate) enum CliError {
     Listen { address: std::net::SocketAddr, source: std::io::Error },
     #[error("standard input or output failed")]
     Stdio(#[from] std::io::Error),
+    #[error("requests cannot be sent from here")]
+    Client(#[source] reqwest::Error),
     #[error("the server at {url} cannot be reached")]
     Unreachable { url: String, source: reqwest::Error },
     #[error("the server cannot answer at the moment: {0}")]
@@ -120,9 +121,9 @@ impl CliError {
     }
 
     /// Documented in the help of the program.
-    pub(crate) fn exit_code(&self) -> ExitCode {
-        let code = match self {
-            Self::Kept { source, .. } => return source.exit_code(),
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Kept { source, .. } => source.exit_code(),
             Self::Usage(_) => 2,
             Self::Interrupted => 130,
             Self::NotFound(_) => 3,
@@ -132,8 +133,7 @@ impl CliError {
             Self::NotAllowed => 6,
             Self::Changed { .. } => 7,
             _ => 1,
-        };
-        ExitCode::from(code)
+        }
     }
 }
 

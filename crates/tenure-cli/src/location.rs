@@ -34,7 +34,7 @@ pub(crate) struct Location {
     #[command(flatten)]
     pub(crate) store: StoreArgs,
     /// Ask a running server instead, such as http://127.0.0.1:8765
-    #[arg(long, value_name = "URL", env = SERVER)]
+    #[arg(long, value_name = "URL", env = SERVER, hide_env_values = true)]
     pub(crate) server: Option<String>,
     /// The bearer token for the server.
     #[arg(long, env = TOKEN, hide_env_values = true)]

@@ -5,12 +5,13 @@ mod client;
 mod demo;
 mod error;
 mod location;
+mod output;
 mod progress;
 mod resources;
 mod serve;
 mod tasks;
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -28,17 +29,24 @@ async fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
+    let reads_stdin = matches!(&args.command, Command::Serve(options) if options.stdio);
     let done = match args.command {
         Command::Serve(options) => serve::run(options).await,
         Command::Resources(command) => resources::run(command).await,
         Command::Tasks(command) => tasks::run(command).await,
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.is_closed_output() => ExitCode::SUCCESS,
+    let code = match done {
+        Ok(()) => 0,
+        Err(error) if error.is_closed_output() => 0,
         Err(error) => {
             eprintln!("tenure: {}", error.describe());
             error.exit_code()
         }
+    };
+    if reads_stdin {
+        // The runtime would wait for the read of standard input, which nothing can interrupt.
+        let _ = std::io::stdout().flush();
+        std::process::exit(code.into());
     }
+    ExitCode::from(code)
 }

@@ -42,7 +42,8 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), CliError> {
     let telling = tokio::spawn(async move { telling.of_takeovers(takeovers).await });
     let shutdown = CancellationToken::new();
     let cleanup = tokio::spawn(reclaim(server.tasks().clone()));
-    let signals = tokio::spawn(on_signal(shutdown.clone(), args.drain_ms));
+    // Before anybody is served: from the first answer on, a signal is a shutdown.
+    let signals = tokio::spawn(on_signal(Signals::new()?, shutdown.clone(), args.drain_ms));
     let mut served = pin!(async {
         match listener {
             None => serve_stdio(&server, shutdown.clone()).await,
@@ -135,29 +136,51 @@ async fn serve_stdio(
 }
 
 /// The first signal shuts down politely, the second at once.
-async fn on_signal(shutdown: CancellationToken, drain_ms: u64) {
-    if terminated().await.is_err() {
+async fn on_signal(mut signals: Signals, shutdown: CancellationToken, drain_ms: u64) {
+    if signals.next().await.is_err() {
         return;
     }
     eprintln!("tenure: shutting down; running tools have {drain_ms} ms, Ctrl-C again ends at once");
     shutdown.cancel();
-    if terminated().await.is_ok() {
+    if signals.next().await.is_ok() {
         std::process::exit(130);
     }
 }
 
-async fn terminated() -> std::io::Result<()> {
+/// The signals that ask for an end.
+struct Signals {
     #[cfg(unix)]
-    {
+    terminate: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    #[cfg(unix)]
+    fn new() -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
-        let mut terminate = signal(SignalKind::terminate())?;
-        tokio::select! {
-            interrupted = tokio::signal::ctrl_c() => interrupted,
-            _ = terminate.recv() => Ok(()),
-        }
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
+
     #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await
+    #[allow(clippy::unnecessary_wraps)]
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {})
+    }
+
+    async fn next(&mut self) -> std::io::Result<()> {
+        #[cfg(unix)]
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+        #[cfg(not(unix))]
+        tokio::signal::ctrl_c().await?;
+        Ok(())
+    }
 }
 
 /// Gives the space of expired records back, a little at a time.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Subcommand};
 
 use crate::location::Location;
+use crate::resources::place::Condition;
 
 /// In whose name to write if nothing is said.
 const LOCAL: &str = "local";
@@ -21,11 +22,10 @@ pub(crate) enum ResourcesCommand {
         /// The value: a .yaml, .yml or .json file, or - for standard input.
         #[arg(short, long)]
         file: PathBuf,
-        /// Only if this is still its ETag.
-        #[arg(long, value_name = "ETAG", allow_hyphen_values = true)]
-        if_match: Option<String>,
+        #[command(flatten)]
+        expected: Expected,
         /// Only if there is none.
-        #[arg(long, conflicts_with = "if_match")]
+        #[arg(long, conflicts_with = "expected")]
         create: bool,
         #[command(flatten)]
         common: Common,
@@ -62,9 +62,8 @@ pub(crate) enum ResourcesCommand {
         /// KIND/ID
         #[arg(value_name = "KIND/ID")]
         address: String,
-        /// Only if this is still its ETag.
-        #[arg(long, value_name = "ETAG", allow_hyphen_values = true)]
-        if_match: Option<String>,
+        #[command(flatten)]
+        expected: Expected,
         #[command(flatten)]
         common: Common,
     },
@@ -107,6 +106,8 @@ pub(crate) enum ResourcesCommand {
         /// The number of the version.
         version: u64,
         #[command(flatten)]
+        expected: Expected,
+        #[command(flatten)]
         common: Common,
     },
     /// Write all resources of a project to a folder, as KIND/ID.yaml.
@@ -133,6 +134,29 @@ pub(crate) enum ResourcesCommand {
         #[command(flatten)]
         common: Common,
     },
+}
+
+/// What a change may replace.
+#[derive(Debug, ClapArgs)]
+#[group(id = "expected", multiple = false)]
+pub(crate) struct Expected {
+    /// Only if this is still its ETag.
+    #[arg(long, value_name = "ETAG", allow_hyphen_values = true)]
+    if_match: Option<String>,
+    /// Only if nobody wrote since this version, which history --json tells. An ETag is back when
+    /// the value is.
+    #[arg(long, value_name = "VERSION")]
+    if_version: Option<String>,
+}
+
+impl Expected {
+    pub(crate) fn condition(self) -> Condition {
+        match (self.if_match, self.if_version) {
+            (Some(etag), _) => Condition::Matches(etag),
+            (None, Some(version)) => Condition::At(version),
+            (None, None) => Condition::Always,
+        }
+    }
 }
 
 /// Where the resources are: in a store, or behind a running server.

@@ -10,6 +10,7 @@ use std::process::Command;
 use tenure::resources::Document;
 
 use crate::error::{CliError, printable};
+use crate::output::note;
 use crate::resources::args::Common;
 use crate::resources::file;
 use crate::resources::output::Output;
@@ -31,7 +32,7 @@ pub(crate) async fn edit(
     open_editor(&path).await.map_err(kept)?;
     let after = file::read(&path).map_err(kept)?;
     if before.as_ref().is_some_and(|before| before.etag() == after.etag()) {
-        output.note("nothing was changed");
+        note("nothing was changed");
         let _ = std::fs::remove_file(&path);
         return Ok(());
     }
@@ -69,8 +70,9 @@ fn draft(before: Option<&Document>) -> Result<PathBuf, CliError> {
 /// Opens the editor and waits for its end. From here on Ctrl-C is the editor's: a late one must not
 /// take the text with it.
 async fn open_editor(path: &Path) -> Result<(), CliError> {
-    let named = std::env::var("VISUAL").or_else(|_| std::env::var("EDITOR"));
-    let editor = named.unwrap_or_else(|_| "vi".into());
+    // An empty variable names none; the shell would run the draft itself.
+    let named = |variable| std::env::var(variable).ok().filter(|it| !it.trim().is_empty());
+    let editor = named("VISUAL").or_else(|| named("EDITOR")).unwrap_or_else(|| "vi".into());
     // The variable may hold arguments, and so it is the shell's to read.
     let mut command = Command::new("sh");
     command.args(["-c", &format!("{editor} \"$1\""), "sh"]).arg(path);

@@ -19,17 +19,14 @@ use output::Output;
 use place::{Address, Condition, Resources};
 
 use crate::error::CliError;
+use crate::output::note;
 
 pub(crate) async fn run(command: ResourcesCommand) -> Result<(), CliError> {
     match command {
-        ResourcesCommand::Put { project, address, file, if_match, create, common } => {
+        ResourcesCommand::Put { project, address, file, expected, create, common } => {
             let address = Address::new(&project, &address)?;
             let document = file::read(&file)?;
-            let condition = match (if_match, create) {
-                (Some(etag), _) => Condition::Matches(etag),
-                (None, true) => Condition::Absent,
-                (None, false) => Condition::Always,
-            };
+            let condition = if create { Condition::Absent } else { expected.condition() };
             let resources = Resources::at(&common, true).await?;
             let written = resources.put(&address, &document, &condition).await?;
             Output::new(common.json).written(&written)
@@ -43,10 +40,10 @@ pub(crate) async fn run(command: ResourcesCommand) -> Result<(), CliError> {
         ResourcesCommand::List { project, kind, limit, common } => {
             list(&project, kind.as_deref(), limit, &common).await
         }
-        ResourcesCommand::Delete { project, address, if_match, common } => {
+        ResourcesCommand::Delete { project, address, expected, common } => {
             let address = Address::new(&project, &address)?;
-            let condition = if_match.map_or(Condition::Always, Condition::Matches);
-            Resources::at(&common, false).await?.delete(&address, &condition).await
+            let resources = Resources::at(&common, false).await?;
+            resources.delete(&address, &expected.condition()).await
         }
         ResourcesCommand::Edit { project, address, common } => {
             let address = Address::new(&project, &address)?;
@@ -61,9 +58,10 @@ pub(crate) async fn run(command: ResourcesCommand) -> Result<(), CliError> {
             let history = Resources::at(&common, false).await?.history(&address).await?;
             Output::new(common.json).history(&history)
         }
-        ResourcesCommand::Revert { project, address, version, common } => {
+        ResourcesCommand::Revert { project, address, version, expected, common } => {
             let address = Address::new(&project, &address)?;
-            let written = Resources::at(&common, false).await?.revert(&address, version).await?;
+            let resources = Resources::at(&common, false).await?;
+            let written = resources.revert(&address, version, &expected.condition()).await?;
             Output::new(common.json).written(&written)
         }
         ResourcesCommand::Export { project, folder, common } => {
@@ -88,12 +86,12 @@ async fn list(
     loop {
         let page = resources.page(project, kind, cursor, false).await?;
         for unreadable in &page.unreadable {
-            output.note(unreadable);
+            note(unreadable);
         }
         for resource in &page.resources {
             if shown == limit {
                 // How many is not told: no store counts them, and to walk through all is dear.
-                output.note("there are more; --limit shows them");
+                note("there are more; --limit shows them");
                 return Ok(());
             }
             output.row(resource)?;

@@ -2,12 +2,12 @@
 
 use std::io::{self, Write as _};
 
-use serde::Serialize;
 use tenure_mcp::http::resources::{
     EventDocument, HistoryDocument, ResourceDocument, WrittenDocument,
 };
 
-use crate::error::{CliError, printable};
+use crate::error::CliError;
+use crate::output::{document, line, note};
 use crate::resources::place::address;
 use crate::resources::{Found, file};
 
@@ -47,8 +47,8 @@ impl Output {
     pub(crate) fn total(&self, rows: usize) {
         match (self.json, rows) {
             (true, _) => {}
-            (false, 1) => self.note("1 resource"),
-            (false, _) => self.note(&format!("{rows} resources")),
+            (false, 1) => note("1 resource"),
+            (false, _) => note(&format!("{rows} resources")),
         }
     }
 
@@ -62,7 +62,7 @@ impl Output {
             let (number, etag, at) = (version.number, &version.etag, &version.written_at);
             line(&format!("{number:>6}  {etag}  {at:<24}  {by}"))?;
         }
-        history.unreadable.iter().for_each(|it| self.note(it));
+        history.unreadable.iter().for_each(|it| note(it));
         Ok(())
     }
 
@@ -81,20 +81,6 @@ impl Output {
             _ => line(event.name()),
         }
     }
-
-    pub(crate) fn note(&self, text: &str) {
-        eprintln!("tenure: {}", printable(text));
-    }
-}
-
-fn document(document: &impl Serialize) -> Result<(), CliError> {
-    let text = serde_json::to_string(document).map_err(|error| CliError::Answer(error.into()))?;
-    // JSON escapes what would drive a terminal.
-    Ok(writeln!(io::stdout().lock(), "{text}")?)
-}
-
-fn line(text: &str) -> Result<(), CliError> {
-    Ok(writeln!(io::stdout().lock(), "{}", printable(text))?)
 }
 
 /// What was done, told to whoever still reads: work in progress goes on when nobody does.

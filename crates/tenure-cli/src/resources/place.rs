@@ -7,10 +7,9 @@ use tenure::resources::{
     Condition as StoreCondition, Document, KindPattern, ResourceError, ResourceKey, ResourceStore,
     Scope,
 };
-use tenure::store::{Cursor, PageRequest};
+use tenure::store::{Cursor, PageRequest, VersionToken};
 use tenure_mcp::http::resources::{
-    EventDocument, HistoryDocument, ResourceDocument, ResourceListDocument, VersionDocument,
-    WrittenDocument,
+    EventDocument, HistoryDocument, ResourceListDocument, WrittenDocument,
 };
 
 use crate::client::Server;
@@ -68,7 +67,10 @@ fn decoded(kind: &str) -> Option<String> {
 pub(crate) enum Condition {
     Always,
     Absent,
+    /// Its value has this ETag.
     Matches(String),
+    /// It is as this write left it.
+    At(String),
 }
 
 pub(crate) enum Resources {
@@ -78,7 +80,7 @@ pub(crate) enum Resources {
 
 impl Resources {
     pub(crate) async fn at(common: &Common, may_create: bool) -> Result<Self, CliError> {
-        if let Some(server) = Server::at(&common.location, "resource") {
+        if let Some(server) = Server::at(&common.location, "resource")? {
             return Ok(Self::Server(ResourceServer(server)));
         }
         let (backend, clock) = common.location.open(may_create).await?;
@@ -141,21 +143,10 @@ impl Resources {
         };
         let after = cursor.map(|it| it.parse::<Cursor>()).transpose()?;
         let request = PageRequest { limit: Some(200), after };
-        let page = store.list_with_values(project, kind, request).await?;
-        let (mut resources, mut unreadable) = (Vec::new(), Vec::new());
-        for item in page.items {
-            let described = item.and_then(|item| match values {
-                true => ResourceDocument::with_value(&item),
-                false => Ok(ResourceDocument::new(&item.key, &item.meta)),
-            });
-            match described {
-                Ok(document) => resources.push(document),
-                Err(error) => unreadable.push(error.to_string()),
-            }
-        }
-        let next_cursor = page.next.map(|it| it.to_string());
-        let revision = page.revision.to_string();
-        Ok(ResourceListDocument { resources, unreadable, next_cursor, revision })
+        Ok(match values {
+            true => store.list_with_values(project, kind, request).await?.into(),
+            false => store.list(project, kind, request).await?.into(),
+        })
     }
 
     pub(crate) async fn history(&self, address: &Address) -> Result<HistoryDocument, CliError> {
@@ -163,24 +154,24 @@ impl Resources {
             Self::Store(store) => store,
             Self::Server(server) => return server.history(address).await,
         };
-        let (mut versions, mut unreadable) = (Vec::new(), Vec::new());
-        for version in store.history(&address.0).await? {
-            match version {
-                Ok(version) => versions.push(VersionDocument::from(&version)),
-                Err(error) => unreadable.push(error.to_string()),
-            }
-        }
-        Ok(HistoryDocument { versions, unreadable })
+        Ok(store.history(&address.0).await?.into())
     }
 
     pub(crate) async fn revert(
         &self,
         address: &Address,
         version: u64,
+        condition: &Condition,
     ) -> Result<WrittenDocument, CliError> {
-        match self {
-            Self::Store(store) => Ok(store.revert(&address.0, version).await?.into()),
-            Self::Server(server) => server.revert(address, version).await,
+        match (self, condition) {
+            (Self::Store(store), Condition::Always) => {
+                Ok(store.revert(&address.0, version).await?.into())
+            }
+            (Self::Store(store), _) => {
+                let former = store.get_at_version(&address.0, version).await?;
+                self.put(address, &Document::parse(&former.text)?, condition).await
+            }
+            (Self::Server(server), _) => server.revert(address, version, condition).await,
         }
     }
 
@@ -236,13 +227,16 @@ fn of_store(condition: &Condition) -> Result<StoreCondition, CliError> {
         Condition::Always => StoreCondition::Always,
         Condition::Absent => StoreCondition::Absent,
         Condition::Matches(etag) => StoreCondition::ETag(etag.trim_matches('"').parse()?),
+        Condition::At(version) => StoreCondition::Version(version.parse::<VersionToken>()?),
     })
 }
 
 /// A resource that is gone is not the one that the condition names.
 fn refused(error: ResourceError, condition: &Condition) -> CliError {
     match (error, condition) {
-        (ResourceError::NotFound, Condition::Matches(_)) => CliError::Changed { current: None },
+        (ResourceError::NotFound, Condition::Matches(_) | Condition::At(_)) => {
+            CliError::Changed { current: None }
+        }
         (error, _) => error.into(),
     }
 }

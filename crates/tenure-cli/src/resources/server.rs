@@ -10,6 +10,9 @@ use crate::error::CliError;
 use crate::resources::Found;
 use crate::resources::place::{Address, Condition, Events, Selection};
 
+/// Demands a version, as `If-Match` does an ETag.
+const IF_VERSION: &str = "tenure-if-version";
+
 pub(crate) struct ResourceServer(pub(crate) Server);
 
 impl ResourceServer {
@@ -64,9 +67,11 @@ impl ResourceServer {
         &self,
         address: &Address,
         version: u64,
+        condition: &Condition,
     ) -> Result<WrittenDocument, CliError> {
         let request = self.of(Method::POST, address, &["revert"])?;
-        self.0.json(request.json(&json!({ "version": version }))).await
+        let request = request.json(&json!({ "version": version }));
+        self.0.json(conditional(request, condition)).await
     }
 
     pub(crate) async fn watch(
@@ -111,5 +116,6 @@ fn conditional(request: RequestBuilder, condition: &Condition) -> RequestBuilder
         Condition::Matches(etag) => {
             request.header(header::IF_MATCH, format!("\"{}\"", etag.trim_matches('"')))
         }
+        Condition::At(version) => request.header(IF_VERSION, version),
     }
 }

@@ -10,6 +10,7 @@ use tenure_mcp::http::tasks::TaskDocument;
 
 use crate::args::{Place, StatusFilter, TasksCommand};
 use crate::error::CliError;
+use crate::output::note;
 use crate::tasks::output::Output;
 use crate::tasks::place::Tasks;
 
@@ -18,13 +19,11 @@ pub(crate) async fn run(command: TasksCommand) -> Result<(), CliError> {
         TasksCommand::List { place, status, limit } => list(place, status, limit).await,
         TasksCommand::Get { id, place } => {
             let task = Tasks::at(&place).await?.get(&id).await?;
-            Output::new(place.json).task(&task);
-            Ok(())
+            Output::new(place.json).task(&task)
         }
         TasksCommand::Cancel { id, place } => {
             let task = Tasks::at(&place).await?.cancel(&id).await?;
-            Output::new(place.json).task(&task);
-            Ok(())
+            Output::new(place.json).task(&task)
         }
         TasksCommand::Watch { id, place } => watch(place, id).await,
     }
@@ -39,17 +38,17 @@ async fn list(place: Place, status: Option<StatusFilter>, limit: u64) -> Result<
         let page = tasks.page(cursor).await?;
         for item in page.tasks {
             if left == 0 {
-                output.note("there are more; --limit shows them");
+                note("there are more; --limit shows them");
                 return Ok(());
             }
             let wanted = |task: &TaskDocument| status.is_none_or(|it| it.admits(&task.status));
             match item {
                 Ok(task) if wanted(&task) => {
-                    output.row(&task);
+                    output.row(&task)?;
                     left -= 1;
                 }
                 Ok(_) => {}
-                Err(unreadable) => output.note(&unreadable),
+                Err(unreadable) => note(&unreadable),
             }
         }
         match page.next {
@@ -58,7 +57,7 @@ async fn list(place: Place, status: Option<StatusFilter>, limit: u64) -> Result<
         }
     }
     if left == limit {
-        output.note("no tasks");
+        note("no tasks");
     }
     Ok(())
 }
@@ -84,7 +83,7 @@ async fn watch(place: Place, id: Option<String>) -> Result<(), CliError> {
             state = states.next() => state,
         };
         match state {
-            Some(Ok(task)) => output.row(&task),
+            Some(Ok(task)) => output.row(&task)?,
             Some(Err(error)) => return Err(error),
             None => return Ok(()),
         }

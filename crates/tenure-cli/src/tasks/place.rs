@@ -28,7 +28,7 @@ pub(crate) enum Tasks {
 
 impl Tasks {
     pub(crate) async fn at(place: &Place) -> Result<Self, CliError> {
-        if let Some(server) = Server::at(&place.location, "task") {
+        if let Some(server) = Server::at(&place.location, "task")? {
             return Ok(Self::Server(server));
         }
         let (backend, clock) = place.location.open(false).await?;

@@ -126,6 +126,62 @@ fn former_versions_are_shown_and_come_back() {
     }
 }
 
+/// The name of the last write of the planner.
+fn version(place: &Place) -> String {
+    let history = place.print(&["history", "acme", PLANNER, "--json"]);
+    let last: Value = serde_json::from_str(history.lines().next().unwrap()).unwrap();
+    last["version"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_demanded_version_tells_a_value_that_stayed_from_one_that_came_back() {
+    for place in [Place::store(), Place::server()] {
+        place.file("1.yaml", "1");
+        place.file("2.yaml", "2");
+        let put = ["put", "acme", PLANNER, "-f"];
+        let mut versions = vec![];
+        for file in ["1.yaml", "2.yaml", "1.yaml"] {
+            place.print(&[&put[..], &[file]].concat());
+            versions.push(version(&place));
+        }
+        let (put, delete) = ([&put[..], &["2.yaml"]].concat(), ["delete", "acme", PLANNER]);
+        let revert = ["revert", "acme", PLANNER, "2"];
+        for change in [&put[..], &revert, &delete] {
+            let stale = place.run(&[change, &["--if-version", &versions[0]]].concat());
+            assert_eq!(code(&stale), 7, "{change:?}: {}", stderr(&stale));
+            let malformed = place.run(&[change, &["--if-version", "1"]].concat());
+            assert_eq!(code(&malformed), 1, "{change:?}: {}", stderr(&malformed));
+            let now = version(&place);
+            place.print(&[change, &["--if-version", &now]].concat());
+        }
+        let gone = place.run(&[&put[..], &["--if-version", &versions[0]]].concat());
+        assert_eq!(code(&gone), 7, "{}", stderr(&gone));
+        let both = [&put[..], &["--if-version", "1", "--if-match", "x"]].concat();
+        assert_eq!(code(&place.run(&both)), 2);
+        let both = [&put[..], &["--if-version", "1", "--create"]].concat();
+        assert_eq!(code(&place.run(&both)), 2);
+    }
+}
+
+#[test]
+fn a_revert_is_possible_where_conditions_are_demanded() {
+    for place in [Place::store(), Place::server_with(&["--conditions-required"])] {
+        place.file("1.yaml", "1");
+        place.file("2.yaml", "2");
+        let one = place.print(&["put", "acme", PLANNER, "-f", "1.yaml", "--create"]);
+        let two = place.print(&["put", "acme", PLANNER, "-f", "2.yaml", "--if-match", &one]);
+        let revert = ["revert", "acme", PLANNER, "1"];
+        if place.server.is_some() {
+            assert_eq!(code(&place.run(&revert)), 1);
+        }
+        let late = place.run(&[&revert[..], &["--if-match", &one]].concat());
+        assert_eq!(code(&late), 7, "{}", stderr(&late));
+        assert_eq!(place.print(&[&revert[..], &["--if-match", &two]].concat()), one);
+        let missing = ["revert", "acme", PLANNER, "9", "--if-match", &one];
+        assert_eq!(code(&place.run(&missing)), 3);
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn an_edit_keeps_the_users_file_when_somebody_else_was_faster() {

@@ -52,6 +52,63 @@ async fn tasks_of_an_owner_are_listed_filtered_and_shown() {
     assert!(documents(&mallory).is_empty());
 }
 
+#[test]
+fn the_password_of_a_server_is_not_shown() {
+    let folder = TempDir::new().unwrap();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let tell = |url: &str, arguments: &[&str]| {
+        let output = command(folder.path(), arguments).env("TENURE_SERVER", url).output().unwrap();
+        let told = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert!(!told.contains("secret"), "{told}");
+        (output.status.code(), told)
+    };
+    let url = format!("http://user:secret@{free}");
+    let (code, told) = tell(&url, &["tasks", "list"]);
+    assert_eq!(code, Some(5), "{told}");
+    assert!(told.contains(&format!("the server at http://…@{free} cannot be reached")), "{told}");
+    tell("http://user:secret@[", &["tasks", "list"]);
+    assert!(tell(&url, &["tasks", "list", "--help"]).1.contains("TENURE_SERVER"));
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn output_that_does_not_fit_is_a_failure() {
+    let (folder, done, _) = store().await;
+    let list = ["tasks", "list", "--owner", "alice"];
+    let get = ["tasks", "get", done.id.as_str(), "--owner", "alice"];
+    for arguments in [&list[..], &get] {
+        for json in [&[][..], &["--json"]] {
+            let full = std::fs::File::create("/dev/full").unwrap();
+            let mut command = command(folder.path(), &[arguments, json].concat());
+            let output = command.stdout(full).stderr(Stdio::piped()).output().unwrap();
+            assert_eq!(code(&output), 1, "{arguments:?} {json:?}");
+            assert!(stderr(&output).contains("No space left"), "{}", stderr(&output));
+        }
+    }
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let unread = command(folder.path(), &list).stdout(writer).output().unwrap();
+    assert_eq!((code(&unread), stderr(&unread)), (0, String::new()));
+}
+
+/// As in a container that was made of nothing but the program.
+#[cfg(target_os = "linux")]
+#[test]
+fn without_certificate_authorities_plain_http_works_and_https_says_what_is_missing() {
+    let folder = TempDir::new().unwrap();
+    let server = Server::start(folder.path(), &["--store", "memory:"]);
+    let list = |url: &str| {
+        let mut list = command(folder.path(), &["tasks", "list", "--server", url]);
+        let nothing = folder.path().join("nothing");
+        list.env("SSL_CERT_FILE", &nothing).env("SSL_CERT_DIR", &nothing).output().unwrap()
+    };
+    let plain = list(&server.url);
+    assert_eq!(code(&plain), 0, "{}", stderr(&plain));
+    let tls = list("https://127.0.0.1:1");
+    assert_eq!(code(&tls), 1, "{}", stderr(&tls));
+    assert!(stderr(&tls).contains("No CA certificates"), "{}", stderr(&tls));
+}
+
 #[tokio::test]
 async fn what_a_task_contains_cannot_drive_the_terminal() {
     let (folder, done, _) = store().await;

@@ -126,6 +126,28 @@ fn an_edit_never_loses_the_users_text_whatever_fails() {
 
 #[cfg(unix)]
 #[test]
+fn an_empty_variable_names_no_editor() {
+    let place = Place::store();
+    for visual in ["", " "] {
+        let mut edit = place.command(&["edit", "acme", PLANNER]);
+        edit.env("VISUAL", visual).env("EDITOR", format!("echo 'x{visual}' >"));
+        let output = edit.output().unwrap();
+        assert_eq!(code(&output), 0, "{}", stderr(&output));
+    }
+    // Without any there is vi.
+    let vi = place.folder.path().join("vi");
+    std::fs::write(&vi, "#!/bin/sh\necho vi >\"$1\"\n").unwrap();
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&vi, executable).unwrap();
+    let path = format!("{}:{}", place.folder.path().display(), std::env::var("PATH").unwrap());
+    let mut edit = place.command(&["edit", "acme", PLANNER]);
+    let output = edit.env("VISUAL", "").env("EDITOR", "").env("PATH", path).output().unwrap();
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert_eq!(place.print(&["get", "acme", PLANNER, "--json"]), r#""vi""#);
+}
+
+#[cfg(unix)]
+#[test]
 fn ctrl_c_in_the_editor_is_the_editors() {
     let place = Place::store();
     let mut edit = place.command(&["edit", "acme", PLANNER]);

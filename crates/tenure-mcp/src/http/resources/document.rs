@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tenure::resources::{
-    Effect, Metadata, Resource, ResourceError, ResourceEvent, ResourceKey, ResourceVersion, Written,
+    Effect, Metadata, Resource, ResourceError, ResourceEvent, ResourceKey, ResourcePage,
+    ResourceVersion, Summary, Written,
 };
 use utoipa::ToSchema;
 
@@ -80,6 +81,47 @@ pub struct ResourceListDocument {
     pub revision: String,
 }
 
+impl From<ResourcePage<Summary>> for ResourceListDocument {
+    fn from(page: ResourcePage<Summary>) -> Self {
+        Self::of(page, |it| Ok(ResourceDocument::new(&it.key, &it.meta)))
+    }
+}
+
+/// With the values.
+impl From<ResourcePage<Resource>> for ResourceListDocument {
+    fn from(page: ResourcePage<Resource>) -> Self {
+        Self::of(page, ResourceDocument::with_value)
+    }
+}
+
+impl ResourceListDocument {
+    fn of<T>(
+        page: ResourcePage<T>,
+        document: impl Fn(&T) -> Result<ResourceDocument, ResourceError>,
+    ) -> Self {
+        let documents = page.items.into_iter().map(|item| item.and_then(|item| document(&item)));
+        let (resources, unreadable) = parted(documents);
+        Self {
+            resources,
+            unreadable,
+            next_cursor: page.next.map(|cursor| cursor.to_string()),
+            revision: page.revision.to_string(),
+        }
+    }
+}
+
+/// What can be read, and what is wrong with the rest.
+fn parted<T>(items: impl Iterator<Item = Result<T, ResourceError>>) -> (Vec<T>, Vec<String>) {
+    let (mut readable, mut unreadable) = (Vec::new(), Vec::new());
+    for item in items {
+        match item {
+            Ok(item) => readable.push(item),
+            Err(error) => unreadable.push(error.to_string()),
+        }
+    }
+    (readable, unreadable)
+}
+
 /// A version of a resource.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -118,6 +160,14 @@ pub struct HistoryDocument {
     /// What is wrong with those that cannot be read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unreadable: Vec<String>,
+}
+
+impl From<Vec<Result<ResourceVersion, ResourceError>>> for HistoryDocument {
+    fn from(history: Vec<Result<ResourceVersion, ResourceError>>) -> Self {
+        let documents = history.into_iter().map(|it| it.map(|it| VersionDocument::from(&it)));
+        let (versions, unreadable) = parted(documents);
+        Self { versions, unreadable }
+    }
 }
 
 /// A write that happened.

@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::Deserialize;
-use tenure::resources::{Metadata, Resource, ResourceError, ResourceKey, ResourcePage};
+use tenure::resources::{Metadata, ResourceKey};
 use tenure::store::{Cursor, PageRequest};
 
 use crate::http::Problem;
@@ -18,9 +18,7 @@ use crate::http::openapi::{
 };
 use crate::http::preconditions::{Current, Preconditions, Verdict};
 use crate::http::resources::Api;
-use crate::http::resources::document::{
-    HistoryDocument, ResourceDocument, ResourceListDocument, VersionDocument,
-};
+use crate::http::resources::document::{HistoryDocument, ResourceListDocument};
 use crate::http::resources::refusal::{Refusal, name};
 
 const JSON: &str = "application/json";
@@ -64,32 +62,11 @@ pub(super) async fn list(api: &Api, project: &str, request: &Parts) -> Result<Re
     let page = PageRequest { limit: Some(limit), after };
     let (resources, kind) = (&api.resources, query.kind.as_deref());
     let document = if query.values {
-        let page = resources.list_with_values(project, kind, page).await?;
-        listed(page, |it: &Resource| ResourceDocument::with_value(it))
+        ResourceListDocument::from(resources.list_with_values(project, kind, page).await?)
     } else {
-        let page = resources.list(project, kind, page).await?;
-        listed(page, |it| Ok(ResourceDocument::new(&it.key, &it.meta)))
+        ResourceListDocument::from(resources.list(project, kind, page).await?)
     };
     Ok(Json(document).into_response())
-}
-
-fn listed<T>(
-    page: ResourcePage<T>,
-    document: impl Fn(&T) -> Result<ResourceDocument, ResourceError>,
-) -> ResourceListDocument {
-    let (mut resources, mut unreadable) = (Vec::new(), Vec::new());
-    for item in page.items {
-        match item.and_then(|item| document(&item)) {
-            Ok(resource) => resources.push(resource),
-            Err(error) => unreadable.push(error.to_string()),
-        }
-    }
-    ResourceListDocument {
-        resources,
-        unreadable,
-        next_cursor: page.next.map(|cursor| cursor.to_string()),
-        revision: page.revision.to_string(),
-    }
 }
 
 /// Reads a resource.
@@ -165,14 +142,7 @@ pub(super) async fn history(
 ) -> Result<Response, Refusal> {
     let history = api.resources.history(key).await?;
     must_accept(&request.headers, JSON)?;
-    let (mut versions, mut unreadable) = (Vec::new(), Vec::new());
-    for version in history {
-        match version {
-            Ok(version) => versions.push(VersionDocument::from(&version)),
-            Err(error) => unreadable.push(error.to_string()),
-        }
-    }
-    Ok(Json(HistoryDocument { versions, unreadable }).into_response())
+    Ok(Json(HistoryDocument::from(history)).into_response())
 }
 
 pub(super) fn must_accept(headers: &HeaderMap, media_type: &str) -> Result<(), Problem> {

@@ -1,0 +1,28 @@
+//! Results go to standard output, a line at a time. One that cannot be written is an error; `main`
+//! knows the one that is none, a reader that has seen enough.
+
+use std::io::{self, Write as _};
+
+use serde::Serialize;
+
+use crate::error::{CliError, printable};
+
+/// A document, for programs. JSON escapes what would drive a terminal.
+pub(crate) fn document(document: &impl Serialize) -> Result<(), CliError> {
+    let text = json(document)?;
+    Ok(writeln!(io::stdout().lock(), "{text}")?)
+}
+
+/// A line, for people.
+pub(crate) fn line(text: &str) -> Result<(), CliError> {
+    Ok(writeln!(io::stdout().lock(), "{}", printable(text))?)
+}
+
+/// A remark, which is no part of the result.
+pub(crate) fn note(text: &str) {
+    eprintln!("tenure: {}", printable(text));
+}
+
+pub(crate) fn json(value: &impl Serialize) -> Result<String, CliError> {
+    serde_json::to_string(value).map_err(|error| CliError::Answer(error.into()))
+}
