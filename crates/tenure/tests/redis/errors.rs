@@ -24,10 +24,17 @@ async fn raw(url: &str, args: &[&str]) {
 async fn a_server_without_memory_is_full_for_writes_and_takes_reads_and_deletes() {
     let server = Server::start(&["--maxmemory-policy", "noeviction"]);
     let store = open(&server.url()).await;
-    store.put(&key("a"), write("x")).await.unwrap();
+    store.put(&key("a"), write("x").counted_within(9)).await.unwrap();
     server.cli(&["CONFIG", "SET", "maxmemory", "1mb"]);
-    let full = store.put(&key("b"), write("x")).await;
-    assert!(matches!(full, Err(StoreError::Full(_))), "{full:?}");
+    for (name, write) in [
+        ("b", write("x")),
+        ("b", write("x").counted_within(9)),
+        // Counted no longer.
+        ("a", write("y")),
+    ] {
+        let full = store.put(&key(name), write).await;
+        assert!(matches!(full, Err(StoreError::Full(_))), "{name}: {full:?}");
+    }
     assert!(store.get(&key("a")).await.unwrap().is_some());
     assert!(store.delete(&key("a"), Precondition::Any).await.unwrap());
     let page = store.list_by_prefix(&partition(), "", PageRequest::default()).await.unwrap();
