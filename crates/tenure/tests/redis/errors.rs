@@ -196,11 +196,29 @@ async fn somebody_elses_data_at_an_index_or_log_is_foreign_and_nothing_is_writte
     for kind in ["index", "log", "counted"] {
         let (url, options) = (shared_url(), options());
         let store = open_with(&url, options.clone(), Clock::system()).await;
-        raw(&url, &["SET", &format!("{}:{{/p}}:{kind}", options.prefix), "theirs"]).await;
+        let theirs = format!("{}:{{/p}}:{kind}", options.prefix);
+        raw(&url, &["SET", &theirs, "theirs"]).await;
         let refused = store.put(&key("a"), write("x").counted_within(1)).await;
         assert!(matches!(refused, Err(StoreError::Foreign(_))), "{kind}: {refused:?}");
         assert_eq!(store.get(&key("a")).await.unwrap(), None, "{kind}");
+        raw(&url, &["DEL", &theirs]).await;
+        let other = store.put(&key("b"), write("x").counted_within(1)).await;
+        assert!(other.is_ok(), "a refused write of the {kind} counts: {other:?}");
     }
+}
+
+#[tokio::test]
+async fn a_record_that_a_foreign_log_keeps_from_being_counted_does_not_count() {
+    let (url, options) = (shared_url(), options());
+    let store = open_with(&url, options.clone(), Clock::system()).await;
+    store.put(&key("a"), write("x")).await.unwrap();
+    let log = format!("{}:{{/p}}:log", options.prefix);
+    raw(&url, &["DEL", &log]).await;
+    raw(&url, &["SET", &log, "theirs"]).await;
+    let refused = store.put(&key("a"), write("y").counted_within(1)).await;
+    assert!(matches!(refused, Err(StoreError::Foreign(_))), "{refused:?}");
+    raw(&url, &["DEL", &log]).await;
+    store.put(&key("b"), write("x").counted_within(1)).await.unwrap();
 }
 
 #[tokio::test]

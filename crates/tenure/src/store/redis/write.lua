@@ -96,10 +96,12 @@ if not version then
   if not fence and call('EXISTS', record) == 1 then
     return redis.error_reply('DAMAGED a hash without a version')
   end
+  call('XLEN', log) -- Refuses a foreign log before there is an entry of what is not there.
   call('ZADD', index, 0, name)
 end
 if counted_key then
   if moved or not counts_already then
+    if version then call('XLEN', log) end
     call('ZADD', counted_key, expires_at == '' and '+inf' or expires_at, name)
   end
 elseif old[3] then
