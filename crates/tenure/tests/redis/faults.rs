@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use futures::StreamExt as _;
 use tenure::clock::Clock;
 use tenure::store::{
-    Change, ChangeKind, Precondition, StorageBackend as _, StoreError, Watch, WatchEvent, WatchFrom,
+    Change, ChangeKind, Partition, Precondition, StorageBackend as _, StoreError, Watch,
+    WatchEvent, WatchFrom,
 };
 
 use crate::proxy::Proxy;
@@ -280,6 +281,51 @@ async fn a_connection_that_hears_is_kept_however_busy_the_partition() {
         hears_of(&mut watch, "a").await;
     }
     assert_eq!(proxy.connections(), connections);
+}
+
+#[tokio::test]
+async fn a_channel_that_cannot_be_left_silences_no_other() {
+    let server = Server::start(&[]);
+    let proxy = Proxy::start(server.port).await;
+    let options = options();
+    let watching = open_with(&proxy.url(), options.clone(), Clock::system()).await;
+    let writing = open_with(&server.url(), options, Clock::system()).await;
+    let mut watch = watching.watch(&partition(), WatchFrom::Now).await.unwrap();
+    let left = Partition::new(["left"]).unwrap();
+    drop(watching.watch(&left, WatchFrom::Now).await.unwrap());
+    proxy.ignore_from("UNSUBSCRIBE");
+    writing.put(&left.key("a").unwrap(), write("x")).await.unwrap();
+    writing.put(&key("b"), write("x")).await.unwrap();
+    hears_of(&mut watch, "b").await;
+}
+
+#[tokio::test]
+async fn a_lost_connection_is_replaced_in_few_round_trips_however_much_is_watched() {
+    let server = Server::start(&[]);
+    let proxy = Proxy::start(server.port).await;
+    let store = open(&proxy.url()).await;
+    let mut watches = Vec::new();
+    for number in 0..600 {
+        let partition = Partition::new([&*number.to_string()]).unwrap();
+        watches.push((
+            store.watch(&partition, WatchFrom::Now).await.unwrap(),
+            partition.key("a").unwrap(),
+        ));
+    }
+    let subscribed = || {
+        let stats = server.cli(&["INFO", "commandstats"]);
+        let (_, calls) = stats.split_once("cmdstat_subscribe:calls=").unwrap();
+        calls.split(',').next().unwrap().parse::<usize>().unwrap()
+    };
+    let before = subscribed();
+    proxy.cut();
+    for (watch, key) in &mut watches {
+        when_back(async || store.put(key, write("x")).await).await;
+        let WatchEvent::Change(change) = event(watch).await else { panic!("no change") };
+        assert_eq!(change.key, *key);
+    }
+    let again = subscribed() - before;
+    assert!((3..30).contains(&again), "{again} round trips");
 }
 
 #[tokio::test]

@@ -23,6 +23,8 @@ struct State {
     lose_answer_to: Mutex<Option<&'static str>>,
     /// So many of the next requests are lost, each with its connection.
     lose_requests: AtomicUsize,
+    /// A connection whose client sends this carries no more of what it sends, and stays open.
+    ignore_from: Mutex<Option<&'static str>>,
     /// So many of the next requests arrive only after a delay.
     late: AtomicUsize,
     delay_ms: AtomicU64,
@@ -43,6 +45,7 @@ impl Proxy {
             lose: AtomicUsize::new(0),
             lose_answer_to: Mutex::default(),
             lose_requests: AtomicUsize::new(0),
+            ignore_from: Mutex::default(),
             late: AtomicUsize::new(0),
             delay_ms: AtomicU64::new(0),
             silent: AtomicBool::new(false),
@@ -83,6 +86,10 @@ impl Proxy {
 
     pub fn lose_requests(&self, count: usize) {
         self.state.lose_requests.store(count, Ordering::SeqCst);
+    }
+
+    pub fn ignore_from(&self, text: &'static str) {
+        *self.state.ignore_from.lock().unwrap() = Some(text);
     }
 
     /// Holds back the next requests, which should be for longer than the test's timeout.
@@ -134,6 +141,7 @@ async fn pump(
     let answers = answers_of.is_some();
     let mut cut = state.cut.subscribe();
     let mut buffer = vec![0; 64 << 10];
+    let mut ignored = false;
     loop {
         let read = tokio::select! {
             read = from.read(&mut buffer) => read.unwrap_or(0),
@@ -148,6 +156,13 @@ async fn pump(
                 *text = None;
                 state.lose.store(1, Ordering::SeqCst);
             }
+        }
+        if !answers {
+            let text = *state.ignore_from.lock().unwrap();
+            ignored |= text.is_some_and(|text| contains(&buffer[..read], text));
+        }
+        if ignored {
+            continue;
         }
         if !answers && take_one(&state.lose_requests) {
             return;
