@@ -329,6 +329,42 @@ async fn a_lost_connection_is_replaced_in_few_round_trips_however_much_is_watche
 }
 
 #[tokio::test]
+async fn the_log_of_an_idle_partition_may_end_without_a_doubt_about_the_connection() {
+    let server = Server::start(&[]);
+    let proxy = Proxy::start(server.port).await;
+    let options = options().patrol_interval(Duration::from_millis(250));
+    let store = open_with(&proxy.url(), options.clone(), Clock::system()).await;
+    let mut watch = store.watch(&partition(), WatchFrom::Now).await.unwrap();
+    let connections = proxy.connections();
+    let log = format!("{}:{{/p}}:log", options.prefix);
+    assert_eq!(server.cli(&["DEL", &log]), "1");
+    assert!(matches!(event(&mut watch).await, WatchEvent::Resync(_)), "a silent loss");
+    // A doubt would be over by then.
+    tokio::time::sleep(3 * options.response_timeout).await;
+    assert_eq!(proxy.connections(), connections);
+    store.put(&key("a"), write("x")).await.unwrap();
+    hears_of(&mut watch, "a").await;
+}
+
+#[tokio::test]
+async fn the_log_of_an_idle_partition_stays_while_it_is_watched() {
+    let server = Server::start(&[]);
+    let options = options().patrol_interval(Duration::from_millis(250));
+    let store = open_with(&server.url(), options.clone(), Clock::system()).await;
+    let mut watch = store.watch(&partition(), WatchFrom::Now).await.unwrap();
+    let log = format!("{}:{{/p}}:log", options.prefix);
+    assert_eq!(server.cli(&["PEXPIRE", &log, "30000"]), "1");
+    let looking = tokio::spawn(async move { watch.next().await });
+    tokio::task::spawn_blocking(move || {
+        let renewed = |left: &str| left.parse::<u64>().unwrap() > 30_000;
+        server.wait_for("renewal", &["PTTL", &log], renewed);
+    })
+    .await
+    .unwrap();
+    looking.abort();
+}
+
+#[tokio::test]
 async fn a_watch_survives_a_restart_that_forgets_everything() {
     let mut server = Server::start(&[]);
     let store = open(&server.url()).await;

@@ -200,6 +200,8 @@ pub(super) fn listing(value: Value, partition: &Partition) -> Result<Listing, St
 pub(super) enum Changes {
     /// Some may have been missed; the log stands here.
     Gap(String),
+    /// The same, and the log itself was gone and begins here.
+    Begun(String),
     /// These came next, and the log stands here if it has moved.
     Next(Vec<Change>, Option<String>),
 }
@@ -211,9 +213,13 @@ pub(super) fn changes(
 ) -> Result<Changes, StoreError> {
     let Value::Array(parts) = value else { return Err(unreadable("changes")) };
     let mut parts = parts.into_iter();
-    if parts.next() == Some(Value::Int(1)) {
-        let position = parts.next().and_then(text).ok_or_else(|| unreadable("position"))?;
-        return Ok(Changes::Gap(position));
+    let outcome = parts.next().unwrap_or_default();
+    let mut position = || parts.next().and_then(text).ok_or_else(|| unreadable("position"));
+    match outcome {
+        Value::Int(0) => {}
+        Value::Int(1) => return Ok(Changes::Gap(position()?)),
+        Value::Int(2) => return Ok(Changes::Begun(position()?)),
+        _ => return Err(unreadable("changes")),
     }
     let (mut found, mut position) = (Vec::new(), None);
     for entry in parts {
