@@ -140,6 +140,41 @@ async fn a_record_that_lacks_a_field_hides_no_other() {
     }
 }
 
+#[tokio::test]
+async fn what_is_no_name_hides_no_record() {
+    let (url, options) = (shared_url(), options());
+    let store = open_with(&url, options.clone(), Clock::system()).await;
+    for name in ["a", "b", "c"] {
+        store.put(&key(name), write("x")).await.unwrap();
+    }
+    let base = format!("{}:{{/p}}:", options.prefix);
+    let server = redis::Client::open(url).unwrap();
+    let mut server = server.get_multiplexed_async_connection().await.unwrap();
+    for name in [b"a\xff".to_vec(), b"b".repeat(5_000), b"c\xff".to_vec(), b"d\xff".to_vec()] {
+        let record = [base.as_bytes(), b"record:", &name].concat();
+        for (command, key, field) in
+            [("ZADD", format!("{base}index").as_bytes(), &b"0"[..]), ("HSET", &record, b"data")]
+        {
+            let mut cmd = Cmd::new();
+            cmd.arg(command).arg(key).arg(field).arg(&name);
+            cmd.exec_async(&mut server).await.unwrap();
+        }
+    }
+    for limit in 1..=8 {
+        let (mut names, mut request) = (String::new(), PageRequest::first(limit));
+        loop {
+            let page = store.list_by_prefix(&partition(), "", request).await.unwrap();
+            assert!(page.entries.len() <= limit && page.damaged.is_empty());
+            names.extend(page.entries.iter().map(|it| it.key.name()));
+            match page.next {
+                Some(next) => request = PageRequest::after(next, limit),
+                None => break,
+            }
+        }
+        assert_eq!(names, "abc", "{limit}");
+    }
+}
+
 /// Takes the data from the one record whose key fits the pattern.
 async fn lose_data(url: &str, pattern: &str) {
     let server = redis::Client::open(url).unwrap();

@@ -23,6 +23,7 @@ mod watch;
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use redis::{Cmd, Value};
 
 use self::call::{Failed, Outcome};
@@ -236,7 +237,8 @@ impl StorageBackend for RedisBackend {
         page: PageRequest,
     ) -> Result<Page, StoreError> {
         let shared = &*self.0;
-        let mut after = page.start(partition, prefix)?;
+        let start = page.start(partition, prefix)?;
+        let mut after = start.map(|name| Bytes::copy_from_slice(name.as_bytes()));
         let limit = page.limit();
         let keys = shared.keyspace.partition(partition);
         let (index, log, counted) = (keys.index(), keys.log(), keys.counted());
@@ -256,7 +258,7 @@ impl StorageBackend for RedisBackend {
             match listing.outcome {
                 Listed::End => break false,
                 Listed::More => break true,
-                Listed::Pause(name) => after = Some(name.into()),
+                Listed::Pause(name) => after = Some(name),
             }
         };
         let epoch = shared.keyspace.epoch(partition);

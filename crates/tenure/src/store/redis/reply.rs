@@ -169,30 +169,42 @@ pub(super) struct Listing {
 pub(super) enum Listed {
     End,
     More,
-    /// To be continued after this name.
-    Pause(String),
+    /// To be continued after this name, which need not be one of ours.
+    Pause(Bytes),
 }
 
 pub(super) fn listing(value: Value, partition: &Partition) -> Result<Listing, StoreError> {
     let Value::Array(parts) = value else { return Err(unreadable("page")) };
     let mut parts = parts.into_iter();
-    let mut next_text = || parts.next().and_then(text).ok_or_else(|| unreadable("page"));
-    let (position, outcome, name) = (next_text()?, next_text()?, next_text()?);
-    let outcome = match outcome.as_str() {
-        "end" => Listed::End,
-        "more" => Listed::More,
-        "pause" => Listed::Pause(name),
+    let mut next = || parts.next().ok_or_else(|| unreadable("page"));
+    let position = text(next()?).ok_or_else(|| unreadable("page"))?;
+    let (outcome, paused_at) = (bytes(next()?), bytes(next()?).unwrap_or_default());
+    let mut outcome = match outcome.as_deref() {
+        Some(b"end") => Listed::End,
+        Some(b"more") => Listed::More,
+        Some(b"pause") => Listed::Pause(paused_at),
         _ => return Err(unreadable("page")),
     };
     let (mut entries, mut damaged) = (Vec::new(), Vec::new());
+    let (mut last, mut skipped) = (Bytes::new(), false);
     while let Some(name) = parts.next() {
         let mut field = || parts.next().unwrap_or_default();
         let fields = [field(), field(), field(), field(), field()];
-        let key = partition.key(text(name).ok_or_else(|| unreadable("name"))?)?;
+        last = bytes(name).ok_or_else(|| unreadable("name"))?;
+        let key = std::str::from_utf8(&last).ok().and_then(|name| partition.key(name).ok());
+        let Some(key) = key else {
+            tracing::warn!(?partition, name = ?last, "an index holds what is no name");
+            skipped = true;
+            continue;
+        };
         match record(fields) {
             Some(record) => entries.push(Entry { key, record }),
             None => damaged.push(Damaged { key, reason: UNREADABLE.to_owned() }),
         }
+    }
+    if skipped && matches!(outcome, Listed::More) {
+        // There is room for others.
+        outcome = Listed::Pause(last);
     }
     Ok(Listing { position, entries, damaged, outcome })
 }
