@@ -24,7 +24,8 @@ const QUEUE: usize = 64;
 /// watchers of a large process waiting after every lost connection.
 const AT_ONCE: usize = 256;
 
-/// Between two looks of a patrol, whatever there is to watch: a few commands per second at most.
+/// Between two partitions of a patrol, however many are watched: four a second, and one command
+/// for each watcher of them.
 const PATROL_GAP: Duration = Duration::from_millis(250);
 
 /// As good as never, and in the range of the timer.
