@@ -67,7 +67,9 @@ impl RedisBackend {
     ///
     /// The URL may name an ACL user, a password and a database:
     /// `rediss://user:password@host:6380/2`; a cluster is named by some of its nodes:
-    /// `redis+cluster://host1:7000,host2:7000`.
+    /// `redis+cluster://host1:7000,host2:7000`. Name at least two: reads and writes find the others
+    /// by themselves, but watches listen to one of those that are named, and hear late of changes
+    /// while none of them is in the cluster.
     ///
     /// # Errors
     /// [`StoreError::InvalidLocation`] for a URL that names no server or a certificate that cannot
