@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 #[derive(Clone)]
 pub struct Proxy {
@@ -28,6 +28,8 @@ struct State {
     /// So many of the next requests arrive only after a delay.
     late: AtomicUsize,
     delay_ms: AtomicU64,
+    /// Ends the delays.
+    released: Notify,
     /// While set, bytes go nowhere.
     silent: AtomicBool,
     cut: watch::Sender<u64>,
@@ -48,6 +50,7 @@ impl Proxy {
             ignore_from: Mutex::default(),
             late: AtomicUsize::new(0),
             delay_ms: AtomicU64::new(0),
+            released: Notify::new(),
             silent: AtomicBool::new(false),
             cut: watch::Sender::new(0),
             connections: AtomicUsize::new(0),
@@ -96,6 +99,11 @@ impl Proxy {
     pub fn delay_requests(&self, count: usize, delay: Duration) {
         self.state.delay_ms.store(delay.as_millis() as u64, Ordering::SeqCst);
         self.state.late.store(count, Ordering::SeqCst);
+    }
+
+    /// Lets go of the requests that are held back.
+    pub fn release_requests(&self) {
+        self.state.released.notify_waiters();
     }
 
     pub fn silence(&self, silent: bool) {
@@ -169,7 +177,7 @@ async fn pump(
         }
         if !answers && take_one(&state.late) {
             let delay = Duration::from_millis(state.delay_ms.load(Ordering::SeqCst));
-            tokio::time::sleep(delay).await;
+            let _ = tokio::time::timeout(delay, state.released.notified()).await;
         }
         if answers_of.is_some_and(|number| number < state.deaf.load(Ordering::SeqCst))
             && contains(&buffer[..read], "\r\nmessage\r\n")
