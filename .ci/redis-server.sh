@@ -9,10 +9,11 @@ fi
 is_free() { ! (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
 # spare_ports COUNT: the first of so many free ports whose cluster ports, 10000 above, are free too.
+# All are below those that the system gives to outgoing connections.
 spare_ports() {
 	local count=$1 first port
 	for _ in {1..100}; do
-		first=$((20000 + RANDOM % 20000))
+		first=$((10000 + RANDOM % 9900))
 		for ((port = first; port < first + count; port++)); do
 			is_free "$port" && is_free $((port + 10000)) || continue 2
 		done

@@ -53,7 +53,8 @@ impl Disk {
             cuts: Vec::new(),
             syncs: BTreeMap::new(),
         };
-        let folder = folder.to_owned();
+        // Databases name their files in full, whatever links lead to them.
+        let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
         let disk = Arc::new(Self { folder, witness, rarity, state: Mutex::new(state) });
         DISKS.write().push(Arc::clone(&disk));
         disk

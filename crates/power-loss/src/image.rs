@@ -55,24 +55,29 @@ pub(crate) struct Image {
     /// Nothing as long as the file was never synced.
     synced: Option<Arc<Vec<u8>>>,
     changes: Vec<Change>,
+    /// Changes before those.
+    settled: usize,
 }
 
 impl Image {
     pub(crate) fn new(synced: Option<Vec<u8>>) -> Self {
-        Self { synced: synced.map(Arc::new), changes: Vec::new() }
+        Self { synced: synced.map(Arc::new), changes: Vec::new(), settled: 0 }
     }
 
     pub(crate) fn change(&mut self, change: Change) {
         self.changes.push(change);
     }
 
+    /// How many changes there have been.
     pub(crate) fn changes(&self) -> usize {
-        self.changes.len()
+        self.settled + self.changes.len()
     }
 
-    /// The first `count` changes are on the disk.
+    /// The first `count` changes are on the disk. Another sync may have said so of some already.
     pub(crate) fn sync(&mut self, count: usize) {
         let content = Arc::make_mut(self.synced.get_or_insert_default());
+        let count = count.saturating_sub(self.settled).min(self.changes.len());
+        self.settled += count;
         for change in self.changes.drain(..count) {
             change.apply(content, None);
         }
@@ -113,5 +118,20 @@ mod tests {
         image.change(Change::Truncate(4));
         assert_eq!(image.after(&mut Fate::Lost), Some(vec![1, 1]));
         assert_eq!(image.after(&mut Fate::Kept), Some(vec![1, 1, 0, 2]));
+    }
+
+    #[test]
+    fn of_two_syncs_at_the_same_time_each_keeps_what_came_before_it() {
+        let write = |at, byte| Change::Write { at, bytes: Arc::from([byte; 2]) };
+        let mut image = Image::new(None);
+        image.change(write(0, 1));
+        let first = image.changes();
+        image.change(write(2, 2));
+        let second = image.changes();
+        image.sync(second);
+        image.change(write(4, 3));
+        image.sync(first);
+        assert_eq!(image.after(&mut Fate::Lost), Some(vec![1, 1, 2, 2]));
+        assert_eq!(image.after(&mut Fate::Kept), Some(vec![1, 1, 2, 2, 3, 3]));
     }
 }

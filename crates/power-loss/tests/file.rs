@@ -117,3 +117,15 @@ async fn without_syncs_writes_are_lost_and_the_file_stays_whole() {
     let (cuts, _) = write(Durability::Relaxed).await;
     assert!(lost_of_all(&cuts).await > 0);
 }
+
+#[tokio::test]
+async fn a_disk_is_below_its_folder_whatever_link_leads_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let (there, link) = (folder.path().join("there"), folder.path().join("link"));
+    std::fs::create_dir(&there).unwrap();
+    std::os::unix::fs::symlink(&there, &link).unwrap();
+    let disk = Disk::below(&link, u32::MAX, 7, Box::new(Vec::new));
+    let store = FileBackend::open(link.join(FILE), Clock::system()).await.unwrap();
+    store.put(&key(0, 1), Write::new(value(1))).await.unwrap();
+    assert!(disk.syncs(FILE) > 0);
+}

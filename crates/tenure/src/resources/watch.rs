@@ -116,9 +116,16 @@ struct Watcher {
     /// is listened to before anything is told, so however much is written, a backlog never decides.
     catching_up: bool,
     /// The latest change of each resource that has come in while catching up, by stored name.
-    held: HashMap<Arc<str>, Change>,
+    held: HashMap<Arc<str>, Held>,
     listed: Vec<Listed>,
     pending: VecDeque<ResourceEvent>,
+}
+
+/// A change that is held back, and where the watch stood before it. Only a position that was seen
+/// can be resumed from: nobody knows which one is next to another.
+struct Held {
+    change: Change,
+    after: Revision,
 }
 
 #[derive(Default)]
@@ -231,7 +238,7 @@ impl Watcher {
         let up_to = last.filter(|_| priming.next.is_some());
         // This page, and those to come, show what was there at its position.
         let from = self.listed.last().and_then(|listed| listed.up_to.clone());
-        self.held.retain(|name, change| {
+        self.held.retain(|name, Held { change, .. }| {
             change.revision.sequence > page.revision.sequence
                 || from.as_ref().is_some_and(|from| name <= from)
         });
@@ -248,17 +255,14 @@ impl Watcher {
 
     /// Tells what was held back, behind the marker of a complete state if there is one to set.
     fn release(&mut self, marked: bool) {
-        let mut held: Vec<Change> = std::mem::take(&mut self.held).into_values().collect();
-        held.sort_unstable_by_key(|change| change.revision.sequence);
+        let mut held: Vec<Held> = std::mem::take(&mut self.held).into_values().collect();
+        held.sort_unstable_by_key(|held| held.change.revision.sequence);
         // Whoever resumes from the marker is told all that is held back.
-        let before = held.first().map(|Change { revision, .. }| Revision {
-            sequence: revision.sequence.saturating_sub(1),
-            ..*revision
-        });
-        if let (true, Some(position)) = (marked, before.or(self.after)) {
+        let before = held.first().map(|held| held.after).or(self.after);
+        if let (true, Some(position)) = (marked, before) {
             self.pending.push_back(ResourceEvent::Primed(position));
         }
-        for change in held {
+        for Held { change, .. } in held {
             self.tell(change);
         }
     }
@@ -268,14 +272,16 @@ impl Watcher {
         match event {
             None => return Ok(false),
             Some(Ok(WatchEvent::Change(change))) => {
-                self.after = Some(change.revision);
+                // Before anything is known, whoever resumes begins anew.
+                let unknown = Revision { sequence: 0, ..change.revision };
+                let after = self.after.replace(change.revision).unwrap_or(unknown);
                 let name = change.key.shared_name();
                 if !self.catching_up {
                     self.tell(change);
                 } else if self.scope.find(&change.key).is_none() {
                     // Nothing that this watch tells.
                 } else if self.held.len() < MAX_HELD || self.held.contains_key(&name) {
-                    self.held.insert(name, change);
+                    self.held.insert(name, Held { change, after });
                 } else {
                     self.begin_anew();
                 }

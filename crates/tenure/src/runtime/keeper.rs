@@ -114,7 +114,16 @@ async fn observe(
     loop {
         let dead = observer.next_dead(backend).await?;
         let worker = dead.worker.clone();
-        if take_over(shared, generation, dead).await? == Fate::Kept {
+        let fate = match take_over(shared, generation, dead).await {
+            // Its heartbeat, or a claim of it, may be put right later. To begin observing anew
+            // would give all the others more time.
+            Err(error @ StoreError::Damaged { .. }) => {
+                tracing::warn!(worker = worker.as_str(), %error, "a dead worker cannot be inherited from");
+                Fate::Kept
+            }
+            fate => fate?,
+        };
+        if fate == Fate::Kept {
             observer.hold_back(&worker);
         }
     }

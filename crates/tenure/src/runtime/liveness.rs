@@ -279,7 +279,8 @@ impl Observer {
                 None => break,
             }
         }
-        // A heartbeat that cannot be read does not beat: its worker's time runs out.
+        // A heartbeat that cannot be read stays under observation. It does not beat, and nobody can
+        // inherit from its worker until it is put right.
         self.seen.retain(|key, _| present.contains_key(key) || damaged.contains(key));
         for (key, (token, beat)) in present {
             self.see(key, token, beat);

@@ -24,10 +24,17 @@ async fn raw(url: &str, args: &[&str]) {
 async fn a_server_without_memory_is_full_for_writes_and_takes_reads_and_deletes() {
     let server = Server::start(&["--maxmemory-policy", "noeviction"]);
     let store = open(&server.url()).await;
-    store.put(&key("a"), write("x")).await.unwrap();
+    store.put(&key("a"), write("x").counted_within(9)).await.unwrap();
     server.cli(&["CONFIG", "SET", "maxmemory", "1mb"]);
-    let full = store.put(&key("b"), write("x")).await;
-    assert!(matches!(full, Err(StoreError::Full(_))), "{full:?}");
+    for (name, write) in [
+        ("b", write("x")),
+        ("b", write("x").counted_within(9)),
+        // Counted no longer.
+        ("a", write("y")),
+    ] {
+        let full = store.put(&key(name), write).await;
+        assert!(matches!(full, Err(StoreError::Full(_))), "{name}: {full:?}");
+    }
     assert!(store.get(&key("a")).await.unwrap().is_some());
     assert!(store.delete(&key("a"), Precondition::Any).await.unwrap());
     let page = store.list_by_prefix(&partition(), "", PageRequest::default()).await.unwrap();
@@ -133,6 +140,41 @@ async fn a_record_that_lacks_a_field_hides_no_other() {
     }
 }
 
+#[tokio::test]
+async fn what_is_no_name_hides_no_record() {
+    let (url, options) = (shared_url(), options());
+    let store = open_with(&url, options.clone(), Clock::system()).await;
+    for name in ["a", "b", "c"] {
+        store.put(&key(name), write("x")).await.unwrap();
+    }
+    let base = format!("{}:{{/p}}:", options.prefix);
+    let server = redis::Client::open(url).unwrap();
+    let mut server = server.get_multiplexed_async_connection().await.unwrap();
+    for name in [b"a\xff".to_vec(), b"b".repeat(5_000), b"c\xff".to_vec(), b"d\xff".to_vec()] {
+        let record = [base.as_bytes(), b"record:", &name].concat();
+        for (command, key, field) in
+            [("ZADD", format!("{base}index").as_bytes(), &b"0"[..]), ("HSET", &record, b"data")]
+        {
+            let mut cmd = Cmd::new();
+            cmd.arg(command).arg(key).arg(field).arg(&name);
+            cmd.exec_async(&mut server).await.unwrap();
+        }
+    }
+    for limit in 1..=8 {
+        let (mut names, mut request) = (String::new(), PageRequest::first(limit));
+        loop {
+            let page = store.list_by_prefix(&partition(), "", request).await.unwrap();
+            assert!(page.entries.len() <= limit && page.damaged.is_empty());
+            names.extend(page.entries.iter().map(|it| it.key.name()));
+            match page.next {
+                Some(next) => request = PageRequest::after(next, limit),
+                None => break,
+            }
+        }
+        assert_eq!(names, "abc", "{limit}");
+    }
+}
+
 /// Takes the data from the one record whose key fits the pattern.
 async fn lose_data(url: &str, pattern: &str) {
     let server = redis::Client::open(url).unwrap();
@@ -189,11 +231,29 @@ async fn somebody_elses_data_at_an_index_or_log_is_foreign_and_nothing_is_writte
     for kind in ["index", "log", "counted"] {
         let (url, options) = (shared_url(), options());
         let store = open_with(&url, options.clone(), Clock::system()).await;
-        raw(&url, &["SET", &format!("{}:{{/p}}:{kind}", options.prefix), "theirs"]).await;
+        let theirs = format!("{}:{{/p}}:{kind}", options.prefix);
+        raw(&url, &["SET", &theirs, "theirs"]).await;
         let refused = store.put(&key("a"), write("x").counted_within(1)).await;
         assert!(matches!(refused, Err(StoreError::Foreign(_))), "{kind}: {refused:?}");
         assert_eq!(store.get(&key("a")).await.unwrap(), None, "{kind}");
+        raw(&url, &["DEL", &theirs]).await;
+        let other = store.put(&key("b"), write("x").counted_within(1)).await;
+        assert!(other.is_ok(), "a refused write of the {kind} counts: {other:?}");
     }
+}
+
+#[tokio::test]
+async fn a_record_that_a_foreign_log_keeps_from_being_counted_does_not_count() {
+    let (url, options) = (shared_url(), options());
+    let store = open_with(&url, options.clone(), Clock::system()).await;
+    store.put(&key("a"), write("x")).await.unwrap();
+    let log = format!("{}:{{/p}}:log", options.prefix);
+    raw(&url, &["DEL", &log]).await;
+    raw(&url, &["SET", &log, "theirs"]).await;
+    let refused = store.put(&key("a"), write("y").counted_within(1)).await;
+    assert!(matches!(refused, Err(StoreError::Foreign(_))), "{refused:?}");
+    raw(&url, &["DEL", &log]).await;
+    store.put(&key("b"), write("x").counted_within(1)).await.unwrap();
 }
 
 #[tokio::test]

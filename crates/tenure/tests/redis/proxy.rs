@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 #[derive(Clone)]
 pub struct Proxy {
@@ -23,9 +23,13 @@ struct State {
     lose_answer_to: Mutex<Option<&'static str>>,
     /// So many of the next requests are lost, each with its connection.
     lose_requests: AtomicUsize,
+    /// A connection whose client sends this carries no more of what it sends, and stays open.
+    ignore_from: Mutex<Option<&'static str>>,
     /// So many of the next requests arrive only after a delay.
     late: AtomicUsize,
     delay_ms: AtomicU64,
+    /// Ends the delays.
+    released: Notify,
     /// While set, bytes go nowhere.
     silent: AtomicBool,
     cut: watch::Sender<u64>,
@@ -43,8 +47,10 @@ impl Proxy {
             lose: AtomicUsize::new(0),
             lose_answer_to: Mutex::default(),
             lose_requests: AtomicUsize::new(0),
+            ignore_from: Mutex::default(),
             late: AtomicUsize::new(0),
             delay_ms: AtomicU64::new(0),
+            released: Notify::new(),
             silent: AtomicBool::new(false),
             cut: watch::Sender::new(0),
             connections: AtomicUsize::new(0),
@@ -85,10 +91,19 @@ impl Proxy {
         self.state.lose_requests.store(count, Ordering::SeqCst);
     }
 
+    pub fn ignore_from(&self, text: &'static str) {
+        *self.state.ignore_from.lock().unwrap() = Some(text);
+    }
+
     /// Holds back the next requests, which should be for longer than the test's timeout.
     pub fn delay_requests(&self, count: usize, delay: Duration) {
         self.state.delay_ms.store(delay.as_millis() as u64, Ordering::SeqCst);
         self.state.late.store(count, Ordering::SeqCst);
+    }
+
+    /// Lets go of the requests that are held back.
+    pub fn release_requests(&self) {
+        self.state.released.notify_waiters();
     }
 
     pub fn silence(&self, silent: bool) {
@@ -134,6 +149,7 @@ async fn pump(
     let answers = answers_of.is_some();
     let mut cut = state.cut.subscribe();
     let mut buffer = vec![0; 64 << 10];
+    let mut ignored = false;
     loop {
         let read = tokio::select! {
             read = from.read(&mut buffer) => read.unwrap_or(0),
@@ -149,12 +165,19 @@ async fn pump(
                 state.lose.store(1, Ordering::SeqCst);
             }
         }
+        if !answers {
+            let text = *state.ignore_from.lock().unwrap();
+            ignored |= text.is_some_and(|text| contains(&buffer[..read], text));
+        }
+        if ignored {
+            continue;
+        }
         if !answers && take_one(&state.lose_requests) {
             return;
         }
         if !answers && take_one(&state.late) {
             let delay = Duration::from_millis(state.delay_ms.load(Ordering::SeqCst));
-            tokio::time::sleep(delay).await;
+            let _ = tokio::time::timeout(delay, state.released.notified()).await;
         }
         if answers_of.is_some_and(|number| number < state.deaf.load(Ordering::SeqCst))
             && contains(&buffer[..read], "\r\nmessage\r\n")

@@ -1,9 +1,10 @@
 //! Redis servers that tests start themselves: on spare ports, in folders of their own.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::net::TcpListener;
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -103,12 +104,14 @@ impl Drop for Server {
     }
 }
 
-/// A port that is free, and whose cluster port is.
+/// A port that is free, and whose cluster port is. Both are below those that the system gives to
+/// outgoing connections.
 pub fn spare_port() -> u16 {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     loop {
-        let port = 20_000 + rand::random_range(0..20_000);
-        if [port, port + 10_000].iter().all(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
-        {
+        let port = 10_000 + rand::random_range(0..10_000);
+        let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+        if [port, port + 10_000].iter().all(is_free) && GIVEN.lock().unwrap().insert(port) {
             return port;
         }
     }

@@ -51,6 +51,7 @@ macro_rules! for_each_case {
             a_watch_keeps_to_its_scope
             a_watch_serves_several_watchers_and_replicas
             a_watch_resumes_after_a_position
+            a_watch_resumes_from_a_marker_that_held_something_back
             a_watch_from_another_history_resyncs
             a_slow_watcher_ends_up_right_and_learns_of_deletes
             a_state_of_many_pages_is_told_while_it_changes

@@ -174,6 +174,26 @@ pub(crate) async fn a_watch_resumes_after_a_position(harness: &dyn Harness) {
     expect_put(&mut resumed, &c, put(&here, &c, 2).await).await;
 }
 
+pub(crate) async fn a_watch_resumes_from_a_marker_that_held_something_back(harness: &dyn Harness) {
+    let resources = open(harness).await;
+    let name = |index: usize| key("agent", &format!("{index:03}"));
+    join_all((0..450).map(|index| {
+        let resources = resources.clone();
+        async move { put(&resources, &name(index), 0).await }
+    }))
+    .await;
+    let mut events = watch(&resources, all(), None);
+    for _ in 0..250 {
+        assert!(matches!(next(&mut events).await, ResourceEvent::Present { .. }));
+    }
+    // It has been told already, so this change waits for the marker.
+    let written = put(&resources, &name(0), 1).await;
+    let (_, primed) = prime(&mut events).await;
+    expect_put(&mut events, &name(0), written).await;
+    let mut resumed = watch(&resources, all(), Some(primed));
+    expect_put(&mut resumed, &name(0), written).await;
+}
+
 pub(crate) async fn a_watch_from_another_history_resyncs(harness: &dyn Harness) {
     let resources = open(harness).await;
     let written = put(&resources, &planner(), 1).await;

@@ -57,6 +57,7 @@ struct Inner {
     plan: Option<Plan>,
     power: watch::Sender<Power>,
     claims: Mutex<BTreeSet<Partition>>,
+    damaged: Mutex<Option<Key>>,
 }
 
 impl Faulty {
@@ -67,6 +68,7 @@ impl Faulty {
             plan,
             power: watch::Sender::new(Power::On),
             claims: Mutex::default(),
+            damaged: Mutex::default(),
         }))
     }
 
@@ -87,6 +89,11 @@ impl Faulty {
             *power = if stalled { Power::On } else { *power };
             stalled
         });
+    }
+
+    /// From now on this record cannot be written to, as one that cannot be read.
+    pub(crate) fn damage(&self, key: Key) {
+        *self.0.damaged.lock() = Some(key);
     }
 
     /// The partitions in which this process has ever claimed a task.
@@ -183,6 +190,9 @@ impl StorageBackend for Faulty {
         write: Write,
         precondition: Precondition,
     ) -> Result<VersionToken, StoreError> {
+        if self.0.damaged.lock().as_ref() == Some(key) {
+            return Err(StoreError::Damaged { key: key.clone(), reason: "as planned".into() });
+        }
         self.call(self.0.store.put_if_version(key, write, precondition)).await
     }
 

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use tenure::Owner;
 use tenure::clock::{Clock, Timestamp};
 use tenure::runtime::{Exit, Failure, Handler, Policy, TaskContext, Worker, WorkerOptions};
-use tenure::store::{InMemoryBackend, PageRequest, StorageBackend as _};
+use tenure::store::{InMemoryBackend, PageRequest, Partition, StorageBackend as _};
 use tenure::tasks::{
     Call, NewTask, Outcome, Phase, Rerun, Status, Task, TaskError, TaskId, TaskLimits, TaskRef,
     TaskStore,
@@ -325,6 +325,27 @@ async fn a_shutdown_leaves_every_task_finished_or_to_others() {
     let parked = world.get(&parked.id).await;
     assert_eq!((parked.status, parked.worker), (Status::InputRequired, Some(heir.id())));
     assert_eq!(world.claims(&process).await, 0);
+}
+
+#[tokio::test]
+async fn a_dead_worker_whose_heartbeat_is_damaged_delays_the_heir_of_no_other() {
+    let world = World::new();
+    let [heir, first, second] = std::array::from_fn(|_| world.healthy());
+    let _heir = world.worker(&heir, WorkerOptions::default()).await;
+    let damaged = world.worker(&first, WorkerOptions::default()).await;
+    let damaged = world.submit(&damaged, "waits").await;
+    let other = world.worker(&second, WorkerOptions::default()).await;
+    let other = world.submit(&other, "waits").await;
+    settle().await;
+    let dead = world.get(&damaged.id).await.worker.unwrap();
+    heir.damage(Partition::new(["workers"]).unwrap().key(dead.as_str()).unwrap());
+    first.stall();
+    world.pass(TIMEOUT_MS / 2).await;
+    second.stall();
+    // The time of the first runs out half-way.
+    world.pass(TIMEOUT_MS + TIMEOUT_MS / 4).await;
+    assert_eq!(world.get(&other.id).await.status, Status::Failed);
+    assert_eq!(world.get(&damaged.id).await.status, Status::Working);
 }
 
 #[tokio::test]

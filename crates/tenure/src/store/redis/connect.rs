@@ -25,7 +25,8 @@ use crate::store::StoreError;
 /// One node or a cluster of them, and what is needed to reach it again.
 pub(super) struct Link {
     route: Route,
-    /// Where subscriptions may be made: any node hears what is published on any other.
+    /// Where subscriptions may be made: any node hears what is published on any other. These are
+    /// the nodes that the URL names, so it should name more than one.
     seeds: Vec<Client>,
     timeouts: Timeouts,
 }

@@ -82,10 +82,10 @@ impl PartitionKeys {
 }
 
 /// The bounds of a listing as `ZRANGEBYLEX` wants them.
-pub(super) fn lexical_range(prefix: &str, after: Option<&str>) -> (Vec<u8>, Vec<u8>) {
+pub(super) fn lexical_range(prefix: &str, after: Option<&[u8]>) -> (Vec<u8>, Vec<u8>) {
     let bound = |kind: &[u8], bytes: &[u8]| [kind, bytes].concat();
     let min = match after {
-        Some(last) => bound(b"(", last.as_bytes()),
+        Some(last) => bound(b"(", last),
         None if prefix.is_empty() => b"-".to_vec(),
         None => bound(b"[", prefix.as_bytes()),
     };
@@ -128,6 +128,6 @@ mod tests {
     fn a_range_covers_exactly_its_prefix() {
         assert_eq!(lexical_range("", None), (b"-".to_vec(), b"+".to_vec()));
         assert_eq!(lexical_range("a\u{10ffff}", None).1, b"(a\xf4\x8f\xbf\xc0".to_vec());
-        assert_eq!(lexical_range("a", Some("ab")), (b"(ab".to_vec(), b"(b".to_vec()));
+        assert_eq!(lexical_range("a", Some(b"ab")), (b"(ab".to_vec(), b"(b".to_vec()));
     }
 }

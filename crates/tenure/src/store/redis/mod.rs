@@ -23,6 +23,7 @@ mod watch;
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use redis::{Cmd, Value};
 
 use self::call::{Failed, Outcome};
@@ -66,7 +67,9 @@ impl RedisBackend {
     ///
     /// The URL may name an ACL user, a password and a database:
     /// `rediss://user:password@host:6380/2`; a cluster is named by some of its nodes:
-    /// `redis+cluster://host1:7000,host2:7000`.
+    /// `redis+cluster://host1:7000,host2:7000`. Name at least two: reads and writes find the others
+    /// by themselves, but watches listen to one of those that are named, and hear late of changes
+    /// while none of them is in the cluster.
     ///
     /// # Errors
     /// [`StoreError::InvalidLocation`] for a URL that names no server or a certificate that cannot
@@ -236,7 +239,8 @@ impl StorageBackend for RedisBackend {
         page: PageRequest,
     ) -> Result<Page, StoreError> {
         let shared = &*self.0;
-        let mut after = page.start(partition, prefix)?;
+        let start = page.start(partition, prefix)?;
+        let mut after = start.map(|name| Bytes::copy_from_slice(name.as_bytes()));
         let limit = page.limit();
         let keys = shared.keyspace.partition(partition);
         let (index, log, counted) = (keys.index(), keys.log(), keys.counted());
@@ -256,7 +260,7 @@ impl StorageBackend for RedisBackend {
             match listing.outcome {
                 Listed::End => break false,
                 Listed::More => break true,
-                Listed::Pause(name) => after = Some(name.into()),
+                Listed::Pause(name) => after = Some(name),
             }
         };
         let epoch = shared.keyspace.epoch(partition);

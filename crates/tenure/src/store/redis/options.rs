@@ -15,8 +15,9 @@ pub struct RedisOptions {
     pub response_timeout: Duration,
     /// How often a call is tried again where that is harmless.
     pub retries: usize,
-    /// How long a watch relies on hearing of changes before it looks for itself. With many watched
-    /// partitions it takes longer: a process looks at no more than a few per second.
+    /// How long a watched partition relies on hearing of changes before its watchers look for
+    /// themselves: each of them sends one command. A process has at most four partitions looked at
+    /// a second, so with many it takes longer.
     pub patrol_interval: Duration,
     /// A PEM file with the authorities that may vouch for a `rediss://` server. `None`: those of
     /// the system, or of the file that the environment variable `SSL_CERT_FILE` names.

@@ -169,30 +169,42 @@ pub(super) struct Listing {
 pub(super) enum Listed {
     End,
     More,
-    /// To be continued after this name.
-    Pause(String),
+    /// To be continued after this name, which need not be one of ours.
+    Pause(Bytes),
 }
 
 pub(super) fn listing(value: Value, partition: &Partition) -> Result<Listing, StoreError> {
     let Value::Array(parts) = value else { return Err(unreadable("page")) };
     let mut parts = parts.into_iter();
-    let mut next_text = || parts.next().and_then(text).ok_or_else(|| unreadable("page"));
-    let (position, outcome, name) = (next_text()?, next_text()?, next_text()?);
-    let outcome = match outcome.as_str() {
-        "end" => Listed::End,
-        "more" => Listed::More,
-        "pause" => Listed::Pause(name),
+    let mut next = || parts.next().ok_or_else(|| unreadable("page"));
+    let position = text(next()?).ok_or_else(|| unreadable("page"))?;
+    let (outcome, paused_at) = (bytes(next()?), bytes(next()?).unwrap_or_default());
+    let mut outcome = match outcome.as_deref() {
+        Some(b"end") => Listed::End,
+        Some(b"more") => Listed::More,
+        Some(b"pause") => Listed::Pause(paused_at),
         _ => return Err(unreadable("page")),
     };
     let (mut entries, mut damaged) = (Vec::new(), Vec::new());
+    let (mut last, mut skipped) = (Bytes::new(), false);
     while let Some(name) = parts.next() {
         let mut field = || parts.next().unwrap_or_default();
         let fields = [field(), field(), field(), field(), field()];
-        let key = partition.key(text(name).ok_or_else(|| unreadable("name"))?)?;
+        last = bytes(name).ok_or_else(|| unreadable("name"))?;
+        let key = std::str::from_utf8(&last).ok().and_then(|name| partition.key(name).ok());
+        let Some(key) = key else {
+            tracing::warn!(?partition, name = ?last, "an index holds what is no name");
+            skipped = true;
+            continue;
+        };
         match record(fields) {
             Some(record) => entries.push(Entry { key, record }),
             None => damaged.push(Damaged { key, reason: UNREADABLE.to_owned() }),
         }
+    }
+    if skipped && matches!(outcome, Listed::More) {
+        // There is room for others.
+        outcome = Listed::Pause(last);
     }
     Ok(Listing { position, entries, damaged, outcome })
 }
@@ -200,6 +212,8 @@ pub(super) fn listing(value: Value, partition: &Partition) -> Result<Listing, St
 pub(super) enum Changes {
     /// Some may have been missed; the log stands here.
     Gap(String),
+    /// The same, and the log itself was gone and begins here.
+    Begun(String),
     /// These came next, and the log stands here if it has moved.
     Next(Vec<Change>, Option<String>),
 }
@@ -211,9 +225,13 @@ pub(super) fn changes(
 ) -> Result<Changes, StoreError> {
     let Value::Array(parts) = value else { return Err(unreadable("changes")) };
     let mut parts = parts.into_iter();
-    if parts.next() == Some(Value::Int(1)) {
-        let position = parts.next().and_then(text).ok_or_else(|| unreadable("position"))?;
-        return Ok(Changes::Gap(position));
+    let outcome = parts.next().unwrap_or_default();
+    let mut position = || parts.next().and_then(text).ok_or_else(|| unreadable("position"));
+    match outcome {
+        Value::Int(0) => {}
+        Value::Int(1) => return Ok(Changes::Gap(position()?)),
+        Value::Int(2) => return Ok(Changes::Begun(position()?)),
+        _ => return Err(unreadable("changes")),
     }
     let (mut found, mut position) = (Vec::new(), None);
     for entry in parts {

@@ -20,7 +20,12 @@ use super::connect::Link;
 /// Requests that may wait for the subscriber to take them.
 const QUEUE: usize = 64;
 
-/// Between two looks of a patrol, whatever there is to watch: a few commands per second at most.
+/// Channels that are subscribed to, or left, with one command: a round trip each would keep the
+/// watchers of a large process waiting after every lost connection.
+const AT_ONCE: usize = 256;
+
+/// Between two partitions of a patrol, however many are watched: four a second, and one command
+/// for each watcher of them.
 const PATROL_GAP: Duration = Duration::from_millis(250);
 
 /// As good as never, and in the range of the timer.
@@ -130,8 +135,9 @@ impl Listener {
         self.turn = turn.wrapping_add(1);
         let (mut sink, stream) = self.link.subscriber(turn).await?.split();
         self.channels.retain(|_, watchers| watchers.receiver_count() > 0);
-        for channel in self.channels.keys() {
-            self.subscribe(&mut sink, channel).await?;
+        let channels: Vec<&str> = self.channels.keys().map(String::as_str).collect();
+        for channels in channels.chunks(AT_ONCE) {
+            self.confirmed(sink.subscribe(channels)).await?;
         }
         // What was published meanwhile was not heard.
         for watchers in self.channels.values() {
@@ -140,12 +146,12 @@ impl Listener {
         Ok((sink, stream))
     }
 
-    async fn subscribe(
+    /// Waits for the server to confirm, and not for ever.
+    async fn confirmed(
         &self,
-        sink: &mut PubSubSink,
-        channel: &str,
+        confirmation: impl Future<Output = Result<(), redis::RedisError>>,
     ) -> Result<(), redis::RedisError> {
-        timeout(self.link.response_timeout(), sink.subscribe(channel))
+        timeout(self.link.response_timeout(), confirmation)
             .await
             .unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()))
     }
@@ -232,7 +238,7 @@ impl Listener {
         follow: Follow,
     ) -> Result<(), redis::RedisError> {
         if !self.channels.contains_key(&follow.channel) {
-            self.subscribe(sink, &follow.channel).await?;
+            self.confirmed(sink.subscribe(&follow.channel)).await?;
             self.channels.insert(follow.channel.clone(), watch::Sender::default());
         }
         if let Some(watchers) = self.channels.get(&follow.channel) {
@@ -250,7 +256,7 @@ impl Listener {
         let Some(watchers) = self.channels.get(channel) else { return Ok(()) };
         if watchers.receiver_count() == 0 {
             self.channels.remove(channel);
-            return sink.unsubscribe(channel).await;
+            return self.confirmed(sink.unsubscribe(channel)).await;
         }
         watchers.send_modify(|heard| heard.messages += 1);
         Ok(())
@@ -267,9 +273,11 @@ impl Listener {
             .filter(|(_, watchers)| watchers.receiver_count() == 0)
             .map(|(channel, _)| channel.clone())
             .collect();
-        for channel in idle {
-            self.channels.remove(&channel);
-            sink.unsubscribe(&channel).await?;
+        for channels in idle.chunks(AT_ONCE) {
+            for channel in channels {
+                self.channels.remove(channel);
+            }
+            self.confirmed(sink.unsubscribe(channels)).await?;
         }
         self.sweep_at = 2 * self.channels.len() + 16;
         Ok(())

@@ -86,8 +86,8 @@ impl Watcher {
             let heard = *self.changed.borrow_and_update();
             let unprompted = !self.look && heard.messages == self.heard.messages;
             match self.changes().await {
-                Ok(()) => {
-                    if unprompted && !self.pending.is_empty() {
+                Ok(published) => {
+                    if unprompted && published {
                         self.shared.subscriber().doubt(self.log.clone(), heard.messages);
                     }
                     self.heard = heard;
@@ -108,23 +108,27 @@ impl Watcher {
         }
     }
 
-    async fn changes(&mut self) -> Result<(), StoreError> {
+    /// Takes in what the log has. True if there is something of which a message should have told.
+    async fn changes(&mut self) -> Result<bool, StoreError> {
         let mut call = self.shared.scripts.changes.call(&[&self.log], 32);
         call.arg(&self.position);
         let value =
             self.shared.read_script(&call).await.map_err(error::Failure::into_store_error)?;
-        match reply::changes(value, &self.partition, self.epoch)? {
-            Changes::Gap(position) => {
-                let revision: Revision = reply::revision(self.epoch, &position)?;
-                self.pending.push_back(WatchEvent::Resync(revision));
-                self.position = position;
-            }
+        let (gap, published) = match reply::changes(value, &self.partition, self.epoch)? {
+            Changes::Gap(position) => (position, true),
+            // A log expires without a message.
+            Changes::Begun(position) => (position, false),
             Changes::Next(changes, position) => {
+                let published = !changes.is_empty();
                 self.pending.extend(changes.into_iter().map(WatchEvent::Change));
                 self.position = position.unwrap_or_else(|| std::mem::take(&mut self.position));
+                return Ok(published);
             }
-        }
-        Ok(())
+        };
+        let revision: Revision = reply::revision(self.epoch, &gap)?;
+        self.pending.push_back(WatchEvent::Resync(revision));
+        self.position = gap;
+        Ok(published)
     }
 }
 

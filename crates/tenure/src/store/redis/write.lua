@@ -28,12 +28,12 @@ end
 
 local counts_already = live and old[3]
 local counted_key = capacity ~= '' and string.sub(log, 1, -4) .. 'counted'
+local reclaimed
 if counted_key and not counts_already then
   -- Only what the server has reclaimed by its own clock may leave the set: to a process whose
   -- clock is ahead, others' live records look expired.
   local time = call('TIME')
-  call('ZREMRANGEBYSCORE', counted_key, '-inf',
-    string.format('%.0f', tonumber(time[1]) * 1000 - SKEW_MS))
+  reclaimed = string.format('%.0f', tonumber(time[1]) * 1000 - SKEW_MS)
   if call('ZCOUNT', counted_key, '(' .. ARGV[1], '+inf') >= tonumber(capacity) then
     return redis.status_reply('FULL')
   end
@@ -61,6 +61,7 @@ needs('HSET', record, 'data', '')
 if old[3] or oldest or old_tag ~= '' then needs('HDEL', record, 'tag') end
 if old[3] and not counted_key then needs('ZREM', string.sub(log, 1, -4) .. 'counted', name) end
 if counted_key then needs('ZADD', counted_key, 0, name) end
+if reclaimed then needs('ZREMRANGEBYSCORE', counted_key, '-inf', reclaimed) end
 local moved = not version or old_expires_at ~= expires_at
 local index, lifetime, needed
 if moved then
@@ -88,22 +89,28 @@ if moved then
 end
 if denied then return redis.error_reply('NOPERM this user may not ' .. denied) end
 
--- Whatever can find foreign data under a key comes before the record is touched.
+-- Whatever can find foreign data under a key comes before the record is touched. And the first
+-- command to write is one that a server without memory refuses: it lets a script that has already
+-- written do as it likes.
 if not version then
   if not fence and call('EXISTS', record) == 1 then
     return redis.error_reply('DAMAGED a hash without a version')
   end
+  call('XLEN', log) -- Refuses a foreign log before there is an entry of what is not there.
   call('ZADD', index, 0, name)
 end
 if counted_key then
   if moved or not counts_already then
+    if version then call('XLEN', log) end
     call('ZADD', counted_key, expires_at == '' and '+inf' or expires_at, name)
   end
 elseif old[3] then
-  call('ZREM', string.sub(log, 1, -4) .. 'counted', name)
+  call('ZCOUNT', string.sub(log, 1, -4) .. 'counted', 0, 0)
 end
 call('XADD', log, 'MAXLEN', '~', BACKLOG, '*',
   'name', name, 'token', token, 'expires_at', expires_at, 'tag', tag)
+if reclaimed then call('ZREMRANGEBYSCORE', counted_key, '-inf', reclaimed) end
+if old[3] and not counted_key then call('ZREM', string.sub(log, 1, -4) .. 'counted', name) end
 
 local set, unset = { 'version', token, 'data', ARGV[7] }, {}
 local function put(field, value)
