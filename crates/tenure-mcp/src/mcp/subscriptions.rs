@@ -18,7 +18,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::identity::Caller;
 use crate::mcp::error;
-use crate::mcp::resources::{SCHEME, failed, key, may_read};
+use crate::mcp::resources::{failed, key, may_read};
 use crate::mcp::wrapper::{DurableServer, party};
 use crate::places::Place;
 
@@ -37,9 +37,12 @@ enum News {
 /// Of what is told an error is the last.
 type Feed = BoxStream<'static, Result<News, ErrorData>>;
 
-/// What one client of an older revision follows, by URI. It ends with the client's session.
+/// What one client of an older revision follows. It ends with the client's session.
 #[derive(Debug, Default)]
-pub(super) struct Subscriptions(Mutex<HashMap<String, DropGuard>>);
+pub(super) struct Subscriptions {
+    by_uri: Mutex<HashMap<String, DropGuard>>,
+    list: Mutex<Option<DropGuard>>,
+}
 
 impl<H: ServerHandler> DurableServer<H> {
     /// What of the request is ours to accept, added to what the inner handler accepts.
@@ -61,11 +64,13 @@ impl<H: ServerHandler> DurableServer<H> {
 
     /// Runs the inner handler's part of a subscription beside ours. Both end when one of them does:
     /// a stream that tells only half of what it was asked for would be taken for the whole.
-    pub(super) async fn listen_with_ours(&self, cx: SubscriptionContext) -> Result<(), ErrorData> {
+    pub(super) async fn listen_with_ours(
+        &self,
+        caller: &Caller,
+        cx: SubscriptionContext,
+    ) -> Result<(), ErrorData> {
         let theirs = self.shared.inner.accepted_subscription_filter(cx.requested()).is_some();
-        let caller = party(&cx.request_context().extensions)?;
-        let _place = self.shared.listeners.take(caller.owner())?;
-        let ours = self.tell_ours(&caller, cx.accepted().clone(), cx.sink().clone());
+        let ours = self.tell_ours(caller, cx.accepted().clone(), cx.sink().clone());
         let rest = async {
             if theirs {
                 return self.shared.inner.listen(cx).await;
@@ -76,7 +81,6 @@ impl<H: ServerHandler> DurableServer<H> {
         tokio::select! {
             done = rest => done,
             told = ours => told,
-            () = self.shared.closing.cancelled() => Ok(()),
         }
     }
 
@@ -124,7 +128,7 @@ impl<H: ServerHandler> DurableServer<H> {
         let place = self.shared.legacy_feeds.take(caller.owner())?;
         let changes = updates(self.resources(), &key, uri.clone());
         let feed = self.set_up(async { changes.await.map_err(failed) }).await?;
-        let mut subscriptions = self.subscriptions.0.lock();
+        let mut subscriptions = self.subscriptions.by_uri.lock();
         if subscriptions.len() >= MAX_URIS && !subscriptions.contains_key(&uri) {
             let message = format!("at most {MAX_URIS} resources can be subscribed to");
             return Err(ErrorData::invalid_params(message, None));
@@ -134,7 +138,7 @@ impl<H: ServerHandler> DurableServer<H> {
     }
 
     pub(super) fn unsubscribe_from_ours(&self, uri: &str) {
-        self.subscriptions.0.lock().remove(uri);
+        self.subscriptions.by_uri.lock().remove(uri);
     }
 
     /// Tells a client of an older revision that its list has changed, as long as its session lasts.
@@ -148,8 +152,7 @@ impl<H: ServerHandler> DurableServer<H> {
             return;
         };
         let guard = self.tell(peer, feed.boxed(), place);
-        // No resource has this URI.
-        self.subscriptions.0.lock().insert(SCHEME.into(), guard);
+        *self.subscriptions.list.lock() = Some(guard);
     }
 
     fn tell(&self, peer: Peer<RoleServer>, mut feed: Feed, place: Place) -> DropGuard {
