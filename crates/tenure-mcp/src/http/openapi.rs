@@ -107,6 +107,9 @@ pub(super) enum Refused {
     /// The store, or a place for a stream, is not available at the moment.
     #[response(status = 503, content_type = "application/problem+json")]
     Unavailable(#[to_schema] Problem),
+    /// The store is full.
+    #[response(status = 507, content_type = "application/problem+json")]
+    Full(#[to_schema] Problem),
 }
 
 /// What a read may be answered with.

@@ -105,3 +105,28 @@ async fn a_write_whose_answer_was_lost_is_said_to_be_in_doubt() {
         assert_eq!(ask(Method::GET, &[], "").await.body, body);
     }
 }
+
+#[tokio::test]
+async fn over_plain_http_a_store_that_takes_no_writes_says_why() {
+    let (server, store) = server().await;
+    let client = server.client();
+    let id = client.create("wait").await;
+    server.begun(1).await;
+    for (now, status, detail) in
+        [(Mood::ReadOnly, 500, "the store is read-only"), (Mood::Full, 507, "the store is full")]
+    {
+        store.set(now);
+        for (method, path) in [
+            (Method::POST, format!("/v1/tasks/{id}/cancel")),
+            (Method::PUT, "/v1/projects/acme/resources/k/i".to_owned()),
+        ] {
+            let mut request = client.plain(method, &path);
+            *request.body_mut() = "1".into();
+            let reply = client.send(request).await;
+            assert_eq!(reply.status, status, "{path}");
+            let problem = reply.messages().remove(0);
+            assert_eq!(problem["detail"], detail, "{path}");
+            assert_eq!(reply.headers.get("retry-after"), None);
+        }
+    }
+}
