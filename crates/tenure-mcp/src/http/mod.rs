@@ -4,6 +4,7 @@
 mod auth;
 mod body;
 mod connections;
+mod descriptors;
 mod error;
 mod events;
 mod gate;
@@ -43,6 +44,10 @@ use crate::http::session::Sessions;
 use crate::{Callers, DurableServer};
 
 /// Who may call, from where, and how much.
+///
+/// What stays holds a connection: a stream, a listener, the stream of a session. By default the
+/// shares of one owner in all of these come to a quarter of the connections, so that three of
+/// four are left to others; whoever raises a share should raise `connections` too.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct HttpOptions {
@@ -63,7 +68,8 @@ pub struct HttpOptions {
     pub header_read_ms: u64,
     /// How long a client may take nothing of what it is sent (on Linux).
     pub write_stall_ms: u64,
-    /// Open connections. Others wait until one of them ends.
+    /// Open connections. Others wait until one of them ends. There are fewer if the process may
+    /// not have so many open files; its soft limit is raised as far as it can be.
     pub connections: usize,
     /// Open streams of server-sent events under `/v1`.
     pub streams: usize,
@@ -94,11 +100,11 @@ impl Default for HttpOptions {
             write_stall_ms: 60_000,
             connections: 4_096,
             streams: 2_048,
-            streams_per_owner: 512,
+            streams_per_owner: 256,
             heartbeat_ms: 15_000,
             conditions_required: false,
             sessions: 10_000,
-            sessions_per_owner: 2_500,
+            sessions_per_owner: 384,
             drain_ms: 5_000,
         }
     }
@@ -232,5 +238,18 @@ async fn health<H: ServerHandler>(State(server): State<DurableServer<H>>) -> imp
             let status = json!({ "status": "the task store does not answer" });
             (StatusCode::SERVICE_UNAVAILABLE, Json(status))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mcp::LISTENERS;
+
+    #[test]
+    fn the_shares_of_one_owner_come_to_a_quarter_of_the_connections() {
+        let options = HttpOptions::default();
+        let shares = options.streams_per_owner + options.sessions_per_owner + LISTENERS.1;
+        assert!(shares * 4 <= options.connections, "{shares}");
     }
 }
