@@ -41,6 +41,7 @@ use crate::http::auth::{Gate, authenticate};
 use crate::http::body::BodyBounds;
 use crate::http::events::EventStreams;
 use crate::http::session::Sessions;
+use crate::setup::in_time;
 use crate::{Callers, DurableServer};
 
 /// Who may call, from where, and how much.
@@ -189,7 +190,8 @@ fn routes<H: ServerHandler>(
     options: &HttpOptions,
     streams: CancellationToken,
 ) -> Router {
-    let events = EventStreams::new(options, server.shared.closing.clone());
+    let clock = server.tasks().clock().clone();
+    let events = EventStreams::new(options, clock, server.shared.closing.clone());
     let tasks = tasks::routes(server, options, events.clone());
     let projects = resources::routes(server, options, events);
     let sessions = Arc::new(Sessions::new(options));
@@ -231,14 +233,17 @@ fn config(options: &HttpOptions, streams: CancellationToken) -> StreamableHttpSe
 
 /// Healthy is a server whose store answers.
 async fn health<H: ServerHandler>(State(server): State<DurableServer<H>>) -> impl IntoResponse {
-    match server.tasks().get(&Owner::local(), &TaskId::from("healthz")).await {
-        Ok(_) | Err(TaskError::NotFound) => (StatusCode::OK, Json(json!({ "status": "ok" }))),
-        Err(error) => {
-            tracing::error!(%error, "the task store does not answer");
-            let status = json!({ "status": "the task store does not answer" });
-            (StatusCode::SERVICE_UNAVAILABLE, Json(status))
+    let (owner, id) = (Owner::local(), TaskId::from("healthz"));
+    let tasks = server.tasks();
+    match in_time(tasks.clock(), tasks.get(&owner, &id)).await {
+        Some(Ok(_) | Err(TaskError::NotFound)) => {
+            return (StatusCode::OK, Json(json!({ "status": "ok" })));
         }
+        Some(Err(error)) => tracing::error!(%error, "the task store does not answer"),
+        None => {}
     }
+    let status = json!({ "status": "the task store does not answer" });
+    (StatusCode::SERVICE_UNAVAILABLE, Json(status))
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ use crate::mcp::convert::detailed;
 use crate::mcp::error;
 use crate::mcp::relay::Relay;
 use crate::mcp::wrapper::{DurableServer, caller};
+use crate::setup::in_time;
 
 /// The method as clients name it.
 pub(crate) const LISTEN: &str = "subscriptions/listen";
@@ -33,8 +34,6 @@ pub(crate) const LISTEN: &str = "subscriptions/listen";
 pub(crate) const LISTEN_TASKS: &str = "tenure/subscriptions/listen";
 /// Tasks that one stream follows.
 const MAX_TASKS: usize = 100;
-/// How long it may take until a listener is told what it listens to.
-const SETUP_MS: u64 = 10_000;
 
 const SUBSCRIPTION_ID: &str = "io.modelcontextprotocol/subscriptionId";
 const SERVER_INFO: &str = "io.modelcontextprotocol/serverInfo";
@@ -101,13 +100,8 @@ impl<H: ServerHandler> DurableServer<H> {
         &self,
         setup: impl Future<Output = Result<T, ErrorData>>,
     ) -> Result<T, ErrorData> {
-        tokio::select! {
-            done = setup => done,
-            () = self.tasks().clock().sleep_millis(SETUP_MS) => {
-                tracing::error!("the store does not answer in {SETUP_MS} ms");
-                Err(error::unavailable())
-            }
-        }
+        let done = in_time(self.tasks().clock(), setup).await;
+        done.unwrap_or_else(|| Err(error::unavailable()))
     }
 
     /// What is accepted of a filter, and the news of it.
