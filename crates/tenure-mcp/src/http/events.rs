@@ -19,7 +19,7 @@ use crate::identity::Caller;
 use crate::places::{Place, Places};
 use crate::setup::in_time;
 
-/// Opens event streams. They end at the shutdown.
+/// Opens event streams. They end at the shutdown, or with the credential of their caller.
 #[derive(Clone)]
 pub(super) struct EventStreams {
     places: Places,
@@ -45,7 +45,9 @@ impl EventStreams {
         let events = in_time(&self.clock, events).await.unwrap_or_else(|| {
             Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the store does not answer"))
         })?;
-        let events = events.map(Ok).take_until(self.shutdown.clone().cancelled_owned());
+        // A stream does not outlive what let it in.
+        let events = events.map(Ok).take_until(caller.ended(&self.clock));
+        let events = events.take_until(self.shutdown.clone().cancelled_owned());
         let events = Held { events: events.boxed(), _place: place };
         let keep_alive = KeepAlive::new().interval(self.heartbeat);
         Ok(Sse::new(events).keep_alive(keep_alive).into_response())

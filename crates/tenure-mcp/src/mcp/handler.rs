@@ -248,6 +248,7 @@ impl<H: ServerHandler> ServerHandler for DurableServer<H> {
         tokio::select! {
             done = listening => done,
             () = self.shared.closing.cancelled() => Ok(()),
+            () = caller.ended(self.tasks().clock()) => Ok(()),
         }
     }
 

@@ -4,7 +4,7 @@
 //! URIs, and are told of a changed list without asking.
 
 use std::collections::{HashMap, HashSet};
-use std::future::ready;
+use std::future::{Future, ready};
 
 use futures::stream::{self, BoxStream, SelectAll};
 use futures::{Stream, StreamExt as _};
@@ -126,7 +126,8 @@ impl<H: ServerHandler> DurableServer<H> {
         let key = key.filter(|key| may_read(&caller, key));
         let key = key.ok_or_else(|| ErrorData::resource_not_found("resource not found", None))?;
         let place = self.shared.legacy_feeds.take(caller.owner())?;
-        let changes = updates(self.resources(), &key, uri.clone());
+        let ended = caller.ended(self.tasks().clock());
+        let changes = updates(self.resources(), &key, uri.clone(), ended);
         let feed = self.set_up(async { changes.await.map_err(failed) }).await?;
         let mut subscriptions = self.subscriptions.by_uri.lock();
         if subscriptions.len() >= MAX_URIS && !subscriptions.contains_key(&uri) {
@@ -192,14 +193,15 @@ impl<H: ServerHandler> DurableServer<H> {
         filter: &SubscriptionFilter,
     ) -> Result<SelectAll<Feed>, ResourceError> {
         let mut feed = SelectAll::new();
+        let ended = || caller.ended(self.tasks().clock());
         for uri in our_uris(filter) {
             if let Some(key) = key(&uri).filter(|key| may_read(caller, key)) {
-                feed.push(updates(self.resources(), &key, uri).await?);
+                feed.push(updates(self.resources(), &key, uri, ended()).await?);
             }
         }
         if filter.resources_list_changed == Some(true) {
             for project in self.listed_projects(caller) {
-                feed.push(list_changes(self.resources(), &project).await?);
+                feed.push(list_changes(self.resources(), &project, ended()).await?);
             }
         }
         Ok(feed)
@@ -211,14 +213,16 @@ fn our_uris(filter: &SubscriptionFilter) -> Vec<String> {
     uris.filter(|uri| key(uri).is_some()).take(MAX_URIS).cloned().collect()
 }
 
-/// The changes of one resource, from the moment that this returns.
+/// The changes of one resource, from the moment that this returns, until the caller's credential has
+/// `ended`.
 async fn updates(
     resources: &ResourceStore,
     key: &ResourceKey,
     uri: String,
+    ended: impl Future<Output = ()> + Send + 'static,
 ) -> Result<Feed, ResourceError> {
     let now = position(resources, key.project()).await?;
-    let watch = resources.watch(Scope::resource(key), Some(now));
+    let watch = resources.watch(Scope::resource(key), Some(now)).take_until(ended);
     let last = News::Updated(uri.clone());
     let news = watch.filter_map(move |event| {
         ready(match event {
@@ -241,9 +245,13 @@ async fn position(resources: &ResourceStore, project: &str) -> Result<Revision, 
 }
 
 /// What comes into the list of a project, and what leaves it, from now on.
-async fn list_changes(resources: &ResourceStore, project: &str) -> Result<Feed, ResourceError> {
+async fn list_changes(
+    resources: &ResourceStore,
+    project: &str,
+    ended: impl Future<Output = ()> + Send + 'static,
+) -> Result<Feed, ResourceError> {
     let now = position(resources, project).await?;
-    let watch = resources.watch(Scope::project(project)?, Some(now));
+    let watch = resources.watch(Scope::project(project)?, Some(now)).take_until(ended);
     // A creation and the writes after it may arrive as the last of them, so the first write of a
     // resource that nothing is known of counts as one.
     let mut known = HashSet::new();
