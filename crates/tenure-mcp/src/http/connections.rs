@@ -35,7 +35,8 @@ pub(super) async fn serve(
 ) {
     let header_read = Duration::from_millis(options.header_read_ms);
     let mut builder = Builder::new(TokioExecutor::new());
-    // It is also how long a connection may stay idle between requests.
+    // It is also how long a connection may stay idle between requests. HTTP/2 has no such limit: pings
+    // find who has gone, and who is there keeps its connection.
     builder.http1().timer(TokioTimer::new()).header_read_timeout(header_read);
     let http2 = &mut builder.http2();
     http2.timer(TokioTimer::new()).keep_alive_interval(PING).keep_alive_timeout(PING);
