@@ -19,7 +19,12 @@ fi
 work=$(mktemp -d)
 cd "$work"
 server=
-stop() { [[ -z $server ]] || kill "$server" 2>/dev/null || true; server=; }
+stop() {
+	[[ -n $server ]] || return 0
+	kill "$server" 2>/dev/null || true
+	wait "$server" 2>/dev/null || true
+	server=
+}
 trap 'stop; rm -rf "$work"' EXIT
 # start [SERVE FLAGS...]
 start() {

@@ -5,6 +5,7 @@ mod rights;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::future::{Future, pending};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use axum::http::header::AUTHORIZATION;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use tenure::Owner;
-use tenure::clock::Clock;
+use tenure::clock::{Clock, Timestamp};
 
 use jwt::JwtDescription;
 pub use jwt::{JwtAlgorithm, JwtVerifier};
@@ -28,19 +29,27 @@ pub use rights::{Projects, Rights};
 pub struct Caller {
     owner: Owner,
     projects: Arc<Projects>,
+    /// When the credential ends; `None` if it does not.
+    until: Option<Timestamp>,
 }
 
 impl Caller {
     /// The party that owns what `owner` owns. It reaches no project.
     #[must_use]
     pub fn new(owner: Owner) -> Self {
-        Self { owner, projects: Arc::default() }
+        Self { owner, projects: Arc::default(), until: None }
     }
 
     /// The same party, with rights on the resources of these projects.
     #[must_use]
     pub fn with_projects(self, projects: Projects) -> Self {
         Self { projects: Arc::new(projects), ..self }
+    }
+
+    /// The same party, whose streams end at this moment, because its credential does.
+    #[must_use]
+    pub fn until(self, end: Timestamp) -> Self {
+        Self { until: Some(end), ..self }
     }
 
     /// Whoever can reach a server that asks for no proof: it may do everything.
@@ -59,6 +68,17 @@ impl Caller {
     #[must_use]
     pub fn projects(&self) -> &Projects {
         &self.projects
+    }
+
+    /// Ends when the credential does.
+    pub(crate) fn ended(&self, clock: &Clock) -> impl Future<Output = ()> + Send + 'static {
+        let end = self.until.map(|end| clock.sleep_until(end));
+        async move {
+            match end {
+                Some(end) => end.await,
+                None => pending().await,
+            }
+        }
     }
 }
 

@@ -28,6 +28,7 @@ pub mod http;
 pub mod identity;
 mod mcp;
 mod places;
+mod setup;
 pub mod stdio;
 
 pub use identity::{Caller, Callers, Projects, Rights};

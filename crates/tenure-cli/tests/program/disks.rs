@@ -79,7 +79,7 @@ async fn a_full_disk_refuses_what_does_not_fit_keeps_the_rest_and_takes_more_onc
     });
     let refused = refused.expect("100 of them do not fit");
     assert_eq!(code(&refused), 1, "{}", stderr(&refused));
-    assert!(stderr(&refused).contains("the server refuses"), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("the store is full"), "{}", stderr(&refused));
     let directly = put(folder.path(), "direct", &large, &["--store", &store]);
     assert!(stderr(&directly).contains("full"), "{}", stderr(&directly));
 

@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use crate::http::HttpOptions;
+use crate::http::{HttpOptions, descriptors};
 
 /// How often, and for how long, the other end of a quiet HTTP/2 connection is asked whether it is
 /// there.
@@ -35,11 +35,12 @@ pub(super) async fn serve(
 ) {
     let header_read = Duration::from_millis(options.header_read_ms);
     let mut builder = Builder::new(TokioExecutor::new());
-    // It is also how long a connection may stay idle between requests.
+    // It is also how long a connection may stay idle between requests. HTTP/2 has no such limit: pings
+    // find who has gone, and who is there keeps its connection.
     builder.http1().timer(TokioTimer::new()).header_read_timeout(header_read);
     let http2 = &mut builder.http2();
     http2.timer(TokioTimer::new()).keep_alive_interval(PING).keep_alive_timeout(PING);
-    let places = Arc::new(Semaphore::new(options.connections));
+    let places = Arc::new(Semaphore::new(descriptors::allow(options.connections)));
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     loop {

@@ -1,42 +1,53 @@
 //! Server-sent events, a bounded number of streams at a time.
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use axum::http::StatusCode;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt as _};
-use tenure::Owner;
+use tenure::clock::Clock;
 use tokio_util::sync::CancellationToken;
 
 use crate::http::{HttpOptions, Problem};
+use crate::identity::Caller;
 use crate::places::{Place, Places};
+use crate::setup::in_time;
 
-/// Opens event streams. They end at the shutdown.
+/// Opens event streams. They end at the shutdown, or with the credential of their caller.
 #[derive(Clone)]
 pub(super) struct EventStreams {
     places: Places,
     heartbeat: Duration,
+    clock: Clock,
     shutdown: CancellationToken,
 }
 
 impl EventStreams {
-    pub(super) fn new(options: &HttpOptions, shutdown: CancellationToken) -> Self {
+    pub(super) fn new(options: &HttpOptions, clock: Clock, shutdown: CancellationToken) -> Self {
         let places = Places::new("event streams", options.streams, options.streams_per_owner);
-        Self { places, heartbeat: Duration::from_millis(options.heartbeat_ms), shutdown }
+        let heartbeat = Duration::from_millis(options.heartbeat_ms);
+        Self { places, heartbeat, clock, shutdown }
     }
 
-    /// A response that is a stream of events for this owner.
-    pub(super) fn open(
+    /// A response that is a stream of events for this caller, once they are there.
+    pub(super) async fn open<S: Stream<Item = Event> + Send + 'static>(
         &self,
-        owner: &Owner,
-        events: impl Stream<Item = Event> + Send + 'static,
+        caller: &Caller,
+        events: impl Future<Output = Result<S, Problem>>,
     ) -> Result<Response, Problem> {
-        let place = self.places.take(owner)?;
-        let events = events.map(Ok).take_until(self.shutdown.clone().cancelled_owned());
+        let place = self.places.take(caller.owner())?;
+        let events = in_time(&self.clock, events).await.unwrap_or_else(|| {
+            Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the store does not answer"))
+        })?;
+        // A stream does not outlive what let it in.
+        let events = events.map(Ok).take_until(caller.ended(&self.clock));
+        let events = events.take_until(self.shutdown.clone().cancelled_owned());
         let events = Held { events: events.boxed(), _place: place };
         let keep_alive = KeepAlive::new().interval(self.heartbeat);
         Ok(Sse::new(events).keep_alive(keep_alive).into_response())

@@ -4,6 +4,7 @@
 mod auth;
 mod body;
 mod connections;
+mod descriptors;
 mod error;
 mod events;
 mod gate;
@@ -40,9 +41,14 @@ use crate::http::auth::{Gate, authenticate};
 use crate::http::body::BodyBounds;
 use crate::http::events::EventStreams;
 use crate::http::session::Sessions;
+use crate::setup::in_time;
 use crate::{Callers, DurableServer};
 
 /// Who may call, from where, and how much.
+///
+/// What stays holds a connection: a stream, a listener, the stream of a session. By default the
+/// shares of one owner in all of these come to a quarter of the connections, so that three of
+/// four are left to others; whoever raises a share should raise `connections` too.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct HttpOptions {
@@ -59,11 +65,13 @@ pub struct HttpOptions {
     pub body_bytes: usize,
     /// How long a request's body may take to come.
     pub body_read_ms: u64,
-    /// How long a request's head may take to come, and so how long a connection may stay idle.
+    /// How long a request's head may take to come, and so how long a connection may stay idle. One of
+    /// HTTP/2 that had a request is kept, idle or not, as long as its other end answers pings.
     pub header_read_ms: u64,
     /// How long a client may take nothing of what it is sent (on Linux).
     pub write_stall_ms: u64,
-    /// Open connections. Others wait until one of them ends.
+    /// Open connections. Others wait until one of them ends. There are fewer if the process may
+    /// not have so many open files; its soft limit is raised as far as it can be.
     pub connections: usize,
     /// Open streams of server-sent events under `/v1`.
     pub streams: usize,
@@ -94,11 +102,11 @@ impl Default for HttpOptions {
             write_stall_ms: 60_000,
             connections: 4_096,
             streams: 2_048,
-            streams_per_owner: 512,
+            streams_per_owner: 256,
             heartbeat_ms: 15_000,
             conditions_required: false,
             sessions: 10_000,
-            sessions_per_owner: 2_500,
+            sessions_per_owner: 384,
             drain_ms: 5_000,
         }
     }
@@ -183,7 +191,8 @@ fn routes<H: ServerHandler>(
     options: &HttpOptions,
     streams: CancellationToken,
 ) -> Router {
-    let events = EventStreams::new(options, server.shared.closing.clone());
+    let clock = server.tasks().clock().clone();
+    let events = EventStreams::new(options, clock, server.shared.closing.clone());
     let tasks = tasks::routes(server, options, events.clone());
     let projects = resources::routes(server, options, events);
     let sessions = Arc::new(Sessions::new(options));
@@ -225,12 +234,28 @@ fn config(options: &HttpOptions, streams: CancellationToken) -> StreamableHttpSe
 
 /// Healthy is a server whose store answers.
 async fn health<H: ServerHandler>(State(server): State<DurableServer<H>>) -> impl IntoResponse {
-    match server.tasks().get(&Owner::local(), &TaskId::from("healthz")).await {
-        Ok(_) | Err(TaskError::NotFound) => (StatusCode::OK, Json(json!({ "status": "ok" }))),
-        Err(error) => {
-            tracing::error!(%error, "the task store does not answer");
-            let status = json!({ "status": "the task store does not answer" });
-            (StatusCode::SERVICE_UNAVAILABLE, Json(status))
+    let (owner, id) = (Owner::local(), TaskId::from("healthz"));
+    let tasks = server.tasks();
+    match in_time(tasks.clock(), tasks.get(&owner, &id)).await {
+        Some(Ok(_) | Err(TaskError::NotFound)) => {
+            return (StatusCode::OK, Json(json!({ "status": "ok" })));
         }
+        Some(Err(error)) => tracing::error!(%error, "the task store does not answer"),
+        None => {}
+    }
+    let status = json!({ "status": "the task store does not answer" });
+    (StatusCode::SERVICE_UNAVAILABLE, Json(status))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mcp::LISTENERS;
+
+    #[test]
+    fn the_shares_of_one_owner_come_to_a_quarter_of_the_connections() {
+        let options = HttpOptions::default();
+        let shares = options.streams_per_owner + options.sessions_per_owner + LISTENERS.1;
+        assert!(shares * 4 <= options.connections, "{shares}");
     }
 }

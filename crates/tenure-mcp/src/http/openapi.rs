@@ -2,7 +2,8 @@
 
 use axum::Json;
 use axum::response::IntoResponse;
-use utoipa::{IntoParams, IntoResponses, OpenApi};
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::{IntoParams, IntoResponses, Modify, OpenApi, openapi};
 
 use crate::http::resources::{event, read, write};
 use crate::http::{Problem, tasks};
@@ -27,9 +28,23 @@ use crate::http::{Problem, tasks};
         tasks::follow,
         tasks::watch,
     ),
-    components(schemas(Problem))
+    components(schemas(Problem)),
+    modifiers(&Bearer),
+    // A server on a loopback address may do without.
+    security((), ("bearer" = [])),
 )]
 struct Description;
+
+/// How callers prove themselves.
+struct Bearer;
+
+impl Modify for Bearer {
+    fn modify(&self, description: &mut openapi::OpenApi) {
+        let scheme = Http::new(HttpAuthScheme::Bearer);
+        let components = description.components.get_or_insert_default();
+        components.add_security_scheme("bearer", SecurityScheme::Http(scheme));
+    }
+}
 
 pub(super) async fn serve() -> impl IntoResponse {
     Json(Description::openapi())
@@ -72,10 +87,10 @@ pub(super) struct TaskPath {
 #[expect(dead_code, reason = "read by the derive alone")]
 pub(super) struct Conditions {
     /// Only if the value has one of these ETags, or `*` if there is one.
-    #[param(rename = "If-Match", pattern = r#"^([*]|(W/)?"[!#-~]*")$"#)]
+    #[param(rename = "If-Match", pattern = r#"^([*]|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)$"#)]
     if_match: Option<String>,
     /// Only if the value has none of these ETags, or `*` if there is none.
-    #[param(rename = "If-None-Match", pattern = r#"^([*]|(W/)?"[!#-~]*")$"#)]
+    #[param(rename = "If-None-Match", pattern = r#"^([*]|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)$"#)]
     if_none_match: Option<String>,
     /// Only if this write, as `Tenure-Version` named it, was the last: tells A from A after B.
     #[param(rename = "Tenure-If-Version", pattern = "^[1-9][0-9]{0,17}-[0-9a-f]{16}$")]
@@ -107,6 +122,9 @@ pub(super) enum Refused {
     /// The store, or a place for a stream, is not available at the moment.
     #[response(status = 503, content_type = "application/problem+json")]
     Unavailable(#[to_schema] Problem),
+    /// The store is full.
+    #[response(status = 507, content_type = "application/problem+json")]
+    Full(#[to_schema] Problem),
 }
 
 /// What a read may be answered with.

@@ -1,5 +1,7 @@
 //! Errors of the plain HTTP interface, as problem details (RFC 9457).
 
+use std::error::Error;
+
 use axum::Json;
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
@@ -30,6 +32,33 @@ impl Problem {
             detail: detail.into(),
         }
     }
+
+    /// A store that failed. What the client can act on is told, and what went wrong here is logged.
+    pub(super) fn of_store(error: &StoreError, in_doubt: &'static str) -> Self {
+        let (status, detail) = match error {
+            StoreError::InvalidCursor | StoreError::InvalidRevision => {
+                (StatusCode::BAD_REQUEST, error.to_string())
+            }
+            StoreError::TooLarge { .. } => (StatusCode::UNPROCESSABLE_ENTITY, error.to_string()),
+            StoreError::Full(_) => (StatusCode::INSUFFICIENT_STORAGE, error.to_string()),
+            StoreError::ReadOnly(_) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+            error if error.is_in_doubt() => (StatusCode::INTERNAL_SERVER_ERROR, in_doubt.into()),
+            error if error.is_retryable() => {
+                (StatusCode::SERVICE_UNAVAILABLE, "the store is unavailable".into())
+            }
+            _ => (StatusCode::INTERNAL_SERVER_ERROR, "the store failed".into()),
+        };
+        Self::logged(status, detail, error)
+    }
+
+    /// A problem; what is the server's fault goes to the log, with its cause.
+    pub(super) fn logged(status: StatusCode, detail: String, error: &dyn Error) -> Self {
+        if status.is_server_error() {
+            let cause = error.source().map(ToString::to_string);
+            tracing::error!(%error, cause, "a request failed");
+        }
+        Self::new(status, detail)
+    }
 }
 
 impl IntoResponse for Problem {
@@ -51,24 +80,53 @@ impl From<NoPlace> for Problem {
     }
 }
 
+/// Not to be repeated blindly, so it is no 503.
+const IN_DOUBT: &str = "the change may or may not have happened: its answer was lost. Read the \
+    task and see";
+
 impl From<TaskError> for Problem {
-    /// What the client did wrong is told; what went wrong here is logged, and told in general.
     fn from(error: TaskError) -> Self {
-        let status = match &error {
+        let status = match error {
+            TaskError::Store(error) => return Self::of_store(&error, IN_DOUBT),
             TaskError::NotFound => StatusCode::NOT_FOUND,
             TaskError::Finished { .. } => StatusCode::CONFLICT,
-            TaskError::Store(StoreError::InvalidCursor) => StatusCode::BAD_REQUEST,
-            error if error.is_retryable() => StatusCode::SERVICE_UNAVAILABLE,
-            error if error.is_client_fault() => StatusCode::UNPROCESSABLE_ENTITY,
+            _ if error.is_retryable() => StatusCode::SERVICE_UNAVAILABLE,
+            _ if error.is_client_fault() => StatusCode::UNPROCESSABLE_ENTITY,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        if status.is_server_error() {
-            tracing::error!(%error, "a request failed");
+        Self::logged(status, error.to_string(), &error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tenure::resources::ResourceError;
+
+    use super::*;
+
+    fn told(error: fn() -> StoreError) -> [(u16, String); 2] {
+        [Problem::from(TaskError::from(error())), Problem::from(ResourceError::from(error()))]
+            .map(|problem| (problem.status, problem.detail))
+    }
+
+    #[test]
+    fn a_store_that_takes_no_writes_says_why_and_keeps_its_causes() {
+        let cause = || Some("/secret/tenure.db".into());
+        let full = told(|| StoreError::Full(Some("/secret/tenure.db".into())));
+        assert_eq!(full, [(507, "the store is full".into()), (507, "the store is full".into())]);
+        for (status, detail) in told(|| StoreError::ReadOnly(Some("/secret/tenure.db".into()))) {
+            assert_eq!((status, detail.as_str()), (500, "the store is read-only"));
         }
-        match &error {
-            TaskError::Unreadable { .. } => Self::new(status, error.to_string()),
-            _ if status.is_server_error() => Self::new(status, "the task store failed"),
-            _ => Self::new(status, error.to_string()),
+        let engine = StoreError::Engine { reason: "/secret".into(), source: cause() };
+        let problem = Problem::from(TaskError::from(engine));
+        assert_eq!((problem.status, problem.detail.as_str()), (500, "the store failed"));
+    }
+
+    #[test]
+    fn a_change_in_doubt_is_said_to_be_and_asks_for_no_repetition() {
+        for (status, detail) in told(|| StoreError::OutcomeUnknown(None)) {
+            assert_eq!(status, 500);
+            assert!(detail.contains("may or may not have happened"), "{detail}");
         }
     }
 }

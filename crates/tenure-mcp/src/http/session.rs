@@ -10,13 +10,13 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::extract::{Request, State};
 use axum::http::header::{HeaderValue, RETRY_AFTER};
-use axum::http::{HeaderMap, Method, StatusCode};
+use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
 use futures::Stream;
 use hmac::{Hmac, KeyInit, Mac};
 use parking_lot::Mutex;
-use rmcp::model::{ClientJsonRpcMessage, ErrorCode, ProtocolVersion, ServerJsonRpcMessage};
+use rmcp::model::{ClientJsonRpcMessage, ErrorCode, ServerJsonRpcMessage};
 use rmcp::transport::common::server_side_http::{ServerSseMessage, SessionId};
 use rmcp::transport::streamable_http_server::session::SessionManager;
 use rmcp::transport::streamable_http_server::session::local::{
@@ -31,12 +31,17 @@ use crate::http::error::refusal;
 use crate::places::{NoPlace, Place, Places};
 
 const SESSION: &str = "mcp-session-id";
-const VERSION: &str = "mcp-protocol-version";
 const SEAL_DIGITS: usize = 64;
 
 tokio::task_local! {
-    /// The place of the session that the request may open.
-    static PLACE: Mutex<Option<Place>>;
+    /// Who makes the request. Which requests open a session is for the SDK to say.
+    static OPENER: Opener;
+}
+
+/// The owner of a session that a request opens, and why it could not.
+struct Opener {
+    owner: Owner,
+    refused: Arc<Mutex<Option<NoPlace>>>,
 }
 
 /// The sessions of this process. Each holds a place from before it is there until it is closed.
@@ -89,8 +94,10 @@ impl Sessions {
 /// Why a session could not be served.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SessionsError {
-    #[error("the request has no place for a session")]
-    NoPlace,
+    #[error("nobody is known who opens the session")]
+    NoOwner,
+    #[error(transparent)]
+    NoPlace(#[from] NoPlace),
     #[error(transparent)]
     Local(#[from] LocalSessionManagerError),
 }
@@ -100,8 +107,12 @@ impl SessionManager for Sessions {
     type Transport = <LocalSessionManager as SessionManager>::Transport;
 
     async fn create_session(&self) -> Result<(SessionId, Self::Transport), SessionsError> {
-        let place = PLACE.try_with(|place| place.lock().take()).ok().flatten();
-        let place = place.ok_or(SessionsError::NoPlace)?;
+        let place = OPENER.try_with(|opener| {
+            let taken = self.places.take(&opener.owner);
+            *opener.refused.lock() = taken.as_ref().err().copied();
+            taken
+        });
+        let place = place.map_err(|_| SessionsError::NoOwner)??;
         let (id, transport) = self.local.create_session().await?;
         self.taken.lock().insert(id.clone(), place);
         Ok((id, transport))
@@ -173,14 +184,13 @@ pub(super) async fn bind(
         };
         request.headers_mut().insert(SESSION, id);
     }
-    let mut response = if may_open(&request) {
-        match sessions.places.take(owner) {
-            Ok(place) => PLACE.scope(Mutex::new(Some(place)), next.run(request)).await,
-            Err(error) => return no_place(error),
-        }
-    } else {
-        next.run(request).await
-    };
+    // The SDK answers every failure of a session with 500.
+    let refused = Arc::default();
+    let opener = Opener { owner: owner.clone(), refused: Arc::clone(&refused) };
+    let mut response = OPENER.scope(opener, next.run(request)).await;
+    if let Some(error) = refused.lock().take() {
+        return no_place(error);
+    }
     seal_header(&sessions, owner, response.headers_mut());
     response
 }
@@ -189,17 +199,6 @@ fn no_place(error: NoPlace) -> Response {
     let mut response = refusal(error.status(), ErrorCode::INTERNAL_ERROR, error.to_string());
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("30"));
     response
-}
-
-/// Whether a request may be the `initialize` that opens a session.
-fn may_open(request: &Request) -> bool {
-    if request.headers().contains_key(SESSION) {
-        return false;
-    }
-    let version = request.headers().get(VERSION).and_then(|version| version.to_str().ok());
-    let stateless =
-        version.is_some_and(|version| version >= ProtocolVersion::V_2026_07_28.as_str());
-    request.method() == Method::POST && !stateless
 }
 
 fn seal_header(sessions: &Sessions, owner: &Owner, headers: &mut HeaderMap) {

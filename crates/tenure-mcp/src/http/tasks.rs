@@ -13,6 +13,7 @@
 //! they reach there.
 
 use std::collections::BTreeMap;
+use std::future::ready;
 
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
@@ -21,11 +22,10 @@ use axum::response::Response;
 use axum::response::sse::Event;
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
-use futures::{Stream, StreamExt as _};
+use futures::StreamExt as _;
 use rmcp::ServerHandler;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use tenure::Owner;
 use tenure::store::{Cursor, PageRequest};
 use tenure::tasks::{Outcome, Task, TaskError, TaskEvent, TaskId, TaskRef};
 use utoipa::ToSchema;
@@ -254,13 +254,13 @@ pub(super) async fn follow<H: ServerHandler>(
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Problem> {
     let (tasks, id) = (api.server.tasks(), named(id)?);
-    // An unknown task is an answer, not an empty stream.
-    tasks.get(caller.owner(), &id).await?;
-    let states = tasks.follow(caller.owner(), &id).await?;
-    api.stream(
-        caller.owner(),
-        states.map(|state| Some(state.map(|task| TaskDocument::from(&task)))),
-    )
+    let events = async {
+        // An unknown task is an answer, not an empty stream.
+        tasks.get(caller.owner(), &id).await?;
+        let states = tasks.follow(caller.owner(), &id).await?;
+        Ok(states.map(|state| event(state.map(|task| TaskDocument::from(&task)))))
+    };
+    api.streams.open(&caller, events).await
 }
 
 /// Watches the caller's tasks: each as it stands, then every change.
@@ -278,29 +278,20 @@ pub(super) async fn watch<H: ServerHandler>(
     State(api): State<Api<H>>,
     Extension(caller): Extension<Caller>,
 ) -> Result<Response, Problem> {
-    let events = api.server.tasks().watch(caller.owner()).await?;
-    api.stream(
-        caller.owner(),
-        events.map(|event| match event {
-            Ok(TaskEvent::Task(task)) => Some(Ok(TaskDocument::from(&*task))),
-            Ok(TaskEvent::Unreadable(_) | TaskEvent::Gone(_)) => None,
-            Err(error) => Some(Err(error)),
-        }),
-    )
+    let events = async {
+        let events = api.server.tasks().watch(caller.owner()).await?;
+        Ok(events.filter_map(|it| {
+            ready(match it {
+                Ok(TaskEvent::Task(task)) => Some(event(Ok(TaskDocument::from(&*task)))),
+                Ok(TaskEvent::Unreadable(_) | TaskEvent::Gone(_)) => None,
+                Err(error) => Some(event(Err(error))),
+            })
+        }))
+    };
+    api.streams.open(&caller, events).await
 }
 
-impl<H> Api<H> {
-    /// Documents as server-sent events; an error is the last of them.
-    fn stream(
-        &self,
-        owner: &Owner,
-        documents: impl Stream<Item = Option<Result<TaskDocument, TaskError>>> + Send + 'static,
-    ) -> Result<Response, Problem> {
-        let documents = documents.filter_map(|document| async { document });
-        self.streams.open(owner, documents.map(event))
-    }
-}
-
+/// A document as an event; an error is the last one.
 fn event(document: Result<TaskDocument, TaskError>) -> Event {
     let event = match document {
         Ok(task) => Event::default().event("task").json_data(task),

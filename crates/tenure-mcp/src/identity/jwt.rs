@@ -3,7 +3,7 @@
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
 use tenure::Owner;
-use tenure::clock::Clock;
+use tenure::clock::{Clock, Timestamp};
 
 use crate::identity::{Caller, CallersError, Projects};
 
@@ -141,12 +141,13 @@ impl JwtVerifier {
         let claims = claims.inspect_err(|error| tracing::debug!(%error, "a token is refused"));
         let Claims { sub, exp, nbf, tenure_projects } = claims.ok()?.claims;
         let now = self.clock.now().as_millis();
-        let expired = millis(exp).saturating_add(LEEWAY_MS) <= now;
+        let end = millis(exp).saturating_add(LEEWAY_MS);
         let early = nbf.is_some_and(|nbf| millis(nbf) > now.saturating_add(LEEWAY_MS));
-        if expired || early || sub.is_empty() {
+        if end <= now || early || sub.is_empty() {
             return None;
         }
-        Some(Caller::new(Owner::new(sub).ok()?).with_projects(tenure_projects))
+        let caller = Caller::new(Owner::new(sub).ok()?).with_projects(tenure_projects);
+        Some(caller.until(Timestamp::from_millis(end)))
     }
 }
 
@@ -162,7 +163,6 @@ mod tests {
     use base64::engine::general_purpose::STANDARD;
     use jsonwebtoken::{EncodingKey, Header, encode};
     use serde_json::{Value, json};
-    use tenure::clock::Timestamp;
 
     use super::*;
     use crate::identity::Rights;
@@ -182,7 +182,8 @@ mod tests {
     fn the_subject_of_a_good_token_is_the_owner() {
         let token = signed(&json!({ "sub": "alice", "exp": 1_001 }));
         let caller = verifier().caller(&token).unwrap();
-        assert_eq!(caller, Caller::new(Owner::new("alice").unwrap()));
+        let end = Timestamp::from_millis(1_001_000 + LEEWAY_MS);
+        assert_eq!(caller, Caller::new(Owner::new("alice").unwrap()).until(end));
         assert_eq!(caller.projects().rights("acme"), None);
     }
 

@@ -25,6 +25,7 @@ use tenure::tasks::{Task, TaskError, TaskId, TaskRef};
 use crate::mcp::convert::{check_response, detailed};
 use crate::mcp::error;
 use crate::mcp::listen::LISTEN_TASKS;
+use crate::mcp::relay::Placed;
 use crate::mcp::wrapper::{DurableServer, caller, party};
 
 type Cx = RequestContext<RoleServer>;
@@ -231,10 +232,24 @@ impl<H: ServerHandler> ServerHandler for DurableServer<H> {
     }
 
     async fn listen(&self, cx: SubscriptionContext) -> Result<(), ErrorData> {
-        if self.shows_resources() {
-            return self.listen_with_ours(cx).await;
+        let request = cx.request_context();
+        let caller = party(&request.extensions)?;
+        // A part of a subscription to tasks is within the place of the whole.
+        let _place = match request.extensions.get::<Placed>() {
+            Some(Placed) => None,
+            None => Some(self.shared.listeners.take(caller.owner())?),
+        };
+        let listening = async {
+            if self.shows_resources() {
+                return self.listen_with_ours(&caller, cx).await;
+            }
+            self.shared.inner.listen(cx).await
+        };
+        tokio::select! {
+            done = listening => done,
+            () = self.shared.closing.cancelled() => Ok(()),
+            () = caller.ended(self.tasks().clock()) => Ok(()),
         }
-        self.shared.inner.listen(cx).await
     }
 
     async fn subscribe(&self, request: SubscribeRequestParams, cx: Cx) -> Result<(), ErrorData> {

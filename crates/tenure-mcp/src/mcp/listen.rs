@@ -25,7 +25,8 @@ use tenure::tasks::{TaskError, TaskId};
 use crate::mcp::convert::detailed;
 use crate::mcp::error;
 use crate::mcp::relay::Relay;
-use crate::mcp::wrapper::{DurableServer, caller};
+use crate::mcp::wrapper::{DurableServer, party};
+use crate::setup::in_time;
 
 /// The method as clients name it.
 pub(crate) const LISTEN: &str = "subscriptions/listen";
@@ -33,8 +34,6 @@ pub(crate) const LISTEN: &str = "subscriptions/listen";
 pub(crate) const LISTEN_TASKS: &str = "tenure/subscriptions/listen";
 /// Tasks that one stream follows.
 const MAX_TASKS: usize = 100;
-/// How long it may take until a listener is told what it listens to.
-const SETUP_MS: u64 = 10_000;
 
 const SUBSCRIPTION_ID: &str = "io.modelcontextprotocol/subscriptionId";
 const SERVER_INFO: &str = "io.modelcontextprotocol/serverInfo";
@@ -67,8 +66,8 @@ struct Filter {
 
 impl<H: ServerHandler> DurableServer<H> {
     /// Acknowledges once every watch is in place, then sends each task as it is and as it becomes,
-    /// and what else was asked for, until all of it has ended, the client leaves, or the server
-    /// closes. A watch that fails ends the stream with an error, so that the client listens again.
+    /// and what else was asked for, until all of it has ended, the client leaves, its credential
+    /// ends, or the server closes. A watch that fails ends the stream with an error, so that the client listens again.
     pub(crate) async fn listen_to_tasks(
         &self,
         request: CustomRequest,
@@ -77,11 +76,12 @@ impl<H: ServerHandler> DurableServer<H> {
         if !cx.client_capabilities().is_some_and(|capabilities| capabilities.supports_tasks()) {
             return Err(error::tasks_not_declared());
         }
-        let owner = caller(&cx.extensions)?;
+        let caller = party(&cx.extensions)?;
+        let owner = caller.owner();
         let filter = filter(request.params)?;
-        let _place = self.shared.listeners.take(&owner)?;
+        let _place = self.shared.listeners.take(owner)?;
         let tell = async {
-            let (accepted, mut news) = self.set_up(self.accept(&cx, &owner, filter)).await?;
+            let (accepted, mut news) = self.set_up(self.accept(&cx, owner, filter)).await?;
             acknowledge(&cx, accepted).await?;
             while let Some(notification) = news.next().await {
                 send(&cx, notification?).await?;
@@ -92,6 +92,7 @@ impl<H: ServerHandler> DurableServer<H> {
             told = tell => told?,
             () = cx.ct.cancelled() => {}
             () = self.shared.closing.cancelled() => {}
+            () = caller.ended(self.tasks().clock()) => {}
         }
         self.closing_result(cx.id)
     }
@@ -101,13 +102,8 @@ impl<H: ServerHandler> DurableServer<H> {
         &self,
         setup: impl Future<Output = Result<T, ErrorData>>,
     ) -> Result<T, ErrorData> {
-        tokio::select! {
-            done = setup => done,
-            () = self.tasks().clock().sleep_millis(SETUP_MS) => {
-                tracing::error!("the store does not answer in {SETUP_MS} ms");
-                Err(error::unavailable())
-            }
-        }
+        let done = in_time(self.tasks().clock(), setup).await;
+        done.unwrap_or_else(|| Err(error::unavailable()))
     }
 
     /// What is accepted of a filter, and the news of it.

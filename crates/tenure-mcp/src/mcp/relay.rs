@@ -5,7 +5,7 @@
 //! transport that leads here.
 
 use std::future::Future;
-use std::io;
+use std::{io, iter};
 
 use futures::stream::{self, BoxStream};
 use futures::{FutureExt as _, StreamExt as _};
@@ -31,6 +31,10 @@ pub(super) struct Relay {
     service: RunningService<RoleServer, Nobody>,
 }
 
+/// Marks a part of a subscription, whose place the whole has taken.
+#[derive(Clone)]
+pub(super) struct Placed;
+
 struct Nobody;
 impl ServerHandler for Nobody {}
 
@@ -44,6 +48,7 @@ impl Relay {
         context.ct = cx.ct.child_token();
         context.meta = cx.meta.clone();
         context.extensions = cx.extensions.clone();
+        context.extensions.insert(Placed);
         Self { notifications, context, service }
     }
 
@@ -64,11 +69,16 @@ impl Relay {
             tokio::select! {
                 biased;
                 Some(notification) = notifications.recv() => {
-                    Some((Ok(notification), Some((notifications, serving, service))))
+                    Some((vec![Ok(notification)], Some((notifications, serving, service))))
                 }
-                served = &mut serving => served.err().map(|error| (Err(error), None)),
+                served = &mut serving => {
+                    // What was sent before the end is told before it.
+                    let last = iter::from_fn(|| notifications.try_recv().ok()).map(Ok);
+                    Some((last.chain(served.err().map(Err)).collect(), None))
+                }
             }
         })
+        .flat_map(stream::iter)
         .boxed()
     }
 }
@@ -102,5 +112,55 @@ impl Transport<RoleServer> for RelayTransport {
 
     async fn close(&mut self) -> Result<(), io::Error> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rmcp::model::{ClientNotification, NumberOrString, ServerConfig, ServerResult};
+    use rmcp::service::{NotificationContext, serve_directly};
+    use tokio::runtime::Handle;
+    use tokio::task::block_in_place;
+
+    use super::*;
+
+    /// Tells something, and has ended before anybody could have looked.
+    struct Brief;
+
+    impl Service<RoleServer> for Brief {
+        async fn handle_request(
+            &self,
+            _: ClientRequest,
+            cx: RequestContext<RoleServer>,
+        ) -> Result<ServerResult, ErrorData> {
+            let tell = cx.peer.notify_tool_list_changed();
+            block_in_place(|| Handle::current().block_on(tell)).unwrap();
+            Err(ErrorData::internal_error("the end", None))
+        }
+
+        async fn handle_notification(
+            &self,
+            _: ClientNotification,
+            _: NotificationContext<RoleServer>,
+        ) -> Result<(), ErrorData> {
+            Ok(())
+        }
+
+        fn get_info(&self) -> ServerConfig {
+            ServerConfig::default()
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_last_news_comes_before_the_end() {
+        let (sender, _requests) = mpsc::channel(1);
+        let transport = RelayTransport { notifications: sender };
+        let peer = serve_directly(Nobody, transport, None);
+        let cx = RequestContext::new(NumberOrString::Number(1), peer.peer().clone());
+        let told = Relay::new(&cx).serve(Brief, SubscriptionFilter::new());
+        let told: Vec<_> = told.map(|it| it.map_err(|error| error.message)).collect().await;
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(matches!(told[0], Ok(ServerNotification::ToolListChangedNotification(_))));
+        assert_eq!(told[1].as_ref().unwrap_err(), "the end");
     }
 }

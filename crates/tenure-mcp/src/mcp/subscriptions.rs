@@ -4,7 +4,7 @@
 //! URIs, and are told of a changed list without asking.
 
 use std::collections::{HashMap, HashSet};
-use std::future::ready;
+use std::future::{Future, ready};
 
 use futures::stream::{self, BoxStream, SelectAll};
 use futures::{Stream, StreamExt as _};
@@ -18,7 +18,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::identity::Caller;
 use crate::mcp::error;
-use crate::mcp::resources::{SCHEME, failed, key, may_read};
+use crate::mcp::resources::{failed, key, may_read};
 use crate::mcp::wrapper::{DurableServer, party};
 use crate::places::Place;
 
@@ -37,9 +37,12 @@ enum News {
 /// Of what is told an error is the last.
 type Feed = BoxStream<'static, Result<News, ErrorData>>;
 
-/// What one client of an older revision follows, by URI. It ends with the client's session.
+/// What one client of an older revision follows. It ends with the client's session.
 #[derive(Debug, Default)]
-pub(super) struct Subscriptions(Mutex<HashMap<String, DropGuard>>);
+pub(super) struct Subscriptions {
+    by_uri: Mutex<HashMap<String, DropGuard>>,
+    list: Mutex<Option<DropGuard>>,
+}
 
 impl<H: ServerHandler> DurableServer<H> {
     /// What of the request is ours to accept, added to what the inner handler accepts.
@@ -61,11 +64,13 @@ impl<H: ServerHandler> DurableServer<H> {
 
     /// Runs the inner handler's part of a subscription beside ours. Both end when one of them does:
     /// a stream that tells only half of what it was asked for would be taken for the whole.
-    pub(super) async fn listen_with_ours(&self, cx: SubscriptionContext) -> Result<(), ErrorData> {
+    pub(super) async fn listen_with_ours(
+        &self,
+        caller: &Caller,
+        cx: SubscriptionContext,
+    ) -> Result<(), ErrorData> {
         let theirs = self.shared.inner.accepted_subscription_filter(cx.requested()).is_some();
-        let caller = party(&cx.request_context().extensions)?;
-        let _place = self.shared.listeners.take(caller.owner())?;
-        let ours = self.tell_ours(&caller, cx.accepted().clone(), cx.sink().clone());
+        let ours = self.tell_ours(caller, cx.accepted().clone(), cx.sink().clone());
         let rest = async {
             if theirs {
                 return self.shared.inner.listen(cx).await;
@@ -76,7 +81,6 @@ impl<H: ServerHandler> DurableServer<H> {
         tokio::select! {
             done = rest => done,
             told = ours => told,
-            () = self.shared.closing.cancelled() => Ok(()),
         }
     }
 
@@ -122,9 +126,10 @@ impl<H: ServerHandler> DurableServer<H> {
         let key = key.filter(|key| may_read(&caller, key));
         let key = key.ok_or_else(|| ErrorData::resource_not_found("resource not found", None))?;
         let place = self.shared.legacy_feeds.take(caller.owner())?;
-        let changes = updates(self.resources(), &key, uri.clone());
+        let ended = caller.ended(self.tasks().clock());
+        let changes = updates(self.resources(), &key, uri.clone(), ended);
         let feed = self.set_up(async { changes.await.map_err(failed) }).await?;
-        let mut subscriptions = self.subscriptions.0.lock();
+        let mut subscriptions = self.subscriptions.by_uri.lock();
         if subscriptions.len() >= MAX_URIS && !subscriptions.contains_key(&uri) {
             let message = format!("at most {MAX_URIS} resources can be subscribed to");
             return Err(ErrorData::invalid_params(message, None));
@@ -134,7 +139,7 @@ impl<H: ServerHandler> DurableServer<H> {
     }
 
     pub(super) fn unsubscribe_from_ours(&self, uri: &str) {
-        self.subscriptions.0.lock().remove(uri);
+        self.subscriptions.by_uri.lock().remove(uri);
     }
 
     /// Tells a client of an older revision that its list has changed, as long as its session lasts.
@@ -148,8 +153,7 @@ impl<H: ServerHandler> DurableServer<H> {
             return;
         };
         let guard = self.tell(peer, feed.boxed(), place);
-        // No resource has this URI.
-        self.subscriptions.0.lock().insert(SCHEME.into(), guard);
+        *self.subscriptions.list.lock() = Some(guard);
     }
 
     fn tell(&self, peer: Peer<RoleServer>, mut feed: Feed, place: Place) -> DropGuard {
@@ -189,14 +193,15 @@ impl<H: ServerHandler> DurableServer<H> {
         filter: &SubscriptionFilter,
     ) -> Result<SelectAll<Feed>, ResourceError> {
         let mut feed = SelectAll::new();
+        let ended = || caller.ended(self.tasks().clock());
         for uri in our_uris(filter) {
             if let Some(key) = key(&uri).filter(|key| may_read(caller, key)) {
-                feed.push(updates(self.resources(), &key, uri).await?);
+                feed.push(updates(self.resources(), &key, uri, ended()).await?);
             }
         }
         if filter.resources_list_changed == Some(true) {
             for project in self.listed_projects(caller) {
-                feed.push(list_changes(self.resources(), &project).await?);
+                feed.push(list_changes(self.resources(), &project, ended()).await?);
             }
         }
         Ok(feed)
@@ -208,14 +213,16 @@ fn our_uris(filter: &SubscriptionFilter) -> Vec<String> {
     uris.filter(|uri| key(uri).is_some()).take(MAX_URIS).cloned().collect()
 }
 
-/// The changes of one resource, from the moment that this returns.
+/// The changes of one resource, from the moment that this returns, until the caller's credential has
+/// `ended`.
 async fn updates(
     resources: &ResourceStore,
     key: &ResourceKey,
     uri: String,
+    ended: impl Future<Output = ()> + Send + 'static,
 ) -> Result<Feed, ResourceError> {
     let now = position(resources, key.project()).await?;
-    let watch = resources.watch(Scope::resource(key), Some(now));
+    let watch = resources.watch(Scope::resource(key), Some(now)).take_until(ended);
     let last = News::Updated(uri.clone());
     let news = watch.filter_map(move |event| {
         ready(match event {
@@ -238,9 +245,13 @@ async fn position(resources: &ResourceStore, project: &str) -> Result<Revision, 
 }
 
 /// What comes into the list of a project, and what leaves it, from now on.
-async fn list_changes(resources: &ResourceStore, project: &str) -> Result<Feed, ResourceError> {
+async fn list_changes(
+    resources: &ResourceStore,
+    project: &str,
+    ended: impl Future<Output = ()> + Send + 'static,
+) -> Result<Feed, ResourceError> {
     let now = position(resources, project).await?;
-    let watch = resources.watch(Scope::project(project)?, Some(now));
+    let watch = resources.watch(Scope::project(project)?, Some(now)).take_until(ended);
     // A creation and the writes after it may arrive as the last of them, so the first write of a
     // resource that nothing is known of counts as one.
     let mut known = HashSet::new();

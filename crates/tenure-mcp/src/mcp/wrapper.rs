@@ -32,7 +32,7 @@ use crate::places::Places;
 pub const IDEMPOTENCY_KEY: &str = "io.tenure/idempotencyKey";
 
 /// Streams of `subscriptions/listen` that a server serves at a time, and those of one owner.
-const LISTENERS: (usize, usize) = (4_096, 1_024);
+pub(crate) const LISTENERS: (usize, usize) = (4_096, 384);
 /// What clients of older revisions follow, whose sessions are bounded by themselves.
 const LEGACY_FEEDS: (usize, usize) = (32_768, 8_192);
 
@@ -128,7 +128,7 @@ impl<H: ServerHandler> Builder<H> {
     }
 
     /// Serves `all` streams of `subscriptions/listen` at a time, and `per_owner` of them to one
-    /// owner; 4,096 and 1,024 by default.
+    /// owner; 4,096 and 384 by default.
     #[must_use]
     pub fn listeners(mut self, all: usize, per_owner: usize) -> Self {
         self.listeners = (all, per_owner);

@@ -21,12 +21,18 @@ fn request(client: &Client, session: Option<&HeaderValue>, message: Value) -> Re
 }
 
 async fn initialize(client: &Client) -> Reply {
+    initialize_as(client, VERSION).await
+}
+
+async fn initialize_as(client: &Client, version: &str) -> Reply {
     let initialize = json!({ "jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
-        "protocolVersion": VERSION,
+        "protocolVersion": version,
         "capabilities": {},
         "clientInfo": { "name": "old", "version": "1" },
     }});
-    client.send(request(client, None, initialize)).await
+    let mut request = request(client, None, initialize);
+    request.headers_mut().insert("mcp-protocol-version", version.parse().unwrap());
+    client.send(request).await
 }
 
 async fn open(client: &Client) -> (HeaderValue, Reply) {
@@ -107,4 +113,30 @@ async fn sessions_are_bounded_however_many_are_opened_at_a_time() {
     *close.method_mut() = axum::http::Method::DELETE;
     assert!(alice.send(close).await.status.is_success());
     assert!(initialize(&bob).await.status.is_success());
+}
+
+#[tokio::test]
+async fn an_initialize_opens_a_session_whatever_revision_it_names_and_nothing_else_takes_its_place()
+{
+    let mut options = HttpOptions::new(callers());
+    options.sessions_per_owner = 1;
+    let server = Server::with_callers().await.behind(&options);
+    let alice = server.client_of("alice");
+    let (_sender, mut chunks) =
+        tokio::sync::mpsc::channel::<Result<axum::body::Bytes, std::io::Error>>(1);
+    // Whether this opens a session is unknown until it has come, and it takes no place till then.
+    let slow = Body::from_stream(futures::stream::poll_fn(move |cx| chunks.poll_recv(cx)));
+    let mut slow = alice.post(slow);
+    slow.headers_mut().insert("mcp-protocol-version", VERSION.parse().unwrap());
+    let slow = alice.send(slow);
+    let opens = initialize_as(&alice, crate::harness::VERSION);
+    let opened = tokio::select! {
+        biased;
+        _ = slow => panic!("it is not complete"),
+        opened = opens => opened,
+    };
+    assert!(opened.status.is_success(), "{opened:?}");
+    assert!(opened.headers.contains_key("mcp-session-id"));
+    let refused = initialize_as(&alice, crate::harness::VERSION).await;
+    assert_eq!((refused.status.as_u16(), refused.messages().len()), (429, 1));
 }

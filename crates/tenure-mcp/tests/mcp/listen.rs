@@ -284,3 +284,43 @@ async fn one_owner_takes_no_more_than_its_share_of_the_listeners() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_subscription_is_one_however_many_parts_it_has() {
+    let clock = Clock::manual(Timestamp::from_millis(1_785_240_000_000));
+    let store = Arc::new(Unsteady::new(clock.clone()));
+    let server = Server::described(store, clock, Callers::local(), |builder| {
+        builder.resources(["acme"]).listeners(1, 1)
+    });
+    let server = server.await;
+    let client = server.client();
+    let id = client.create("wait").await;
+    let uri = write(&server, "a", json!(1)).await;
+    let filter = json!({ "taskIds": [id], "resourceSubscriptions": [uri] });
+    let mut stream = client.listen_with(filter).await;
+    let mut told = Vec::new();
+    while told.len() < 3 {
+        let message = stream.next().await.expect("more");
+        assert_eq!(message.get("error"), None, "{message}");
+        told.push(message["method"].as_str().unwrap_or_default().to_owned());
+    }
+    assert!(told.contains(&"notifications/resources/updated".to_owned()), "{told:?}");
+}
+
+#[tokio::test]
+async fn what_the_handler_inside_tells_takes_a_place_and_ends_when_the_server_closes() {
+    let clock = Clock::manual(Timestamp::from_millis(1_785_240_000_000));
+    let store = Arc::new(Unsteady::new(clock.clone()));
+    let server = Server::described(store, clock, Callers::local(), |it| it.listeners(1, 1)).await;
+    let client = server.client();
+    let filter = json!({ "promptsListChanged": true });
+    let mut stream = client.listen_with(filter.clone()).await;
+    let acknowledged = stream.next().await.unwrap();
+    assert_eq!(acknowledged["params"]["notifications"], filter);
+    let mut refused = client.listen_with(filter).await;
+    refused.next().await.unwrap();
+    assert_retryable(&refused.next().await.unwrap()["error"]);
+    server.durable.shutdown(60_000).await;
+    assert_eq!(stream.next().await.unwrap()["result"]["resultType"], "complete");
+    assert_eq!(stream.next().await, None);
+}

@@ -129,6 +129,9 @@ async fn a_connection_whose_head_does_not_come_is_closed() {
         assert_eq!(read_to_end(&mut stream).await, "", "{begun:?}");
     }
     // One that had its answer is closed as well, once it is idle.
+    let mut options = HttpOptions::default();
+    options.header_read_ms = 2_000;
+    let socket = serve_with(&server, options).await;
     let mut stream = socket.connect().await;
     stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
     let answer = read_to_end(&mut stream).await;
@@ -139,13 +142,13 @@ async fn a_connection_whose_head_does_not_come_is_closed() {
 async fn a_stream_outlives_the_time_that_a_head_may_take() {
     let server = Server::new().await;
     let mut options = HttpOptions::default();
-    options.header_read_ms = 100;
-    options.heartbeat_ms = 50;
+    options.header_read_ms = 2_000;
+    options.heartbeat_ms = 500;
     let socket = serve_with(&server, options).await;
     let mut stream = socket.connect().await;
     let request = b"GET /v1/tasks/events HTTP/1.1\r\nHost: localhost\r\n\r\n";
     stream.write_all(request).await.unwrap();
-    // Heartbeats of 250 ms.
+    // Heartbeats of 2,500 ms.
     read_until(&mut stream, "200 OK").await;
     for _ in 0..5 {
         read_until(&mut stream, ":\n\n").await;

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use tenure::clock::{Clock, Timestamp};
 use tenure::tasks::Status;
 use tenure_mcp::Callers;
+use tenure_mcp::http::HttpOptions;
 
-use crate::harness::Server;
+use crate::harness::{Server, soon};
 use crate::unsteady::{Mood, Unsteady};
 
 async fn server() -> (Server, Arc<Unsteady>) {
@@ -104,4 +105,66 @@ async fn a_write_whose_answer_was_lost_is_said_to_be_in_doubt() {
         // As it did.
         assert_eq!(ask(Method::GET, &[], "").await.body, body);
     }
+}
+
+#[tokio::test]
+async fn over_plain_http_a_store_that_takes_no_writes_says_why() {
+    let (server, store) = server().await;
+    let client = server.client();
+    let id = client.create("wait").await;
+    server.begun(1).await;
+    for (now, status, detail) in
+        [(Mood::ReadOnly, 500, "the store is read-only"), (Mood::Full, 507, "the store is full")]
+    {
+        store.set(now);
+        for (method, path) in [
+            (Method::POST, format!("/v1/tasks/{id}/cancel")),
+            (Method::PUT, "/v1/projects/acme/resources/k/i".to_owned()),
+        ] {
+            let mut request = client.plain(method, &path);
+            *request.body_mut() = "1".into();
+            let reply = client.send(request).await;
+            assert_eq!(reply.status, status, "{path}");
+            let problem = reply.messages().remove(0);
+            assert_eq!(problem["detail"], detail, "{path}");
+            assert_eq!(reply.headers.get("retry-after"), None);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_never_answers_is_503_in_bounded_time_and_streams_hold_their_place_meanwhile()
+{
+    let (server, store) = server().await;
+    let mut options = HttpOptions::default();
+    options.streams = 1;
+    let server = server.behind(&options);
+    let client = server.client();
+    let id = client.create("wait").await;
+    server.begun(1).await;
+    store.set(Mood::Silent);
+    let follow = format!("/v1/tasks/{id}/events");
+    let mut first = Box::pin(client.send(client.plain(Method::GET, &follow)));
+    tokio::select! {
+        biased;
+        reply = &mut first => panic!("{reply:?}"),
+        () = tokio::task::yield_now() => {}
+    }
+    let second = client.send(client.plain(Method::GET, &follow)).await;
+    assert_eq!(second.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(second.body.contains("too many"), "{second:?}");
+    let health = client.send(client.plain(Method::GET, "/healthz"));
+    let replies = soon(async {
+        let mut both = Box::pin(futures::future::join(first, health));
+        loop {
+            tokio::select! {
+                replies = &mut both => break replies,
+                () = tokio::task::yield_now() => server.clock.advance_millis(100),
+            }
+        }
+    });
+    let (first, health) = replies.await;
+    assert_eq!(first.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(first.body.contains("the store does not answer"), "{first:?}");
+    assert_eq!(health.status, StatusCode::SERVICE_UNAVAILABLE);
 }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, ElicitRequest,
     ElicitRequestParams, InputRequest, InputRequiredResult, ListToolsResult, LoggingLevel,
-    PaginatedRequestParams, ProgressNotificationParam, ServerCapabilities, ServerConfig, Tool,
-    ToolAnnotations,
+    PaginatedRequestParams, ProgressNotificationParam, ServerCapabilities, ServerConfig,
+    SubscriptionFilter, Tool, ToolAnnotations,
 };
 use rmcp::service::RequestContext;
 use rmcp::{ErrorData, RoleServer, ServerHandler};
@@ -94,7 +94,8 @@ fn answered(request: &CallToolRequestParams, key: &str) -> Option<String> {
 
 impl ServerHandler for Tools {
     fn get_info(&self) -> ServerConfig {
-        ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
+        let capabilities = ServerCapabilities::builder().enable_tools().enable_prompts();
+        ServerConfig::new(capabilities.enable_prompts_list_changed().build())
     }
 
     fn get_tool(&self, name: &str) -> Option<Tool> {
@@ -104,6 +105,17 @@ impl ServerHandler for Tools {
             "wait" => tool.with_annotations(ToolAnnotations::new().idempotent(true)),
             _ => tool,
         })
+    }
+
+    /// It has subscriptions of its own, to prompts that never change.
+    fn accepted_subscription_filter(
+        &self,
+        requested: &SubscriptionFilter,
+    ) -> Option<SubscriptionFilter> {
+        requested.prompts_list_changed?;
+        let mut accepted = SubscriptionFilter::new();
+        accepted.prompts_list_changed = requested.prompts_list_changed;
+        Some(accepted)
     }
 
     async fn list_tools(

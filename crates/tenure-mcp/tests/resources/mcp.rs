@@ -265,4 +265,10 @@ async fn a_client_of_the_older_revision_subscribes() {
             break;
         }
     }
+    // That it hears of its list is none of the 100 that it may subscribe to.
+    for number in 0..=100 {
+        let message = subscribe(&format!("tenure://acme/agent/{number}"), "resources/subscribe");
+        let done = Messages::of(replica.send("alice", Some(&session), message).await).next().await;
+        assert_eq!(done.get("error").is_some(), number == 100, "{number}: {done}");
+    }
 }

@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::http::{Method, Request};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::harness::Api;
 
@@ -68,7 +68,13 @@ async fn the_description_names_every_operation() {
     assert_eq!(response.status(), 200);
     let body = axum::body::to_bytes(response.into_body(), 1_000_000).await.unwrap();
     let description: Value = serde_json::from_slice(&body).unwrap();
+    let scheme = &description["components"]["securitySchemes"]["bearer"];
+    assert_eq!((&scheme["type"], &scheme["scheme"]), (&json!("http"), &json!("bearer")));
+    assert_eq!(description["security"], json!([{}, { "bearer": [] }]));
     let item = &description["paths"]["/v1/projects/{project}/resources/{kind}/{id}"];
+    let conditions = item["get"]["parameters"].as_array().unwrap().iter();
+    let lists = conditions.filter_map(|it| it["schema"]["pattern"].as_str());
+    assert_eq!(lists.filter(|it| it.contains(r#"( *, *(W/)?"[!#-~]*")*"#)).count(), 2);
     for method in ["get", "put", "patch", "delete"] {
         assert!(item[method]["responses"]["412"].is_object(), "{method}: {item}");
     }
@@ -79,7 +85,7 @@ async fn the_description_names_every_operation() {
     let mut names = Vec::new();
     for (path, method, responses) in operations {
         names.push(format!("{method} {path}"));
-        for status in ["401", "403", "503"] {
+        for status in ["401", "403", "503", "507"] {
             assert!(responses[status].is_object(), "{status} of {method} {path}");
         }
         let changes = path.starts_with("/v1/projects") && method != "get";

@@ -134,5 +134,8 @@ async fn what_is_large_is_compressed_for_those_who_take_it() {
     assert!(zipped.body.len() < 1_000);
     assert_eq!(zipped.header("etag"), Some(tag.as_str()));
     assert!(zipped.header("vary").unwrap().to_lowercase().contains("accept-encoding"));
+    let known = [("accept-encoding", "gzip"), ("if-none-match", tag.as_str())];
+    let unchanged = api.ask(Method::GET, path, &known, "").await;
+    assert_eq!((unchanged.status.as_u16(), unchanged.header("vary")), (304, zipped.header("vary")));
     assert_eq!(api.get(path).await.header("content-encoding"), None);
 }

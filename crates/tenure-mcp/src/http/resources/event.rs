@@ -1,5 +1,7 @@
 //! Watching a project, some kinds or one resource.
 
+use std::future::ready;
+
 use axum::extract::Query;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
@@ -50,8 +52,8 @@ pub(super) async fn watch(
         .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.body_text()))?;
     let scope = scope(project, &query)?;
     let after = last_event(&request.headers)?;
-    let events = api.resources.watch(scope, after);
-    Ok(api.streams.open(caller.owner(), events.map(told))?)
+    let events = api.resources.watch(scope, after).map(told);
+    Ok(api.streams.open(caller, ready(Ok(events))).await?)
 }
 
 fn scope(project: &str, query: &[(String, String)]) -> Result<Scope, Refusal> {

@@ -37,7 +37,7 @@ pub(super) mod write;
 
 use axum::Router;
 use axum::extract::{Extension, Request, State};
-use axum::http::header::{ALLOW, CACHE_CONTROL, HeaderValue};
+use axum::http::header::{ALLOW, CACHE_CONTROL, HeaderValue, VARY};
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
@@ -95,7 +95,12 @@ async fn answer(
     };
     // What was read may change at any time: ask again, with the ETag.
     let caching = HeaderValue::from_static("private, no-cache");
-    response.headers_mut().entry(CACHE_CONTROL).or_insert(caching);
+    let headers = response.headers_mut();
+    headers.entry(CACHE_CONTROL).or_insert(caching);
+    if response.status() == StatusCode::NOT_MODIFIED {
+        // As the 200 has it (RFC 9110, 15.4.5); the compression sees no body to name it for.
+        response.headers_mut().insert(VARY, HeaderValue::from_static("accept-encoding"));
+    }
     response
 }
 

@@ -95,30 +95,17 @@ impl IntoResponse for Refusal {
 }
 
 impl From<ResourceError> for Problem {
-    /// What the client did wrong is told; what went wrong here is logged, and told in general.
     fn from(error: ResourceError) -> Self {
-        let status = match &error {
+        let status = match error {
+            ResourceError::Store(error) => return Self::of_store(&error, IN_DOUBT),
             ResourceError::NotFound => StatusCode::NOT_FOUND,
             ResourceError::ETagMismatch { .. } | ResourceError::AlreadyExists { .. } => {
                 StatusCode::PRECONDITION_FAILED
             }
-            ResourceError::Store(StoreError::InvalidCursor | StoreError::InvalidRevision) => {
-                StatusCode::BAD_REQUEST
-            }
-            error if error.is_retryable() => StatusCode::SERVICE_UNAVAILABLE,
-            error if error.is_client_fault() => StatusCode::UNPROCESSABLE_ENTITY,
+            _ if error.is_retryable() => StatusCode::SERVICE_UNAVAILABLE,
+            _ if error.is_client_fault() => StatusCode::UNPROCESSABLE_ENTITY,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        if status.is_server_error() {
-            tracing::error!(%error, "a request failed");
-        }
-        match &error {
-            ResourceError::Unreadable { .. } | ResourceError::Contended => {
-                Self::new(status, error.to_string())
-            }
-            ResourceError::Store(error) if error.is_in_doubt() => Self::new(status, IN_DOUBT),
-            _ if status.is_server_error() => Self::new(status, "the store failed"),
-            _ => Self::new(status, error.to_string()),
-        }
+        Self::logged(status, error.to_string(), &error)
     }
 }
