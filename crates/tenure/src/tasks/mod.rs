@@ -27,6 +27,7 @@
 //! # Ok::<_, Box<dyn std::error::Error>>(())
 //! ```
 
+mod change;
 mod doubt;
 mod error;
 mod follow;
