@@ -1,27 +1,25 @@
 //! [`InMemoryBackend`]: the reference model of the contract.
 
+mod partition;
 mod stored;
 mod watch;
 
-use std::cell::OnceCell;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use hashbrown::{HashMap, HashTable};
+use hashbrown::HashMap;
 use parking_lot::RwLock;
 use tokio::sync::watch::Sender;
 
-use self::stored::{Replaced, Stored};
+use self::partition::{Now, PartitionState, Sought};
+use self::stored::Stored;
 use self::watch::changes;
 use crate::clock::{Clock, Timestamp};
-use crate::limits;
-use crate::store::key::process_hash;
 use crate::store::{
-    Change, ChangeKind, Cursor, Entry, Key, Page, PageRequest, Partition, Precondition, Record,
-    Revision, StorageBackend, StoreError, Version, VersionToken, Watch, WatchFrom, Write,
+    ChangeKind, Cursor, Entry, Key, Page, PageRequest, Partition, Precondition, Record, Revision,
+    StorageBackend, StoreError, Version, VersionToken, Watch, WatchFrom, Write,
 };
 
 /// Locks are per shard, and a partition lives in one shard: what is atomic needs one lock.
@@ -49,168 +47,6 @@ struct Shard {
     deadlines: BTreeSet<(Timestamp, Key)>,
 }
 
-struct PartitionState {
-    records: HashTable<Stored>,
-    order: BTreeSet<Arc<str>>,
-    /// The counted records by deadline, so that the expired ones stop counting at once.
-    counted: BTreeSet<(Timestamp, Arc<str>)>,
-    log: VecDeque<Change>,
-    /// How many of the next changes somebody could ask for who was told a position. Nobody asks
-    /// for more than the backlog, so a partition that is only written keeps no log.
-    wanted: AtomicUsize,
-    /// Changes up to here are no longer in the log.
-    forgotten: u64,
-    /// The sequence of the last change.
-    position: u64,
-    /// Wakes the watchers. Waking nobody is dear, so it is there only once somebody watches.
-    bell: Option<Sender<u64>>,
-}
-
-/// A name to look up. It is hashed before the lock is taken.
-struct Sought<'a> {
-    name: &'a str,
-    hash: u64,
-}
-
-impl<'a> Sought<'a> {
-    fn new(name: &'a str) -> Self {
-        Self { name, hash: process_hash(name) }
-    }
-}
-
-/// The time of one call: read if something needs it, and then once.
-struct Now<'a> {
-    clock: &'a Clock,
-    time: OnceCell<Timestamp>,
-}
-
-impl<'a> Now<'a> {
-    fn of(clock: &'a Clock) -> Self {
-        Self { clock, time: OnceCell::new() }
-    }
-
-    fn read(&self) -> Timestamp {
-        *self.time.get_or_init(|| self.clock.now())
-    }
-
-    fn is_before(&self, deadline: Option<Timestamp>) -> bool {
-        deadline.is_none_or(|deadline| deadline > self.read())
-    }
-}
-
-impl PartitionState {
-    fn new(sequence: u64) -> Self {
-        Self {
-            records: HashTable::new(),
-            order: BTreeSet::new(),
-            counted: BTreeSet::new(),
-            log: VecDeque::new(),
-            wanted: AtomicUsize::new(limits::WATCH_BACKLOG),
-            forgotten: sequence,
-            position: sequence,
-            bell: None,
-        }
-    }
-
-    fn live(&self, name: &Sought<'_>, now: &Now<'_>) -> Option<&Stored> {
-        self.records
-            .find(name.hash, |it| it.name() == name.name)
-            .filter(|it| now.is_before(it.expires_at()))
-    }
-
-    /// Writes if all allows it. Returns the write, and what was there before.
-    fn write(
-        &mut self,
-        key: &Key,
-        name: &Sought<'_>,
-        mut write: Write,
-        precondition: Precondition,
-        now: &Now<'_>,
-    ) -> Result<(VersionToken, ChangeKind, Replaced), StoreError> {
-        let Self { records, order, counted, .. } = self;
-        let place = records.find_mut(name.hash, |it| it.name() == name.name);
-        let live = place.as_deref().filter(|it| now.is_before(it.expires_at()));
-        let current = live.map(Stored::current);
-        precondition.check(current)?;
-        let counts_already = live.is_some_and(Stored::is_counted);
-        if let Some(limit) = write.capacity.filter(|_| !counts_already) {
-            check_capacity(counted, limit, now.read())?;
-        }
-        let token = VersionToken::new(current.map_or(1, |it| it.token.version() + 1));
-        let created_at = live.map_or_else(|| now.read(), Stored::created_at);
-        if live.is_none() {
-            // The history belongs to the record, and went with it.
-            write.kept = 0;
-        }
-        let Write { tag, expires_at, .. } = write;
-        let change = ChangeKind::Put { token, tag, expires_at };
-        let (counted_until, replaced) = match place {
-            Some(stored) => {
-                let replaced = stored.replace(write, token, created_at);
-                (stored.counted_until(), replaced)
-            }
-            None => {
-                let stored = Stored::new(key.shared_name(), write, token, created_at);
-                let counted_until = stored.counted_until();
-                order.insert(key.shared_name());
-                records.insert_unique(name.hash, stored, |it| Sought::new(it.name()).hash);
-                (counted_until, Replaced::default())
-            }
-        };
-        if replaced.counted_until != counted_until {
-            replaced.counted_until.map(|at| counted.remove(&(at, key.shared_name())));
-            counted_until.map(|at| counted.insert((at, key.shared_name())));
-        }
-        Ok((token, change, replaced))
-    }
-
-    fn is_watched(&self) -> bool {
-        self.bell.as_ref().is_some_and(|bell| bell.receiver_count() > 0)
-    }
-
-    /// The position, told to somebody who may resume from it.
-    fn tell_position(&self) -> u64 {
-        self.wanted.store(limits::WATCH_BACKLOG, Ordering::Relaxed);
-        self.position
-    }
-
-    fn announce(&mut self, key: &Key, revision: Revision, kind: ChangeKind) {
-        self.position = revision.sequence;
-        let watched = self.is_watched();
-        let wanted = self.wanted.get_mut();
-        if *wanted == 0 && !watched {
-            self.log = VecDeque::new();
-            self.forgotten = revision.sequence;
-            return;
-        }
-        *wanted = wanted.saturating_sub(1);
-        if self.log.len() == limits::WATCH_BACKLOG
-            && let Some(oldest) = self.log.pop_front()
-        {
-            self.forgotten = oldest.revision.sequence;
-        }
-        self.log.push_back(Change { key: key.clone(), revision, kind });
-        if watched && let Some(bell) = &self.bell {
-            bell.send_replace(revision.sequence);
-        }
-    }
-}
-
-/// Whether there is room for one more counted record. The expired stop counting first.
-fn check_capacity(
-    counted: &mut BTreeSet<(Timestamp, Arc<str>)>,
-    limit: u32,
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    while counted.first().is_some_and(|(deadline, _)| *deadline <= now) {
-        counted.pop_first();
-    }
-    if counted.len() >= limit as usize {
-        return Err(StoreError::PartitionFull { limit });
-    }
-    Ok(())
-}
-
 impl Shard {
     /// A partition, made if there is none, with what goes along with a write to it: the sequence of
     /// the last change, and the deadlines.
@@ -226,14 +62,7 @@ impl Shard {
 
     /// Takes a record out of every index. The caller announces what that means.
     fn remove(&mut self, key: &Key) -> Option<Stored> {
-        let partition = self.partitions.get_mut(key.partition())?;
-        let name = Sought::new(key.name());
-        let found = partition.records.find_entry(name.hash, |it| it.name() == name.name).ok()?;
-        let (stored, _) = found.remove();
-        partition.order.remove(key.name());
-        if let Some(until) = stored.counted_until() {
-            partition.counted.remove(&(until, key.shared_name()));
-        }
+        let stored = self.partitions.get_mut(key.partition())?.remove(key)?;
         if let Some(deadline) = stored.expires_at() {
             self.deadlines.remove(&(deadline, key.clone()));
         }
