@@ -5,7 +5,9 @@ use std::io;
 use std::sync::Arc;
 
 use rmcp::model::{ErrorCode, JsonRpcError};
-use rmcp::service::{QuitReason, RxJsonRpcMessage, TxJsonRpcMessage, serve_server_with_ct};
+use rmcp::service::{
+    QuitReason, RxJsonRpcMessage, ServerInitializeError, TxJsonRpcMessage, serve_server_with_ct,
+};
 use rmcp::transport::Transport;
 use rmcp::{ErrorData, RoleServer, ServerHandler};
 use serde::Serialize;
@@ -52,11 +54,12 @@ where
 {
     let lines =
         Lines { input: BufReader::new(input), output: Output(Arc::new(Mutex::new(output))) };
-    let running = tokio::select! {
-        running = serve_server_with_ct(server.clone(), lines, shutdown.clone()) => running,
-        () = shutdown.cancelled() => return Ok(()),
+    let running = match serve_server_with_ct(server.clone(), lines, shutdown).await {
+        // Before the session was open. An end that was asked for is none of the client's making.
+        Err(ServerInitializeError::Cancelled) => return Ok(()),
+        running => running.map_err(io::Error::other)?,
     };
-    match running.map_err(io::Error::other)?.waiting().await {
+    match running.waiting().await {
         Ok(QuitReason::JoinError(error)) | Err(error) => Err(io::Error::other(error)),
         Ok(_) => Ok(()),
     }

@@ -35,12 +35,18 @@ impl Pipe {
     }
 }
 
-fn serve(server: &Server) -> (Pipe, tokio::task::JoinHandle<std::io::Result<()>>) {
+type Serving = tokio::task::JoinHandle<std::io::Result<()>>;
+
+fn serve(server: &Server) -> (Pipe, Serving) {
+    serve_until(server, CancellationToken::new())
+}
+
+fn serve_until(server: &Server, shutdown: CancellationToken) -> (Pipe, Serving) {
     let (ours, theirs) = tokio::io::duplex(1 << 20);
     let (input, output) = tokio::io::split(theirs);
     let durable = server.durable.clone();
     let serving = tokio::spawn(async move {
-        tenure_mcp::stdio::serve_on(&durable, input, output, CancellationToken::new()).await
+        tenure_mcp::stdio::serve_on(&durable, input, output, shutdown).await
     });
     let (input, output) = tokio::io::split(ours);
     (Pipe { output, input: BufReader::new(input) }, serving)
@@ -68,6 +74,33 @@ async fn a_task_is_created_listened_to_and_read_over_pipes() {
 
     pipe.output.shutdown().await.unwrap();
     soon(serving).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_shutdown_is_a_success_however_far_the_session_has_come() {
+    let server = Server::new().await;
+    let initialize = json!({
+        "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+            "protocolVersion": "2025-11-25",
+            "capabilities": {},
+            "clientInfo": { "name": "test", "version": "1" },
+        },
+    });
+    let initialized = json!({ "jsonrpc": "2.0", "method": "notifications/initialized" });
+    // Several times each: what sees the shutdown first is left to chance.
+    for round in 0..96 {
+        let shutdown = CancellationToken::new();
+        let (mut pipe, serving) = serve_until(&server, shutdown.clone());
+        if round % 3 > 0 {
+            pipe.write(&initialize.to_string()).await;
+            assert_eq!(pipe.read().await["id"], 1);
+        }
+        if round % 3 > 1 {
+            pipe.write(&initialized.to_string()).await;
+        }
+        shutdown.cancel();
+        soon(serving).await.unwrap().unwrap();
+    }
 }
 
 #[tokio::test]
