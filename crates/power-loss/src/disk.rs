@@ -5,6 +5,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Once};
+use std::thread;
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use rand::rngs::StdRng;
@@ -22,8 +24,10 @@ type Witness = Box<dyn Fn() -> Vec<u64> + Send + Sync>;
 pub struct Disk {
     folder: PathBuf,
     witness: Witness,
-    /// One in so many operations is cut short.
-    rarity: u32,
+    /// One in so many operations is cut short; `None` for a disk that keeps its power.
+    rarity: Option<u32>,
+    /// How much longer a sync takes than on the real disk.
+    sync_delay: Duration,
     state: Mutex<State>,
 }
 
@@ -45,6 +49,22 @@ impl Disk {
     /// A disk below all databases of this process in `folder`. About one in `rarity` operations on
     /// a file is the moment of a cut; just before it, `witness` is asked how far things are.
     pub fn below(folder: &Path, rarity: u32, seed: u64, witness: Witness) -> Arc<Self> {
+        Self::install(folder, Some(rarity), seed, witness, Duration::ZERO)
+    }
+
+    /// A disk below all databases of this process in `folder` that never loses power, and whose
+    /// syncs take `sync_delay` longer than they do: a slower disk than this machine has.
+    pub fn slow(folder: &Path, sync_delay: Duration) -> Arc<Self> {
+        Self::install(folder, None, 0, Box::new(Vec::new), sync_delay)
+    }
+
+    fn install(
+        folder: &Path,
+        rarity: Option<u32>,
+        seed: u64,
+        witness: Witness,
+        sync_delay: Duration,
+    ) -> Arc<Self> {
         static INSTALLED: Once = Once::new();
         INSTALLED.call_once(vfs::install);
         let state = State {
@@ -55,7 +75,7 @@ impl Disk {
         };
         // Databases name their files in full, whatever links lead to them.
         let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
-        let disk = Arc::new(Self { folder, witness, rarity, state: Mutex::new(state) });
+        let disk = Arc::new(Self { folder, witness, rarity, sync_delay, state: Mutex::new(state) });
         DISKS.write().push(Arc::clone(&disk));
         disk
     }
@@ -76,6 +96,9 @@ impl Disk {
     }
 
     pub(crate) fn opened(&self, file: &Path, before: Option<Vec<u8>>) {
+        if self.rarity.is_none() {
+            return;
+        }
         self.state.lock().files.entry(file.to_owned()).or_insert_with(|| Image::new(before));
     }
 
@@ -94,6 +117,9 @@ impl Disk {
     pub(crate) fn synced(&self, file: &Path, sync: impl FnOnce() -> bool) {
         let before = self.state.lock().files.get(file).map_or(0, Image::changes);
         self.now_and_then_cut();
+        if !self.sync_delay.is_zero() {
+            thread::sleep(self.sync_delay);
+        }
         if sync() {
             let mut state = self.state.lock();
             if let Some(image) = state.files.get_mut(file) {
@@ -105,8 +131,9 @@ impl Disk {
     }
 
     fn now_and_then_cut(&self) {
+        let Some(rarity) = self.rarity else { return };
         let mut state = self.state.lock();
-        if state.random.random_ratio(1, self.rarity) {
+        if state.random.random_ratio(1, rarity) {
             // Before the files: what is witnessed has to be there, not the other way round.
             let witnessed = (self.witness)();
             let files = state.files.clone();

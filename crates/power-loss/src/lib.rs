@@ -5,6 +5,8 @@
 //! power at this moment might leave. Of what was not synced any part may be there, in any order, a
 //! write half done included; what was synced is there.
 //!
+//! A disk may also be made slower than the machine's, to measure what a slow one would cost.
+//!
 //! Names of files are taken to be durable from the first sync of the file, which is when SQLite
 //! syncs the folder, and shared memory is gone. Reads are not touched.
 #![cfg(unix)]

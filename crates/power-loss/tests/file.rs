@@ -129,3 +129,25 @@ async fn a_disk_is_below_its_folder_whatever_link_leads_there() {
     store.put(&key(0, 1), Write::new(value(1))).await.unwrap();
     assert!(disk.syncs(FILE) > 0);
 }
+
+/// What the comparison measures on a slow disk is measured on one.
+#[test]
+fn a_sync_on_a_slow_disk_takes_as_long_as_was_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let delay = std::time::Duration::from_millis(20);
+    let disk = Disk::slow(folder.path(), delay);
+    let database = rusqlite::Connection::open(folder.path().join("slow.db")).unwrap();
+    database
+        .execute_batch(
+            "PRAGMA journal_mode = wal; PRAGMA synchronous = FULL; CREATE TABLE numbers (number);",
+        )
+        .unwrap();
+    let synced = || disk.syncs("slow.db-wal") + disk.syncs("slow.db");
+    let (before, started) = (synced(), std::time::Instant::now());
+    for number in 0..5 {
+        database.execute("INSERT INTO numbers VALUES (?1)", [number]).unwrap();
+    }
+    let syncs = u32::try_from(synced() - before).unwrap();
+    assert!(syncs >= 5, "{syncs}");
+    assert!(started.elapsed() >= syncs * delay);
+}
