@@ -20,7 +20,7 @@ impl ResourceStore {
         if versions.is_empty() {
             return Err(ResourceError::NotFound);
         }
-        Ok(versions.iter().map(|version| decode_former(key, version)).collect())
+        Ok(versions.into_iter().map(|version| decode_former(key, version)).collect())
     }
 
     /// The version of a resource that has this number.
@@ -34,7 +34,7 @@ impl ResourceStore {
         version: u64,
     ) -> Result<ResourceVersion, ResourceError> {
         let versions = self.backend.history(key.stored()).await?;
-        let found = versions.iter().find(|it| it.token.version() == version);
+        let found = versions.into_iter().find(|it| it.token.version() == version);
         decode_former(key, found.ok_or(ResourceError::NotFound)?)
     }
 
@@ -47,14 +47,15 @@ impl ResourceStore {
     pub async fn revert(&self, key: &ResourceKey, version: u64) -> Result<Written, ResourceError> {
         for round in 0..MAX_ROUNDS {
             let versions = self.backend.history(key.stored()).await?;
-            let wanted = versions.iter().find(|it| it.token.version() == version);
+            let current = versions.first().map(|it| (it.token, it.tag));
+            let (token, tag) = current.ok_or(ResourceError::NotFound)?;
+            let wanted = versions.into_iter().find(|it| it.token.version() == version);
             let wanted = decode_former(key, wanted.ok_or(ResourceError::NotFound)?)?;
-            let Some(current) = versions.first() else { return Err(ResourceError::NotFound) };
-            if current.tag == Some(wanted.etag.tag()) {
-                let (etag, version) = (wanted.etag, current.token);
+            if tag == Some(wanted.etag.tag()) {
+                let (etag, version) = (wanted.etag, token);
                 return Ok(Written { etag, version, effect: Effect::Unchanged });
             }
-            let condition = Condition::Version(current.token);
+            let condition = Condition::Version(token);
             match self.write(key, &wanted.text, wanted.etag, condition).await {
                 Err(ResourceError::ETagMismatch { .. }) => self.clock.back_off(round).await,
                 written => return written,

@@ -13,8 +13,12 @@ use crate::store::{Key, Partition, StoreError};
 const ESCAPED: &AsciiSet = &CONTROLS.add(b'/').add(b'%');
 
 /// The address of a resource. Any strings are valid, the empty ones included, and none is special.
+/// Clones share it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ResourceKey {
+pub struct ResourceKey(Arc<Address>);
+
+#[derive(PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Address {
     project: Arc<str>,
     kind: Arc<str>,
     id: Arc<str>,
@@ -34,42 +38,42 @@ impl ResourceKey {
         let (project, kind, id) = (project.into(), kind.into(), id.into());
         limits::check("id", id.len(), RESOURCE_ID_BYTES)?;
         let stored = partition(&project)?.key(prefix(&kind)? + &id)?;
-        Ok(Self { project, kind, id, stored })
+        Ok(Self(Arc::new(Address { project, kind, id, stored })))
     }
 
     /// The resource that is stored under `key`, if one of ours is.
     pub(super) fn from_stored(project: &Arc<str>, key: &Key) -> Option<Self> {
         let (kind, id) = key.name().split_once('/')?;
         let kind = percent_decode_str(kind).decode_utf8().ok()?;
-        Self::new(Arc::clone(project), &*kind, id).ok().filter(|ours| ours.stored == *key)
+        Self::new(Arc::clone(project), &*kind, id).ok().filter(|ours| ours.0.stored == *key)
     }
 
     /// The project.
     #[must_use]
     pub fn project(&self) -> &str {
-        &self.project
+        &self.0.project
     }
 
     /// The kind, such as `agent` or `workflow`.
     #[must_use]
     pub fn kind(&self) -> &str {
-        &self.kind
+        &self.0.kind
     }
 
     /// The id, unique within its kind.
     #[must_use]
     pub fn id(&self) -> &str {
-        &self.id
+        &self.0.id
     }
 
     pub(super) fn stored(&self) -> &Key {
-        &self.stored
+        &self.0.stored
     }
 }
 
 impl fmt::Debug for ResourceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ResourceKey({:?}, {:?}, {:?})", self.project, self.kind, self.id)
+        write!(f, "ResourceKey({:?}, {:?}, {:?})", self.project(), self.kind(), self.id())
     }
 }
 

@@ -3,21 +3,22 @@
 //! `1 1700000000123 alice` is schema 1, written at that millisecond by alice. What follows the line
 //! is the canonical text and nothing else, so a read hands it on without parsing it.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
-use bytes::{BufMut as _, Bytes, BytesMut};
-use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+use bytes::{Buf as _, Bytes};
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode, utf8_percent_encode};
 use serde_json::Value;
 
 use crate::clock::Timestamp;
 use crate::resources::{ETag, ResourceError, ResourceKey};
-use crate::store::{Record, Tag, Version, VersionToken};
+use crate::store::{Record, Version, VersionToken};
 
 /// Rises with every change that an older program would misread.
 const SCHEMA: &str = "1";
-/// The line about a write without its author: schema, milliseconds, two separators.
-const HEADER_BYTES: usize = SCHEMA.len() + 18;
+/// What a value begins with.
+const WRITTEN: &[u8] = b"1 ";
+/// The line about a write without its author: the milliseconds have 16 digits at most.
+const HEADER_BYTES: usize = WRITTEN.len() + 17;
 /// What would end the line, or be taken for an escape.
 const ESCAPED: &AsciiSet = &CONTROLS.add(b'%');
 
@@ -86,73 +87,68 @@ pub struct ResourceVersion {
 
 pub(super) fn encode(text: &[u8], at: Timestamp, by: Option<&str>) -> Bytes {
     let author_bytes = by.map_or(0, |by| 1 + by.len());
-    let mut bytes = BytesMut::with_capacity(HEADER_BYTES + author_bytes + text.len());
-    // Writing to a buffer that grows cannot fail.
-    let _ = write!(bytes, "{SCHEMA} {}", at.as_millis());
+    let mut bytes = Vec::with_capacity(HEADER_BYTES + author_bytes + text.len());
+    bytes.extend_from_slice(WRITTEN);
+    bytes.extend_from_slice(itoa::Buffer::new().format(at.as_millis()).as_bytes());
     if let Some(by) = by {
-        let _ = write!(bytes, " {}", utf8_percent_encode(by, ESCAPED));
+        bytes.push(b' ');
+        bytes.extend(utf8_percent_encode(by, ESCAPED).flat_map(str::bytes));
     }
-    bytes.put_u8(b'\n');
-    bytes.put_slice(text);
-    bytes.freeze()
+    bytes.push(b'\n');
+    bytes.extend_from_slice(text);
+    bytes.into()
 }
 
-pub(super) fn decode(key: &ResourceKey, record: &Record) -> Result<Resource, ResourceError> {
-    let written = decode_version(key, &record.value, record.token, record.tag)?;
-    Ok(Resource {
-        key: key.clone(),
-        meta: Metadata {
-            etag: written.etag,
-            version: written.version,
-            created_at: record.created_at,
-            updated_at: written.written_at,
-            updated_by: written.written_by,
-        },
-        text: written.text,
-    })
+pub(super) fn decode(key: &ResourceKey, record: Record) -> Result<Resource, ResourceError> {
+    let Record { value, token, tag, created_at, .. } = record;
+    let (updated_at, updated_by, text) = split(value).map_err(|reason| unreadable(key, reason))?;
+    let etag = tag.map(ETag::from_tag).ok_or_else(|| untagged(key))?;
+    let meta = Metadata { etag, version: token, created_at, updated_at, updated_by };
+    Ok(Resource { key: key.clone(), meta, text })
 }
 
 pub(super) fn decode_former(
     key: &ResourceKey,
-    version: &Version,
+    version: Version,
 ) -> Result<ResourceVersion, ResourceError> {
-    decode_version(key, &version.value, version.token, version.tag)
-}
-
-fn decode_version(
-    key: &ResourceKey,
-    value: &Bytes,
-    version: VersionToken,
-    tag: Option<Tag>,
-) -> Result<ResourceVersion, ResourceError> {
+    let Version { value, token, tag } = version;
     let (written_at, written_by, text) = split(value).map_err(|reason| unreadable(key, reason))?;
     let etag = tag.map(ETag::from_tag).ok_or_else(|| untagged(key))?;
-    Ok(ResourceVersion { etag, version, written_at, written_by, text })
+    Ok(ResourceVersion { etag, version: token, written_at, written_by, text })
 }
 
 type Parts = (Timestamp, Option<Arc<str>>, Bytes);
 
-fn split(value: &Bytes) -> Result<Parts, String> {
+fn split(mut value: Bytes) -> Result<Parts, String> {
     let damaged = || "damaged: it does not begin with a line about its write".to_owned();
-    let end = value.iter().position(|byte| *byte == b'\n').ok_or_else(damaged)?;
-    let header = std::str::from_utf8(&value[..end]).map_err(|_| damaged())?;
-    let mut parts = header.splitn(3, ' ');
-    match parts.next() {
-        Some(SCHEMA) => {}
-        Some(other) if other.parse::<u32>().is_ok() => {
-            return Err(format!("it has schema {other}, this program knows {SCHEMA}"));
+    let Some(line) = value.strip_prefix(WRITTEN) else { return Err(foreign(&value, damaged())) };
+    let digits = line.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let (millis, rest) = line.split_at(digits);
+    let millis = std::str::from_utf8(millis).ok().and_then(|millis| millis.parse().ok());
+    let millis = millis.ok_or_else(damaged)?;
+    let (author, header) = match rest {
+        [b'\n', ..] => (None, WRITTEN.len() + digits + 1),
+        [b' ', rest @ ..] => {
+            let end = rest.iter().position(|byte| *byte == b'\n').ok_or_else(damaged)?;
+            let author = percent_decode(&rest[..end]).decode_utf8().map_err(|_| damaged())?;
+            (Some(Arc::from(&*author)), WRITTEN.len() + digits + 2 + end)
         }
         _ => return Err(damaged()),
-    }
-    let millis = parts.next().and_then(|millis| millis.parse().ok()).ok_or_else(damaged)?;
-    let author = match parts.next() {
-        None => None,
-        Some(author) => {
-            let author = percent_decode_str(author).decode_utf8().map_err(|_| damaged())?;
-            Some(Arc::from(&*author))
-        }
     };
-    Ok((Timestamp::from_millis(millis), author, value.slice(end + 1..)))
+    value.advance(header);
+    Ok((Timestamp::from_millis(millis), author, value))
+}
+
+/// What is wrong with a value that is not of our schema.
+fn foreign(value: &[u8], damaged: String) -> String {
+    let schema =
+        value.split(|byte| *byte == b' ').next().and_then(|it| std::str::from_utf8(it).ok());
+    match schema.and_then(|it| it.parse::<u32>().ok()) {
+        Some(other) if schema != Some(SCHEMA) => {
+            format!("it has schema {other}, this program knows {SCHEMA}")
+        }
+        _ => damaged,
+    }
 }
 
 pub(super) fn untagged(key: &ResourceKey) -> ResourceError {
@@ -175,7 +171,7 @@ mod tests {
     fn a_value_survives_its_stored_form_whoever_wrote_it() {
         for by in [None, Some(""), Some("alice"), Some("a b\nc%0A é\0")] {
             let stored = encode(b"{\"a\":1}", at(17), by);
-            let (written_at, written_by, text) = split(&stored).unwrap();
+            let (written_at, written_by, text) = split(stored).unwrap();
             assert_eq!(
                 (written_at, written_by.as_deref(), &text[..]),
                 (at(17), by, &b"{\"a\":1}"[..])
@@ -186,10 +182,10 @@ mod tests {
     #[test]
     fn what_is_not_ours_is_named_and_not_guessed_at() {
         for damaged in ["", "{}", "1\n{}", "1 x\n{}", "x 1\n{}", "1 1 %ff\n{}"] {
-            let reason = split(&Bytes::from(damaged)).unwrap_err();
+            let reason = split(Bytes::from(damaged)).unwrap_err();
             assert!(reason.starts_with("damaged"), "{damaged}: {reason}");
         }
-        let newer = split(&Bytes::from("2 1 alice ?\n{}")).unwrap_err();
+        let newer = split(Bytes::from("2 1 alice ?\n{}")).unwrap_err();
         assert_eq!(newer, "it has schema 2, this program knows 1");
     }
 }

@@ -134,7 +134,7 @@ impl ResourceStore {
     /// [`ResourceError::NotFound`], [`ResourceError::Unreadable`].
     pub async fn get(&self, key: &ResourceKey) -> Result<Resource, ResourceError> {
         let record = self.backend.get(key.stored()).await?.ok_or(ResourceError::NotFound)?;
-        record::decode(key, &record)
+        record::decode(key, record)
     }
 
     /// Reads up to 100 resources, each as [`get`](Self::get) would, in the order of the keys.
@@ -322,7 +322,7 @@ impl ResourceStore {
                 let reason = "its name is not one of ours".into();
                 ResourceError::Store(StoreError::Damaged { key: entry.key.clone(), reason })
             })?;
-            record::decode(&key, &entry.record)
+            record::decode(&key, entry.record.clone())
         });
         Ok(ResourcePage { items: items.collect(), next: page.next, revision: page.revision })
     }
