@@ -5,10 +5,14 @@ mod stored;
 mod watch;
 
 use std::collections::BTreeSet;
+use std::future::Future;
 use std::ops::Bound;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 use hashbrown::HashMap;
 use parking_lot::RwLock;
 use tokio::sync::watch::Sender;
@@ -111,17 +115,16 @@ impl InMemoryBackend {
     fn write(
         &self,
         key: &Key,
-        write: Write,
-        precondition: Precondition,
+        write: &mut Write,
+        precondition: &Precondition,
     ) -> Result<VersionToken, StoreError> {
         write.check()?;
         let name = Sought::new(key.name());
         let mut shard = self.shard(key.partition()).write();
         let now = Now::of(&self.0.clock);
-        let expires_at = write.expires_at;
+        let Write { tag, expires_at, .. } = *write;
         let (partition, sequence, deadlines) = shard.partition_mut(key.partition());
-        let (token, change, replaced) = match partition.write(key, &name, write, precondition, &now)
-        {
+        let (token, replaced) = match partition.write(key, name, write, precondition, &now) {
             Ok(written) => written,
             Err(refused) => {
                 shard.drop_if_idle(key.partition());
@@ -129,6 +132,7 @@ impl InMemoryBackend {
             }
         };
         *sequence += 1;
+        let change = || ChangeKind::Put { token, tag, expires_at };
         partition.announce(key, self.revision(key.partition(), *sequence), change);
         if replaced.expires_at != expires_at {
             replaced.expires_at.map(|at| deadlines.remove(&(at, key.clone())));
@@ -144,9 +148,31 @@ impl InMemoryBackend {
         if shard.remove(key).is_some() {
             let (partition, sequence, _) = shard.partition_mut(key.partition());
             *sequence += 1;
-            partition.announce(key, self.revision(key.partition(), *sequence), ChangeKind::Gone);
+            partition.announce(key, self.revision(key.partition(), *sequence), || ChangeKind::Gone);
             shard.drop_if_idle(key.partition());
         }
+    }
+}
+
+/// A write that happens when it is polled. Written out because an `async fn` moves its arguments
+/// twice, which is dear while the bytes of the value are still on their way to the cache.
+struct Writing<'a> {
+    store: &'a InMemoryBackend,
+    key: &'a Key,
+    write: Option<Write>,
+    precondition: Precondition,
+}
+
+impl Future for Writing<'_> {
+    type Output = Result<VersionToken, StoreError>;
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        let Some(write) = &mut this.write else { return Poll::Pending };
+        let written = this.store.write(this.key, write, &this.precondition);
+        // With it goes what it has replaced, and no lock is held.
+        this.write = None;
+        Poll::Ready(written)
     }
 }
 
@@ -165,21 +191,27 @@ impl StorageBackend for InMemoryBackend {
         Ok(shard
             .partitions
             .get(key.partition())
-            .and_then(|it| it.live(&name, &now))
+            .and_then(|it| it.live(name, &now))
             .map(Stored::record))
     }
 
-    async fn put(&self, key: &Key, write: Write) -> Result<VersionToken, StoreError> {
-        self.write(key, write, Precondition::Any)
+    #[inline]
+    fn put<'a: 'c, 'b: 'c, 'c>(
+        &'a self,
+        key: &'b Key,
+        write: Write,
+    ) -> BoxFuture<'c, Result<VersionToken, StoreError>> {
+        Box::pin(Writing { store: self, key, write: Some(write), precondition: Precondition::Any })
     }
 
-    async fn put_if_version(
-        &self,
-        key: &Key,
+    #[inline]
+    fn put_if_version<'a: 'c, 'b: 'c, 'c>(
+        &'a self,
+        key: &'b Key,
         write: Write,
         precondition: Precondition,
-    ) -> Result<VersionToken, StoreError> {
-        self.write(key, write, precondition)
+    ) -> BoxFuture<'c, Result<VersionToken, StoreError>> {
+        Box::pin(Writing { store: self, key, write: Some(write), precondition })
     }
 
     async fn delete(&self, key: &Key, precondition: Precondition) -> Result<bool, StoreError> {
@@ -189,7 +221,7 @@ impl StorageBackend for InMemoryBackend {
         let current = shard
             .partitions
             .get(key.partition())
-            .and_then(|it| it.live(&name, &now))
+            .and_then(|it| it.live(name, &now))
             .map(Stored::current);
         precondition.check(current)?;
         self.remove(&mut shard, key);
@@ -200,7 +232,7 @@ impl StorageBackend for InMemoryBackend {
         let name = Sought::new(key.name());
         let shard = self.shard(key.partition()).read();
         let now = Now::of(&self.0.clock);
-        let stored = shard.partitions.get(key.partition()).and_then(|it| it.live(&name, &now));
+        let stored = shard.partitions.get(key.partition()).and_then(|it| it.live(name, &now));
         Ok(stored.map(Stored::versions).unwrap_or_default())
     }
 
@@ -225,7 +257,7 @@ impl StorageBackend for InMemoryBackend {
             .order
             .range::<str, _>((lower, Bound::Unbounded))
             .take_while(|name| name.starts_with(prefix))
-            .filter_map(|name| Some((name, state.live(&Sought::new(name), &now)?)));
+            .filter_map(|name| Some((name, state.live(Sought::new(name), &now)?)));
         let mut entries = Vec::with_capacity(page.limit().min(state.order.len()));
         for (name, stored) in live.by_ref().take(page.limit()) {
             let key = partition.key(Arc::clone(name))?;

@@ -257,13 +257,13 @@ impl Precondition {
     ///
     /// # Errors
     /// [`StoreError::VersionConflict`] with what is really there.
-    pub fn check(self, current: Option<Current>) -> Result<(), StoreError> {
+    pub fn check(&self, current: Option<Current>) -> Result<(), StoreError> {
         let holds = match self {
             Self::Any => true,
             Self::Absent => current.is_none(),
             Self::Present => current.is_some(),
-            Self::Matches(token) => current.is_some_and(|it| it.token == token),
-            Self::Tagged(tag) => current.is_some_and(|it| it.tag == Some(tag)),
+            Self::Matches(token) => current.is_some_and(|it| it.token == *token),
+            Self::Tagged(tag) => current.is_some_and(|it| it.tag == Some(*tag)),
         };
         if holds { Ok(()) } else { Err(StoreError::VersionConflict { current }) }
     }

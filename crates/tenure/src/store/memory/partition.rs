@@ -33,7 +33,8 @@ pub(super) struct PartitionState {
     pub(super) bell: Option<Sender<u64>>,
 }
 
-/// A name to look up. It is hashed before the lock is taken.
+/// A name to look up.
+#[derive(Clone, Copy)]
 pub(super) struct Sought<'a> {
     name: &'a str,
     hash: u64,
@@ -42,6 +43,11 @@ pub(super) struct Sought<'a> {
 impl<'a> Sought<'a> {
     pub(super) fn new(name: &'a str) -> Self {
         Self { name, hash: process_hash(name) }
+    }
+
+    fn is(self, stored: &Stored) -> bool {
+        // A key that was listed or written shares its name with the record, and it need not be read.
+        std::ptr::eq(self.name, stored.name()) || self.name == stored.name()
     }
 }
 
@@ -79,23 +85,21 @@ impl PartitionState {
         }
     }
 
-    pub(super) fn live(&self, name: &Sought<'_>, now: &Now<'_>) -> Option<&Stored> {
-        self.records
-            .find(name.hash, |it| it.name() == name.name)
-            .filter(|it| now.is_before(it.expires_at()))
+    pub(super) fn live(&self, name: Sought<'_>, now: &Now<'_>) -> Option<&Stored> {
+        self.records.find(name.hash, |it| name.is(it)).filter(|it| now.is_before(it.expires_at()))
     }
 
-    /// Writes if all allows it. Returns the write, and what was there before.
+    /// Writes if all allows it. Returns the name of the write, and what was there before.
     pub(super) fn write(
         &mut self,
         key: &Key,
-        name: &Sought<'_>,
-        mut write: Write,
-        precondition: Precondition,
+        name: Sought<'_>,
+        write: &mut Write,
+        precondition: &Precondition,
         now: &Now<'_>,
-    ) -> Result<(VersionToken, ChangeKind, Replaced), StoreError> {
+    ) -> Result<(VersionToken, Replaced), StoreError> {
         let Self { records, order, counted, .. } = self;
-        let place = records.find_mut(name.hash, |it| it.name() == name.name);
+        let place = records.find_mut(name.hash, |it| name.is(it));
         let live = place.as_deref().filter(|it| now.is_before(it.expires_at()));
         let current = live.map(Stored::current);
         precondition.check(current)?;
@@ -109,8 +113,6 @@ impl PartitionState {
             // The history belongs to the record, and went with it.
             write.kept = 0;
         }
-        let Write { tag, expires_at, .. } = write;
-        let change = ChangeKind::Put { token, tag, expires_at };
         let (counted_until, replaced) = match place {
             Some(stored) => {
                 let replaced = stored.replace(write, token, created_at);
@@ -128,13 +130,13 @@ impl PartitionState {
             replaced.counted_until.map(|at| counted.remove(&(at, key.shared_name())));
             counted_until.map(|at| counted.insert((at, key.shared_name())));
         }
-        Ok((token, change, replaced))
+        Ok((token, replaced))
     }
 
     /// Takes a record out of every index of the partition.
     pub(super) fn remove(&mut self, key: &Key) -> Option<Stored> {
         let name = Sought::new(key.name());
-        let found = self.records.find_entry(name.hash, |it| it.name() == name.name).ok()?;
+        let found = self.records.find_entry(name.hash, |it| name.is(it)).ok()?;
         let (stored, _) = found.remove();
         self.order.remove(key.name());
         if let Some(until) = stored.counted_until() {
@@ -153,7 +155,12 @@ impl PartitionState {
         self.position
     }
 
-    pub(super) fn announce(&mut self, key: &Key, revision: Revision, kind: ChangeKind) {
+    pub(super) fn announce(
+        &mut self,
+        key: &Key,
+        revision: Revision,
+        kind: impl FnOnce() -> ChangeKind,
+    ) {
         self.position = revision.sequence;
         let watched = self.is_watched();
         let wanted = self.wanted.get_mut();
@@ -168,7 +175,7 @@ impl PartitionState {
         {
             self.forgotten = oldest.revision.sequence;
         }
-        self.log.push_back(Change { key: key.clone(), revision, kind });
+        self.log.push_back(Change { key: key.clone(), revision, kind: kind() });
         if watched && let Some(bell) = &self.bell {
             bell.send_replace(revision.sequence);
         }

@@ -31,26 +31,19 @@ struct Rare {
 pub(super) struct Replaced {
     pub(super) counted_until: Option<Timestamp>,
     pub(super) expires_at: Option<Timestamp>,
-    _freed: Freed,
-}
-
-#[derive(Default)]
-#[allow(dead_code, reason = "held to be dropped")]
-enum Freed {
-    #[default]
-    Nothing,
-    All(Bytes, Option<Box<Rare>>),
-    Former(VecDeque<Version>),
+    _rare: Option<Box<Rare>>,
+    _former: VecDeque<Version>,
 }
 
 impl Stored {
     pub(super) fn new(
         name: Arc<str>,
-        write: Write,
+        write: &mut Write,
         token: VersionToken,
         created_at: Timestamp,
     ) -> Self {
-        let Write { value, expires_at, capacity, tag, .. } = write;
+        let Write { expires_at, capacity, tag, .. } = *write;
+        let value = std::mem::take(&mut write.value);
         let rare = tag.map(|_| Box::new(Rare { tag, former: VecDeque::new() }));
         Self { name, value, token, created_at, expires_at, counted: capacity.is_some(), rare }
     }
@@ -100,35 +93,44 @@ impl Stored {
         [self.version()].into_iter().chain(former).collect()
     }
 
-    /// Takes the new state in the place of the old one.
+    /// Takes the new state in the place of the old one. The write takes away the value that goes.
     pub(super) fn replace(
         &mut self,
-        write: Write,
+        write: &mut Write,
         token: VersionToken,
         created_at: Timestamp,
     ) -> Replaced {
-        let (counted_until, deadline) = (self.counted_until(), self.expires_at);
-        let Write { value, expires_at, capacity, tag, kept } = write;
-        let old = Version {
-            tag: self.tag(),
-            value: std::mem::replace(&mut self.value, value),
-            token: self.token,
+        let mut replaced = Replaced {
+            counted_until: self.counted_until(),
+            expires_at: self.expires_at,
+            ..Replaced::default()
         };
-        let freed = if kept > 0 {
-            let rare = self.rare.get_or_insert_default();
+        let tag = write.tag;
+        std::mem::swap(&mut self.value, &mut write.value);
+        if write.kept > 0 {
+            let old = Version {
+                value: std::mem::take(&mut write.value),
+                token: self.token,
+                tag: self.tag(),
+            };
+            let (rare, kept) = (self.rare.get_or_insert_default(), write.kept as usize);
+            if rare.former.len() > kept {
+                replaced._former = rare.former.split_off(kept);
+            }
             // One of those that are kept is the version that is replaced now.
-            let freed = rare.former.split_off((kept as usize - 1).min(rare.former.len()));
+            if rare.former.len() == kept {
+                write.value = rare.former.pop_back().map(|it| it.value).unwrap_or_default();
+            }
             rare.former.push_front(old);
             rare.tag = tag;
-            Freed::Former(freed)
-        } else {
+        } else if self.rare.is_some() || tag.is_some() {
             let rare = tag.map(|_| Box::new(Rare { tag, former: VecDeque::new() }));
-            Freed::All(old.value, std::mem::replace(&mut self.rare, rare))
-        };
+            replaced._rare = std::mem::replace(&mut self.rare, rare);
+        }
         self.token = token;
         self.created_at = created_at;
-        self.expires_at = expires_at;
-        self.counted = capacity.is_some();
-        Replaced { counted_until, expires_at: deadline, _freed: freed }
+        self.expires_at = write.expires_at;
+        self.counted = write.capacity.is_some();
+        replaced
     }
 }
