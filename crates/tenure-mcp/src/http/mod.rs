@@ -192,10 +192,10 @@ fn routes<H: ServerHandler>(
     streams: CancellationToken,
 ) -> Router {
     let clock = server.tasks().clock().clone();
-    let events = EventStreams::new(options, clock, server.shared.closing.clone());
+    let events = EventStreams::new(options, clock.clone(), server.shared.closing.clone());
     let tasks = tasks::routes(server, options, events.clone());
     let projects = resources::routes(server, options, events);
-    let sessions = Arc::new(Sessions::new(options));
+    let sessions = Arc::new(Sessions::new(options, clock));
     let handler = server.clone();
     let service = StreamableHttpService::new(
         move || Ok(handler.clone()),
