@@ -5,12 +5,12 @@ use std::sync::Arc;
 use axum::http::{Method, StatusCode};
 use serde_json::{Value, json};
 use tenure::clock::{Clock, Timestamp};
+use tenure::store::contract::{Mood, Unsteady};
 use tenure::tasks::Status;
 use tenure_mcp::Callers;
 use tenure_mcp::http::HttpOptions;
 
 use crate::harness::{Server, soon};
-use crate::unsteady::{Mood, Unsteady};
 
 async fn server() -> (Server, Arc<Unsteady>) {
     let clock = Clock::manual(Timestamp::from_millis(1_785_240_000_000));
