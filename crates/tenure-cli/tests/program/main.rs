@@ -10,4 +10,6 @@ mod resources;
 mod serve;
 mod stub;
 mod tasks;
+#[cfg(unix)]
+mod terminal;
 mod trouble;
