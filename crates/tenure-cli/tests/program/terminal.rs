@@ -120,7 +120,11 @@ fn told_on_a_terminal_only(arguments: &[&str], line: &str) {
                 ("200 OK", "etag: \"e\"\r\n", r#"{"etag":"e","version":"1","effect":"created"}"#)
             }
             _ if request.contains("/agent/") => ("404 Not Found", "", ""),
-            _ => ("200 OK", "content-type: application/json\r\n", r#"{"resources":[],"revision":"r"}"#),
+            _ => (
+                "200 OK",
+                "content-type: application/json\r\n",
+                r#"{"resources":[],"revision":"r"}"#,
+            ),
         }
     });
     let arguments = [&["resources"], arguments, &["--server", &url]].concat();
