@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+use crate::bounds::Bounds;
 use crate::location::{Location, StoreArgs};
 use crate::resources::ResourcesCommand;
 
@@ -61,6 +62,8 @@ pub(crate) struct ServeArgs {
     /// After how many milliseconds without a heartbeat another server takes over.
     #[arg(long, value_name = "MS", default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(100..=3_600_000))]
     pub(crate) heartbeat_timeout_ms: u64,
+    #[command(flatten)]
+    pub(crate) bounds: Bounds,
 }
 
 #[derive(Debug, Subcommand)]

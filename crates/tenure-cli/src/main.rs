@@ -1,6 +1,7 @@
 //! The program `tenure`: a durable MCP server, and a look at its tasks and resources.
 
 mod args;
+mod bounds;
 mod client;
 mod demo;
 mod error;

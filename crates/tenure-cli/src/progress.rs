@@ -1,5 +1,6 @@
 //! A word on what is awaited, once that takes long. To standard error: it is no result.
 
+use std::io::IsTerminal as _;
 use std::pin::pin;
 
 use tenure::clock::Clock;
@@ -22,6 +23,15 @@ pub(crate) struct Progress {
 impl Progress {
     pub(crate) fn new(clock: Clock) -> Self {
         Self { clock, tell: Box::new(|what| eprintln!("tenure: {}", printable(what))) }
+    }
+
+    /// For people only: says nothing when nobody looks on.
+    pub(crate) fn on_a_terminal() -> Self {
+        let progress = Self::new(Clock::system());
+        if std::io::stderr().is_terminal() {
+            return progress;
+        }
+        Self { tell: Box::new(|_| {}), ..progress }
     }
 
     /// The result of `work`. If that takes long, `what` is asked now and then what to tell.

@@ -35,7 +35,11 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), CliError> {
         ..WorkerOptions::default()
     };
     let progress = Arc::new(Progress::new(Clock::system()));
-    let durable = demo::durable(Demo::new()).worker(options).resources(&args.projects);
+    let (listeners, per_owner) = (args.bounds.connections, args.bounds.listeners_per_owner);
+    let durable = demo::durable(Demo::new())
+        .worker(options)
+        .resources(&args.projects)
+        .listeners(listeners.get(), per_owner.get());
     let store = &args.store.url;
     let server = progress.of(|| opening(store), durable.open(store)).await?;
     let (telling, takeovers) = (Arc::clone(&progress), server.worker().takeover());
@@ -123,6 +127,7 @@ async fn serve_http(
         eprintln!("tenure: Ctrl-C stops; what runs may finish or goes on at the next start");
     }
     let mut options = HttpOptions::new(callers);
+    args.bounds.apply(&mut options);
     options.conditions_required = args.conditions_required;
     options.drain_ms = options.drain_ms.min(args.drain_ms);
     Ok(http::serve(server, listener, &options, shutdown).await?)

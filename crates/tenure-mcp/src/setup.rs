@@ -4,15 +4,18 @@ use std::future::Future;
 
 use tenure::clock::Clock;
 
-/// How long it may take until whoever listens is told what it listens to.
-const SETUP_MS: u64 = 10_000;
+/// How long it may take until whoever reads is answered, or whoever listens is told what it listens
+/// to. A write has no such limit here: whether it happened is for the store to say.
+const ANSWER_MS: u64 = 10_000;
 
-/// What `setup` comes to; `None` if the store does not answer in time.
-pub(crate) async fn in_time<T>(clock: &Clock, setup: impl Future<Output = T>) -> Option<T> {
+/// What `reading` comes to; `None` if the store does not answer in time.
+pub(crate) async fn in_time<T>(clock: &Clock, reading: impl Future<Output = T>) -> Option<T> {
     tokio::select! {
-        done = setup => Some(done),
-        () = clock.sleep_millis(SETUP_MS) => {
-            tracing::error!("the store does not answer in {SETUP_MS} ms");
+        // What is there at once needs no timer.
+        biased;
+        done = reading => Some(done),
+        () = clock.sleep_millis(ANSWER_MS) => {
+            tracing::error!("the store does not answer in {ANSWER_MS} ms");
             None
         }
     }

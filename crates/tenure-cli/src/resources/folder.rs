@@ -4,12 +4,14 @@
 //! name included, so no name leaves its folder. An empty name is `%`. A name that is too long for a
 //! file goes on in a folder whose name ends with `+`.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use tenure::resources::Document;
 
 use crate::error::{CliError, printable};
+use crate::progress::Progress;
 use crate::resources::file;
 use crate::resources::output::told;
 use crate::resources::place::{Address, Condition, Resources};
@@ -26,7 +28,19 @@ pub(crate) async fn export(
     project: &str,
     folder: &Path,
 ) -> Result<(), CliError> {
-    let (mut written, mut unreadable, mut cursor) = (0, 0, None);
+    let written = Cell::new(0);
+    let what = || format!("exporting {project}: {} written so far", written.get());
+    let work = export_all(resources, project, folder, &written);
+    Progress::on_a_terminal().of(what, work).await
+}
+
+async fn export_all(
+    resources: &Resources,
+    project: &str,
+    folder: &Path,
+    written: &Cell<usize>,
+) -> Result<(), CliError> {
+    let (mut unreadable, mut cursor) = (0, None);
     loop {
         let page = resources.page(project, None, cursor, true).await?;
         for reason in &page.unreadable {
@@ -37,14 +51,14 @@ pub(crate) async fn export(
             let value = resource.value.unwrap_or_default();
             let text = file::yaml(&Document::from_value(&value)?)?;
             write(&folder.join(path(&resource.kind, &resource.id)), &text)?;
-            written += 1;
+            written.set(written.get() + 1);
         }
         cursor = page.next_cursor;
         if cursor.is_none() {
             break;
         }
     }
-    told(&format!("written {written}, unreadable {unreadable}"));
+    told(&format!("written {}, unreadable {unreadable}", written.get()));
     if unreadable > 0 {
         return Err(CliError::Value("not all resources could be read".into()));
     }
@@ -90,73 +104,101 @@ pub(crate) async fn import(
     dry_run: bool,
 ) -> Result<(), CliError> {
     let files = files(folder)?;
-    for (kind, id, path) in &files {
-        // Twice, because all values at once may not fit into memory.
-        file::read(path)?;
-        Address::of(project, kind, id)?;
-    }
-    let mut summary = Summary::default();
-    let mut stopped = None;
-    for (kind, id, path) in &files {
-        let address = Address::of(project, kind, id)?;
-        let done = match file::read(path) {
-            Ok(document) => {
-                one(resources, &address, &document, overwrite, dry_run, &mut summary).await
-            }
-            Err(changed_meanwhile) => Err(changed_meanwhile),
-        };
-        let Err(error) = done else { continue };
-        if !error.is_about_one_resource() {
-            stopped = Some(error);
-            break;
-        }
-        eprintln!("tenure: {}: {}", printable(&address.text()), error.describe());
-        summary.failed += 1;
-    }
-    summary.tell(dry_run);
-    match (stopped, summary.failed) {
-        (Some(error), _) => Err(error),
-        (None, 0) => Ok(()),
-        (None, failed) => {
-            Err(CliError::Value(format!("{failed} of {} could not be imported", files.len())))
-        }
-    }
+    let reached = Cell::new(("reading", 0));
+    let what = || {
+        let (doing, number) = reached.get();
+        format!("importing into {project}: {doing} file {number} of {}", files.len())
+    };
+    let import = Import { resources, project, overwrite, dry_run };
+    Progress::on_a_terminal().of(what, import.run(&files, &reached)).await
 }
 
-async fn one(
-    resources: &Resources,
-    address: &Address,
-    document: &Document,
+/// A kind, an id, and the file that has the value.
+type Named = (String, String, PathBuf);
+
+/// Where an import goes, and on what terms.
+struct Import<'a> {
+    resources: &'a Resources,
+    project: &'a str,
     overwrite: bool,
     dry_run: bool,
-    summary: &mut Summary,
-) -> Result<(), CliError> {
-    let current = match resources.get(address, None).await {
-        Ok(found) => Some(found.document.etag()),
-        Err(CliError::NotFound(_)) => None,
-        Err(error) => return Err(error),
-    };
-    let (verb, count, condition) = match current {
-        None => ("create", &mut summary.created, Condition::Absent),
-        Some(etag) if etag == document.etag() => {
-            summary.unchanged += 1;
-            return Ok(());
+}
+
+impl Import<'_> {
+    async fn run(
+        &self,
+        files: &[Named],
+        reached: &Cell<(&'static str, usize)>,
+    ) -> Result<(), CliError> {
+        for (number, (kind, id, path)) in files.iter().enumerate() {
+            reached.set(("reading", number + 1));
+            // Whoever tells of this gets a turn.
+            tokio::task::yield_now().await;
+            // Twice, because all values at once may not fit into memory.
+            file::read(path)?;
+            Address::of(self.project, kind, id)?;
         }
-        Some(etag) if overwrite => {
-            ("replace", &mut summary.replaced, Condition::Matches(etag.to_string()))
+        let mut summary = Summary::default();
+        let mut stopped = None;
+        let doing = if self.dry_run { "comparing" } else { "writing" };
+        for (number, (kind, id, path)) in files.iter().enumerate() {
+            reached.set((doing, number + 1));
+            let address = Address::of(self.project, kind, id)?;
+            let done = match file::read(path) {
+                Ok(document) => self.one(&address, &document, &mut summary).await,
+                Err(changed_meanwhile) => Err(changed_meanwhile),
+            };
+            let Err(error) = done else { continue };
+            if !error.is_about_one_resource() {
+                stopped = Some(error);
+                break;
+            }
+            eprintln!("tenure: {}: {}", printable(&address.text()), error.describe());
+            summary.failed += 1;
         }
-        Some(_) => {
-            told(&format!("keep     {}", printable(&address.text())));
-            summary.kept += 1;
-            return Ok(());
+        summary.tell(self.dry_run);
+        match (stopped, summary.failed) {
+            (Some(error), _) => Err(error),
+            (None, 0) => Ok(()),
+            (None, failed) => {
+                Err(CliError::Value(format!("{failed} of {} could not be imported", files.len())))
+            }
         }
-    };
-    if !dry_run {
-        resources.put(address, document, &condition).await?;
     }
-    told(&format!("{verb:<8} {}", printable(&address.text())));
-    *count += 1;
-    Ok(())
+
+    async fn one(
+        &self,
+        address: &Address,
+        document: &Document,
+        summary: &mut Summary,
+    ) -> Result<(), CliError> {
+        let current = match self.resources.get(address, None).await {
+            Ok(found) => Some(found.document.etag()),
+            Err(CliError::NotFound(_)) => None,
+            Err(error) => return Err(error),
+        };
+        let (verb, count, condition) = match current {
+            None => ("create", &mut summary.created, Condition::Absent),
+            Some(etag) if etag == document.etag() => {
+                summary.unchanged += 1;
+                return Ok(());
+            }
+            Some(etag) if self.overwrite => {
+                ("replace", &mut summary.replaced, Condition::Matches(etag.to_string()))
+            }
+            Some(_) => {
+                told(&format!("keep     {}", printable(&address.text())));
+                summary.kept += 1;
+                return Ok(());
+            }
+        };
+        if !self.dry_run {
+            self.resources.put(address, document, &condition).await?;
+        }
+        told(&format!("{verb:<8} {}", printable(&address.text())));
+        *count += 1;
+        Ok(())
+    }
 }
 
 /// The file of a resource, below the folder.
@@ -205,7 +247,7 @@ fn decode(name: &str) -> Option<String> {
 
 /// The resources that a folder holds, as kind, id and file, in the order of their names. What is not
 /// a file or a folder, such as a link, is left alone.
-fn files(folder: &Path) -> Result<Vec<(String, String, PathBuf)>, CliError> {
+fn files(folder: &Path) -> Result<Vec<Named>, CliError> {
     let mut found = Vec::new();
     for (name, path, is_folder) in entries(folder)? {
         if !is_folder {
@@ -218,12 +260,7 @@ fn files(folder: &Path) -> Result<Vec<(String, String, PathBuf)>, CliError> {
     Ok(found)
 }
 
-fn collect(
-    kind: &str,
-    begun: &str,
-    folder: &Path,
-    found: &mut Vec<(String, String, PathBuf)>,
-) -> Result<(), CliError> {
+fn collect(kind: &str, begun: &str, folder: &Path, found: &mut Vec<Named>) -> Result<(), CliError> {
     for (name, path, is_folder) in entries(folder)? {
         let part = name.strip_suffix(CONTINUED);
         match (is_folder, part) {

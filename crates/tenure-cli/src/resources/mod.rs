@@ -4,6 +4,7 @@ mod args;
 mod edit;
 mod file;
 mod folder;
+mod merge;
 mod output;
 mod place;
 mod server;

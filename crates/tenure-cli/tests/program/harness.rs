@@ -21,6 +21,11 @@ pub(crate) fn command(folder: &Path, arguments: &[&str]) -> Command {
         "TENURE_TOKEN",
         "TENURE_TOKENS",
         "TENURE_LOG",
+        "TENURE_CONNECTIONS",
+        "TENURE_STREAMS_PER_OWNER",
+        "TENURE_LISTENERS_PER_OWNER",
+        "TENURE_SESSIONS_PER_OWNER",
+        "TENURE_IDLE_MS",
         "EDITOR",
         "VISUAL",
     ] {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod bad_input;
+mod bounds;
 #[cfg(target_os = "linux")]
 mod disks;
 mod harness;
@@ -9,4 +10,6 @@ mod resources;
 mod serve;
 mod stub;
 mod tasks;
+#[cfg(unix)]
+mod terminal;
 mod trouble;

@@ -1,15 +1,13 @@
 //! Connections: how many there are, how slow they may be, and how they end.
 
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::Request;
 use axum::serve::Listener;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 #[cfg(target_os = "linux")]
 use socket2::SockRef;
@@ -17,8 +15,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt as _;
 
+use crate::http::exchanges::{Exchanges, Quiet};
 use crate::http::{HttpOptions, descriptors};
 
 /// How often, and for how long, the other end of a quiet HTTP/2 connection is asked whether it is
@@ -33,15 +31,14 @@ pub(super) async fn serve(
     options: &HttpOptions,
     shutdown: CancellationToken,
 ) {
-    let header_read = Duration::from_millis(options.header_read_ms);
+    let idle = Duration::from_millis(options.header_read_ms);
     let mut builder = Builder::new(TokioExecutor::new());
     // It is also how long a connection may stay idle between requests. HTTP/2 has no such limit: pings
-    // find who has gone, and who is there keeps its connection.
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(header_read);
+    // find who has gone, and `Exchanges` who is there and wants nothing.
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(idle);
     let http2 = &mut builder.http2();
     http2.timer(TokioTimer::new()).keep_alive_interval(PING).keep_alive_timeout(PING);
     let places = Arc::new(Semaphore::new(descriptors::allow(options.connections)));
-    let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     loop {
         let accepted = async {
@@ -55,29 +52,36 @@ pub(super) async fn serve(
             () = shutdown.cancelled() => break,
         };
         prepare(&stream, options);
-        let begun = Arc::new(AtomicBool::new(false));
-        let begin = Arc::clone(&begun);
-        let service = router.clone().map_request(move |request: Request<_>| {
-            begin.store(true, Ordering::Relaxed);
-            request
-        });
-        let service = TowerToHyperService::new(service);
+        let exchanges = Exchanges::default();
+        let service = TowerToHyperService::new(exchanges.counted(router.clone()));
         let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-        let connection = graceful.watch(connection);
+        let shutdown = shutdown.clone();
         connections.spawn(async move {
             let _place = place;
-            tokio::select! {
-                served = connection => {
-                    if let Err(error) = served {
-                        tracing::debug!(error, "a connection has failed");
+            let mut connection = pin!(connection);
+            let served = tokio::select! {
+                served = &mut connection => served,
+                quiet = exchanges.quiet(idle) => match quiet {
+                    // Which protocol it speaks is seen by its first bytes, and for those nobody
+                    // else sets a limit.
+                    Quiet::Silent => return tracing::debug!("a connection stays silent"),
+                    Quiet::Idle => {
+                        connection.as_mut().graceful_shutdown();
+                        connection.await
                     }
+                },
+                () = shutdown.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
                 }
-                () = silence(header_read, begun) => tracing::debug!("a connection stays silent"),
+            };
+            if let Err(error) = served {
+                tracing::debug!(error, "a connection has failed");
             }
         });
     }
     drop(listener);
-    graceful.shutdown().await;
+    while connections.join_next().await.is_some() {}
 }
 
 fn prepare(stream: &TcpStream, options: &HttpOptions) {
@@ -91,14 +95,5 @@ fn prepare(stream: &TcpStream, options: &HttpOptions) {
     });
     if let Err(error) = prepared {
         tracing::debug!(%error, "a connection is served without its options");
-    }
-}
-
-/// Ends when nothing has begun in time. Which protocol a connection speaks is seen by its first
-/// bytes, and for those nobody else sets a limit.
-async fn silence(limit: Duration, begun: Arc<AtomicBool>) {
-    tokio::time::sleep(limit).await;
-    if begun.load(Ordering::Relaxed) {
-        std::future::pending().await
     }
 }

@@ -6,7 +6,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::http::StatusCode;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures::stream::BoxStream;
@@ -17,7 +16,6 @@ use tokio_util::sync::CancellationToken;
 use crate::http::{HttpOptions, Problem};
 use crate::identity::Caller;
 use crate::places::{Place, Places};
-use crate::setup::in_time;
 
 /// Opens event streams. They end at the shutdown, or with the credential of their caller.
 #[derive(Clone)]
@@ -42,9 +40,7 @@ impl EventStreams {
         events: impl Future<Output = Result<S, Problem>>,
     ) -> Result<Response, Problem> {
         let place = self.places.take(caller.owner())?;
-        let events = in_time(&self.clock, events).await.unwrap_or_else(|| {
-            Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the store does not answer"))
-        })?;
+        let events = Problem::unless_answered(&self.clock, events).await?;
         // A stream does not outlive what let it in.
         let events = events.map(Ok).take_until(caller.ended(&self.clock));
         let events = events.take_until(self.shutdown.clone().cancelled_owned());

@@ -7,6 +7,7 @@ mod connections;
 mod descriptors;
 mod error;
 mod events;
+mod exchanges;
 mod gate;
 mod negotiation;
 mod openapi;
@@ -65,8 +66,8 @@ pub struct HttpOptions {
     pub body_bytes: usize,
     /// How long a request's body may take to come.
     pub body_read_ms: u64,
-    /// How long a request's head may take to come, and so how long a connection may stay idle. One of
-    /// HTTP/2 that had a request is kept, idle or not, as long as its other end answers pings.
+    /// How long a request's head may take to come, and so how long a connection may stay idle. One on
+    /// which something is still answered, such as a stream of events, is not.
     pub header_read_ms: u64,
     /// How long a client may take nothing of what it is sent (on Linux).
     pub write_stall_ms: u64,
@@ -192,10 +193,10 @@ fn routes<H: ServerHandler>(
     streams: CancellationToken,
 ) -> Router {
     let clock = server.tasks().clock().clone();
-    let events = EventStreams::new(options, clock, server.shared.closing.clone());
+    let events = EventStreams::new(options, clock.clone(), server.shared.closing.clone());
     let tasks = tasks::routes(server, options, events.clone());
     let projects = resources::routes(server, options, events);
-    let sessions = Arc::new(Sessions::new(options));
+    let sessions = Arc::new(Sessions::new(options, clock));
     let handler = server.clone();
     let service = StreamableHttpService::new(
         move || Ok(handler.clone()),

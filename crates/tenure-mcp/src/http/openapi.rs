@@ -1,11 +1,14 @@
 //! The description of the plain HTTP interface, generated from its code.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::response::IntoResponse;
+use utoipa::openapi::RefOr;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{IntoParams, IntoResponses, Modify, OpenApi, openapi};
 
-use crate::http::resources::{event, read, write};
+use crate::http::resources::{WrittenDocument, event, read, write};
 use crate::http::{Problem, tasks};
 
 /// The description as a document.
@@ -28,7 +31,8 @@ use crate::http::{Problem, tasks};
         tasks::follow,
         tasks::watch,
     ),
-    components(schemas(Problem)),
+    // What only answers that are described here name.
+    components(schemas(Problem, WrittenDocument)),
     modifiers(&Bearer),
     // A server on a loopback address may do without.
     security((), ("bearer" = [])),
@@ -127,6 +131,50 @@ pub(super) enum Refused {
     Full(#[to_schema] Problem),
 }
 
+/// What a read of a value may be answered with when it goes well.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "read by the derive alone")]
+pub(super) enum ValueRead {
+    /// The value
+    #[response(status = 200, headers(("ETag" = String), ("Tenure-Version" = String)))]
+    Value(serde_json::Value),
+    /// The client has it
+    #[response(status = 304, headers(("ETag" = String)))]
+    NotModified,
+}
+
+/// What a change may be answered with that leaves a version behind.
+#[derive(IntoResponses)]
+#[response(status = 200, description = "It was written", headers(("ETag" = String)))]
+#[expect(dead_code, reason = "read by the derive alone")]
+pub(super) struct ValueWritten(WrittenDocument);
+
+/// The same of a resource that was not there.
+#[derive(IntoResponses)]
+#[response(status = 201, description = "It was created", headers(("ETag" = String)))]
+#[expect(dead_code, reason = "read by the derive alone")]
+pub(super) struct ValueCreated(WrittenDocument);
+
+/// What a read may be refused with.
+pub(super) struct ReadRefused;
+
+impl IntoResponses for ReadRefused {
+    fn responses() -> BTreeMap<String, RefOr<openapi::Response>> {
+        Refused::responses().into_iter().chain(NotAcceptable::responses()).collect()
+    }
+}
+
+/// What a change may be refused with.
+pub(super) struct ChangeRefused;
+
+impl IntoResponses for ChangeRefused {
+    fn responses() -> BTreeMap<String, RefOr<openapi::Response>> {
+        let conditions = PreconditionFailed::responses().into_iter();
+        let conditions = conditions.chain(PreconditionRequired::responses());
+        Refused::responses().into_iter().chain(conditions).collect()
+    }
+}
+
 /// What a read may be answered with.
 #[derive(IntoResponses)]
 #[response(
@@ -135,7 +183,7 @@ pub(super) enum Refused {
     content_type = "application/problem+json"
 )]
 #[expect(dead_code, reason = "read by the derive alone")]
-pub(super) struct NotAcceptable(#[to_schema] Problem);
+struct NotAcceptable(#[to_schema] Problem);
 
 /// What a conditional request may be answered with.
 #[derive(IntoResponses)]
@@ -155,7 +203,7 @@ pub(super) struct PreconditionFailed(#[to_schema] Problem);
     content_type = "application/problem+json"
 )]
 #[expect(dead_code, reason = "read by the derive alone")]
-pub(super) struct PreconditionRequired(#[to_schema] Problem);
+struct PreconditionRequired(#[to_schema] Problem);
 
 /// What a request with a body may be answered with.
 #[derive(IntoResponses)]
@@ -181,3 +229,31 @@ pub(super) enum BodyRefused {
 )]
 #[expect(dead_code, reason = "read by the derive alone")]
 pub(super) struct TooManyStreams(#[to_schema] Problem);
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn references<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
+        found.extend(value.get("$ref").and_then(Value::as_str));
+        match value {
+            Value::Object(members) => members.values().for_each(|it| references(it, found)),
+            Value::Array(items) => items.iter().for_each(|it| references(it, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn whatever_the_description_refers_to_is_there() {
+        let description = serde_json::to_value(Description::openapi()).unwrap();
+        let mut found = Vec::new();
+        references(&description, &mut found);
+        assert!(!found.is_empty());
+        for reference in found {
+            let there = reference.strip_prefix('#').and_then(|it| description.pointer(it));
+            assert!(there.is_some(), "{reference}");
+        }
+    }
+}

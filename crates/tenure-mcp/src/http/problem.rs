@@ -7,11 +7,13 @@ use axum::http::StatusCode;
 use axum::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use tenure::clock::Clock;
 use tenure::store::StoreError;
 use tenure::tasks::TaskError;
 use utoipa::ToSchema;
 
 use crate::places::NoPlace;
+use crate::setup::in_time;
 
 /// A problem details document, of the type `about:blank`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -49,6 +51,16 @@ impl Problem {
             _ => (StatusCode::INTERNAL_SERVER_ERROR, "the store failed".into()),
         };
         Self::logged(status, detail, error)
+    }
+
+    /// What a read of the store comes to, unless the store does not answer in time.
+    pub(super) async fn unless_answered<T, E: From<Self>>(
+        clock: &Clock,
+        read: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        in_time(clock, read).await.unwrap_or_else(|| {
+            Err(Self::new(StatusCode::SERVICE_UNAVAILABLE, "the store does not answer").into())
+        })
     }
 
     /// A problem; what is the server's fault goes to the log, with its cause.

@@ -8,12 +8,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::Extension;
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::{HeaderValue, RETRY_AFTER};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
-use futures::Stream;
+use futures::{Stream, StreamExt as _};
 use hmac::{Hmac, KeyInit, Mac};
 use parking_lot::Mutex;
 use rmcp::model::{ClientJsonRpcMessage, ErrorCode, ServerJsonRpcMessage};
@@ -24,6 +25,7 @@ use rmcp::transport::streamable_http_server::session::local::{
 };
 use sha2::Sha256;
 use tenure::Owner;
+use tenure::clock::Clock;
 
 use crate::Caller;
 use crate::http::HttpOptions;
@@ -49,17 +51,19 @@ pub(super) struct Sessions {
     local: LocalSessionManager,
     places: Places,
     taken: Mutex<HashMap<SessionId, Place>>,
+    clock: Clock,
     /// Drawn at the start: sessions end with the process.
     key: [u8; 32],
 }
 
 impl Sessions {
-    pub(super) fn new(options: &HttpOptions) -> Self {
+    pub(super) fn new(options: &HttpOptions, clock: Clock) -> Self {
         let places = Places::new("sessions", options.sessions, options.sessions_per_owner);
         Self {
             local: LocalSessionManager::default(),
             places,
             taken: Mutex::default(),
+            clock,
             key: rand::random(),
         }
     }
@@ -184,6 +188,7 @@ pub(super) async fn bind(
         };
         request.headers_mut().insert(SESSION, id);
     }
+    let ended = listens(&request).then(|| caller.ended(&sessions.clock));
     // The SDK answers every failure of a session with 500.
     let refused = Arc::default();
     let opener = Opener { owner: owner.clone(), refused: Arc::clone(&refused) };
@@ -192,7 +197,17 @@ pub(super) async fn bind(
         return no_place(error);
     }
     seal_header(&sessions, owner, response.headers_mut());
-    response
+    match ended {
+        // A stream does not outlive what let it in.
+        Some(ended) => response
+            .map(|body| Body::from_stream(body.into_data_stream().take_until(Box::pin(ended)))),
+        None => response,
+    }
+}
+
+/// Whether a request asks for what the server tells by itself, for as long as it lasts.
+fn listens(request: &Request) -> bool {
+    request.method() == Method::GET
 }
 
 fn no_place(error: NoPlace) -> Response {
@@ -215,7 +230,7 @@ mod tests {
 
     #[test]
     fn a_sealed_id_opens_for_its_owner_only() {
-        let sessions = Sessions::new(&HttpOptions::default());
+        let sessions = Sessions::new(&HttpOptions::default(), Clock::system());
         let (alice, bob) = (Owner::new("alice").unwrap(), Owner::new("bob").unwrap());
         let sealed = sessions.seal(&alice, "id-1").unwrap();
         assert_eq!(sessions.open(&alice, &sealed).as_deref(), Some("id-1"));

@@ -134,6 +134,17 @@ impl<H> Clone for Api<H> {
     }
 }
 
+impl<H: ServerHandler> Api<H> {
+    /// What a read comes to, in bounded time.
+    async fn answered<T>(
+        &self,
+        read: impl Future<Output = Result<T, TaskError>>,
+    ) -> Result<T, Problem> {
+        let read = async { Ok(read.await?) };
+        Problem::unless_answered(self.server.tasks().clock(), read).await
+    }
+}
+
 /// The routes.
 pub(super) fn routes<H: ServerHandler>(
     server: &DurableServer<H>,
@@ -180,7 +191,8 @@ pub(super) async fn list<H: ServerHandler>(
         query.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.body_text()))?;
     let after = query.cursor.map(|it| it.parse::<Cursor>()).transpose().map_err(TaskError::from)?;
     let request = PageRequest { limit: Some(query.limit.unwrap_or(DEFAULT_PAGE)), after };
-    let page = api.server.tasks().list(caller.owner(), request).await?;
+    let page = api.server.tasks().list(caller.owner(), request);
+    let page = api.answered(page).await?;
     let (mut tasks, mut unreadable) = (Vec::new(), Vec::new());
     for task in page.tasks {
         match task {
@@ -210,7 +222,8 @@ pub(super) async fn show<H: ServerHandler>(
     Extension(caller): Extension<Caller>,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<TaskDocument>, Problem> {
-    let task = api.server.tasks().get(caller.owner(), &named(id)?).await?;
+    let id = named(id)?;
+    let task = api.answered(api.server.tasks().get(caller.owner(), &id)).await?;
     Ok(Json(TaskDocument::from(&task)))
 }
 

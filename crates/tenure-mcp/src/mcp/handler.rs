@@ -80,9 +80,11 @@ impl<H: ServerHandler> ServerHandler for DurableServer<H> {
     async fn get_task(&self, request: GetTaskParams, cx: Cx) -> Result<GetTaskResult, ErrorData> {
         let owner = caller(&cx.extensions)?;
         let id = TaskId::from(request.task_id.as_str());
-        let task = self.tasks().get(&owner, &id).await;
-        let task = task.map_err(|error| error::of_task(&request.task_id, error))?;
-        Ok(GetTaskResult::new(detailed(task)?))
+        let read = async {
+            let task = self.tasks().get(&owner, &id).await;
+            task.map_err(|error| error::of_task(&request.task_id, error))
+        };
+        Ok(GetTaskResult::new(detailed(self.in_time(read).await?)?))
     }
 
     async fn update_task(&self, request: UpdateTaskParams, cx: Cx) -> Result<(), ErrorData> {

@@ -81,7 +81,7 @@ impl<H: ServerHandler> DurableServer<H> {
         let filter = filter(request.params)?;
         let _place = self.shared.listeners.take(owner)?;
         let tell = async {
-            let (accepted, mut news) = self.set_up(self.accept(&cx, owner, filter)).await?;
+            let (accepted, mut news) = self.in_time(self.accept(&cx, owner, filter)).await?;
             acknowledge(&cx, accepted).await?;
             while let Some(notification) = news.next().await {
                 send(&cx, notification?).await?;
@@ -97,13 +97,13 @@ impl<H: ServerHandler> DurableServer<H> {
         self.closing_result(cx.id)
     }
 
-    /// Waits for what a listener needs before it can be told anything, but not for ever.
-    pub(super) async fn set_up<T>(
+    /// Waits for what the store has to say before an answer, but not for ever.
+    pub(super) async fn in_time<T>(
         &self,
-        setup: impl Future<Output = Result<T, ErrorData>>,
+        read: impl Future<Output = Result<T, ErrorData>>,
     ) -> Result<T, ErrorData> {
-        let done = in_time(self.tasks().clock(), setup).await;
-        done.unwrap_or_else(|| Err(error::unavailable()))
+        let read = in_time(self.tasks().clock(), read).await;
+        read.unwrap_or_else(|| Err(error::unavailable()))
     }
 
     /// What is accepted of a filter, and the news of it.

@@ -125,7 +125,8 @@ impl<H: ServerHandler> DurableServer<H> {
         };
         let Some(Position { project, after }) = position else { return Ok((Vec::new(), None)) };
         let request = PageRequest { limit: Some(PAGE), after };
-        let page = self.resources().list(&project, None, request).await.map_err(failed)?;
+        let list = async { self.resources().list(&project, None, request).await.map_err(failed) };
+        let page = self.in_time(list).await?;
         let described = page.items.into_iter().filter_map(|item| match item {
             Ok(summary) => Some(describe(&summary)),
             Err(error) => {
@@ -171,10 +172,13 @@ impl<H: ServerHandler> DurableServer<H> {
             )
         };
         let key = key.filter(|key| may_read(&caller, key)).ok_or_else(absent)?;
-        let resource = match self.resources().get(&key).await {
-            Err(ResourceError::NotFound) => return Err(absent()),
-            resource => resource.map_err(failed)?,
+        let read = async {
+            self.resources().get(&key).await.map_err(|error| match error {
+                ResourceError::NotFound => absent(),
+                error => failed(error),
+            })
         };
+        let resource = self.in_time(read).await?;
         let contents = ResourceContents::TextResourceContents {
             uri: uri.into(),
             mime_type: Some(JSON.into()),

@@ -92,7 +92,7 @@ impl<H: ServerHandler> DurableServer<H> {
         sink: SubscriptionSink,
     ) -> Result<(), ErrorData> {
         let changes = async { self.feed(caller, &accepted).await.map_err(failed) };
-        let changes = self.set_up(changes).await?;
+        let changes = self.in_time(changes).await?;
         if changes.is_empty() {
             return std::future::pending().await;
         }
@@ -128,7 +128,7 @@ impl<H: ServerHandler> DurableServer<H> {
         let place = self.shared.legacy_feeds.take(caller.owner())?;
         let ended = caller.ended(self.tasks().clock());
         let changes = updates(self.resources(), &key, uri.clone(), ended);
-        let feed = self.set_up(async { changes.await.map_err(failed) }).await?;
+        let feed = self.in_time(async { changes.await.map_err(failed) }).await?;
         let mut subscriptions = self.subscriptions.by_uri.lock();
         if subscriptions.len() >= MAX_URIS && !subscriptions.contains_key(&uri) {
             let message = format!("at most {MAX_URIS} resources can be subscribed to");
@@ -148,7 +148,7 @@ impl<H: ServerHandler> DurableServer<H> {
         filter.resources_list_changed = Some(true);
         let place = self.shared.legacy_feeds.take(caller.owner());
         let feed = async { self.feed(caller, &filter).await.map_err(failed) };
-        let (Ok(place), Ok(feed)) = (place, self.set_up(feed).await) else {
+        let (Ok(place), Ok(feed)) = (place, self.in_time(feed).await) else {
             tracing::warn!("a client will not be told of changes of its list of resources");
             return;
         };

@@ -9,6 +9,7 @@ use tenure_mcp::Callers;
 use tenure_mcp::identity::JwtVerifier;
 
 use crate::harness::Server;
+use crate::legacy;
 
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 
@@ -28,6 +29,8 @@ async fn a_stream_ends_with_the_credential_that_let_it_in() {
     let mut plain = client.events("/v1/tasks/events").await;
     let mut tasks = client.listen(&[&id]).await;
     let mut prompts = client.listen_with(json!({ "promptsListChanged": true })).await;
+    let (session, _) = legacy::open(&client).await;
+    let mut standalone = legacy::standalone(&client, &session).await;
     assert_eq!(plain.next().await.unwrap()["id"], id);
     tasks.next().await.unwrap();
     tasks.task().await;
@@ -40,5 +43,6 @@ async fn a_stream_ends_with_the_credential_that_let_it_in() {
         assert_eq!(stream.next().await, None);
     }
     assert_eq!(plain.next().await, None);
+    assert_eq!(standalone.next().await, None);
     assert_eq!(client.reply("tools/list", json!({})).await.status, 401);
 }

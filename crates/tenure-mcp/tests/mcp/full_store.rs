@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tenure::clock::{Clock, Timestamp};
+use tenure::store::contract::{Mood, Unsteady};
 use tenure::store::{
     FileBackend, FileOptions, Key, Partition, Precondition, StorageBackend, StoreError, Write,
 };
@@ -13,7 +14,6 @@ use tenure_mcp::{Callers, DurableServer};
 
 use crate::harness::{Server, named, open_keys, soon};
 use crate::tools::Tools;
-use crate::unsteady::{Mood, Unsteady};
 
 fn clock() -> Clock {
     Clock::manual(Timestamp::from_millis(1_785_240_000_000))

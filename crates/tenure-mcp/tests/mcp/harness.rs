@@ -216,8 +216,9 @@ impl Client {
         meta["io.modelcontextprotocol/protocolVersion"] = json!(VERSION);
         meta["io.modelcontextprotocol/clientInfo"] = json!({ "name": "test", "version": "1" });
         meta["io.modelcontextprotocol/clientCapabilities"] = self.capabilities.clone();
-        let name = params.get("taskId").or(params.get("name")).and_then(Value::as_str);
-        let name = name.filter(|_| method.starts_with("tasks/") || method == "tools/call");
+        let name = ["taskId", "name", "uri"].into_iter().find_map(|it| params.get(it));
+        let names = ["tasks/", "tools/call", "resources/read"].map(|it| method.starts_with(it));
+        let name = name.and_then(Value::as_str).filter(|_| names.contains(&true));
         let name = name.map(str::to_owned);
         params["_meta"] = meta;
         let body = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
@@ -253,7 +254,12 @@ impl Client {
 
     /// A stream of server-sent events.
     pub(crate) async fn events(&self, path: &str) -> Stream {
-        let response = soon(self.router().oneshot(self.plain(Method::GET, path))).await.unwrap();
+        self.stream(self.plain(Method::GET, path)).await
+    }
+
+    /// What a request is answered with, piece by piece.
+    pub(crate) async fn stream(&self, request: Request<Body>) -> Stream {
+        let response = soon(self.router().oneshot(request)).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         Stream { body: response.into_body(), rest: String::new() }
@@ -316,10 +322,7 @@ impl Client {
     /// Listens to whatever the filter says.
     pub(crate) async fn listen_with(&self, filter: Value) -> Stream {
         let params = json!({ "notifications": filter });
-        let request = self.request("subscriptions/listen", params);
-        let response = soon(self.router().oneshot(request)).await.unwrap();
-        assert_eq!(response.status(), StatusCode::OK);
-        Stream { body: response.into_body(), rest: String::new() }
+        self.stream(self.request("subscriptions/listen", params)).await
     }
 }
 

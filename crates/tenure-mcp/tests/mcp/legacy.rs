@@ -6,7 +6,7 @@ use futures::future::join_all;
 use serde_json::{Value, json};
 use tenure_mcp::http::HttpOptions;
 
-use crate::harness::{Client, Reply, Server, callers};
+use crate::harness::{Client, Reply, Server, Stream, callers};
 
 const VERSION: &str = "2025-11-25";
 
@@ -35,12 +35,19 @@ async fn initialize_as(client: &Client, version: &str) -> Reply {
     client.send(request).await
 }
 
-async fn open(client: &Client) -> (HeaderValue, Reply) {
+pub(crate) async fn open(client: &Client) -> (HeaderValue, Reply) {
     let reply = initialize(client).await;
     let session = reply.headers["mcp-session-id"].clone();
     let ready = json!({ "jsonrpc": "2.0", "method": "notifications/initialized" });
     assert!(client.send(request(client, Some(&session), ready)).await.status.is_success());
     (session, reply)
+}
+
+/// The stream of what the server tells a session by itself.
+pub(crate) async fn standalone(client: &Client, session: &HeaderValue) -> Stream {
+    let mut get = request(client, Some(session), json!({}));
+    *get.method_mut() = axum::http::Method::GET;
+    client.stream(get).await
 }
 
 fn tool(name: &str) -> Value {

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tenure::clock::{Clock, Timestamp};
 use tenure::resources::{Document, ResourceKey};
+use tenure::store::contract::{Mood, Unsteady};
 use tenure::tasks::Status;
 use tenure_mcp::Callers;
 
 use crate::harness::{Server, named, soon};
-use crate::unsteady::{Mood, Unsteady};
 
 const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
 

@@ -15,5 +15,4 @@ mod restart;
 mod sep_2663;
 mod stdio;
 mod tools;
-mod unsteady;
 mod wrapper;

@@ -1,5 +1,9 @@
 //! On a real socket: what a server in this process cannot show.
 
+use axum::body::Body;
+use axum::http::Request;
+use http_body_util::BodyExt as _;
+use hyper::client::conn::http2::SendRequest;
 use serde_json::json;
 use tenure_mcp::http::{HttpOptions, ServeError, serve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -206,15 +210,48 @@ async fn beyond_the_connections_that_there_may_be_one_waits_for_the_end_of_anoth
     read_until(&mut third, "200 OK").await;
 }
 
+/// A client that speaks HTTP/2, and how its connection ends.
+async fn http_2(socket: &Socket) -> (SendRequest<Body>, JoinHandle<hyper::Result<()>>) {
+    let io = hyper_util::rt::TokioIo::new(socket.connect().await);
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let (client, connection) = hyper::client::conn::http2::handshake(executor, io).await.unwrap();
+    (client, tokio::spawn(connection))
+}
+
+fn get(path: &str) -> Request<Body> {
+    Request::get(format!("http://localhost{path}")).body(Body::empty()).unwrap()
+}
+
+#[tokio::test]
+async fn an_idle_connection_of_http_2_is_ended_gracefully_and_one_with_a_stream_is_not() {
+    let server = Server::new().await;
+    let mut options = HttpOptions::default();
+    options.header_read_ms = 500;
+    options.heartbeat_ms = 100;
+    let socket = serve_with(&server, options).await;
+    let (mut idle, idle_ended) = http_2(&socket).await;
+    let (mut listening, listening_ended) = http_2(&socket).await;
+    let events = soon(listening.send_request(get("/v1/tasks/events"))).await.unwrap();
+    let mut events = events.into_body();
+    assert_eq!(soon(idle.send_request(get("/healthz"))).await.unwrap().status(), 200);
+    // The client is there, and answers whatever it is asked.
+    soon(idle_ended).await.unwrap().unwrap();
+    assert!(idle.is_closed());
+    // As long again, and on.
+    for _ in 0..10 {
+        soon(events.frame()).await.unwrap().unwrap();
+    }
+    assert!(!listening_ended.is_finished());
+    assert_eq!(soon(listening.send_request(get("/healthz"))).await.unwrap().status(), 200);
+    drop(events);
+    soon(listening_ended).await.unwrap().unwrap();
+}
+
 #[tokio::test]
 async fn http_2_names_its_host_in_the_authority() {
     let server = Server::new().await;
     let socket = serve_on_a_socket(&server).await;
-    let io = hyper_util::rt::TokioIo::new(socket.connect().await);
-    let executor = hyper_util::rt::TokioExecutor::new();
-    let (mut client, connection) =
-        hyper::client::conn::http2::handshake(executor, io).await.unwrap();
-    tokio::spawn(connection);
+    let (mut client, _) = http_2(&socket).await;
     for (host, path, status) in [
         ("localhost", "/v1/tasks", 200),
         ("localhost", "/v1/projects/p/resources", 200),
@@ -222,8 +259,7 @@ async fn http_2_names_its_host_in_the_authority() {
         ("evil.example", "/v1/projects/p/resources", 403),
         ("evil.example", "/mcp", 403),
     ] {
-        let request = axum::http::Request::get(format!("http://{host}{path}"));
-        let request = request.body(axum::body::Body::empty()).unwrap();
+        let request = Request::get(format!("http://{host}{path}")).body(Body::empty()).unwrap();
         let response = soon(client.send_request(request)).await.unwrap();
         assert_eq!(response.status(), status, "{host} {path}");
     }

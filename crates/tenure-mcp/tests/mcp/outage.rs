@@ -5,12 +5,13 @@ use std::sync::Arc;
 use axum::http::{Method, StatusCode};
 use serde_json::{Value, json};
 use tenure::clock::{Clock, Timestamp};
+use tenure::store::contract::{Mood, Unsteady};
 use tenure::tasks::Status;
-use tenure_mcp::Callers;
 use tenure_mcp::http::HttpOptions;
+use tenure_mcp::{Builder, Callers};
 
 use crate::harness::{Server, soon};
-use crate::unsteady::{Mood, Unsteady};
+use crate::tools::Tools;
 
 async fn server() -> (Server, Arc<Unsteady>) {
     let clock = Clock::manual(Timestamp::from_millis(1_785_240_000_000));
@@ -154,17 +155,58 @@ async fn a_store_that_never_answers_is_503_in_bounded_time_and_streams_hold_thei
     assert_eq!(second.status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(second.body.contains("too many"), "{second:?}");
     let health = client.send(client.plain(Method::GET, "/healthz"));
-    let replies = soon(async {
-        let mut both = Box::pin(futures::future::join(first, health));
-        loop {
-            tokio::select! {
-                replies = &mut both => break replies,
-                () = tokio::task::yield_now() => server.clock.advance_millis(100),
-            }
-        }
-    });
-    let (first, health) = replies.await;
+    let (first, health) = at_last(&server.clock, futures::future::join(first, health)).await;
     assert_eq!(first.status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(first.body.contains("the store does not answer"), "{first:?}");
     assert_eq!(health.status, StatusCode::SERVICE_UNAVAILABLE);
+}
+
+/// What comes of a request while time passes.
+async fn at_last<T>(clock: &Clock, asked: impl Future<Output = T>) -> T {
+    soon(async {
+        let mut asked = std::pin::pin!(asked);
+        loop {
+            tokio::select! {
+                biased;
+                answer = &mut asked => break answer,
+                () = tokio::task::yield_now() => clock.advance_millis(100),
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn whoever_reads_is_answered_in_bounded_time() {
+    let clock = Clock::manual(Timestamp::from_millis(1_785_240_000_000));
+    let store = Arc::new(Unsteady::new(clock.clone()));
+    let shown = |builder: Builder<Tools>| builder.resources(["acme"]);
+    let server = Server::described(store.clone(), clock, Callers::local(), shown).await;
+    let client = server.client();
+    let id = client.create("wait").await;
+    server.begun(1).await;
+    store.set(Mood::Silent);
+    for path in [
+        "/v1/projects/acme/resources/k/i",
+        "/v1/projects/acme/resources/k/i/history",
+        "/v1/projects/acme/resources/k/i/history/1",
+        "/v1/projects/acme/resources",
+        "/v1/projects/acme/resources?values=true",
+        "/v1/tasks",
+        &format!("/v1/tasks/{id}"),
+    ] {
+        let asked = client.send(client.plain(Method::GET, path));
+        let reply = at_last(&server.clock, asked).await;
+        assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE, "{path}");
+        assert_eq!(reply.headers["retry-after"], "1", "{path}");
+        assert!(reply.body.contains("the store does not answer"), "{path}: {reply:?}");
+    }
+    for (method, params) in [
+        ("tasks/get", json!({ "taskId": id })),
+        ("resources/list", json!({})),
+        ("resources/read", json!({ "uri": "tenure://acme/k/i" })),
+    ] {
+        let reply = at_last(&server.clock, client.call(method, params)).await;
+        assert_eq!(reply.unwrap_err()["data"], json!({ "retryable": true }), "{method}");
+    }
 }

@@ -22,6 +22,7 @@ mod proxy;
 mod server;
 mod store;
 mod tls;
+mod watch_faults;
 
 use store::RedisHarness;
 use tenure::clock::Clock;

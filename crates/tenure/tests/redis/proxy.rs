@@ -33,8 +33,11 @@ struct State {
     /// While set, bytes go nowhere.
     silent: AtomicBool,
     cut: watch::Sender<u64>,
-    /// Connections so far, and how many of the first of them carry no messages of Pub/Sub.
+    /// Connections so far.
     connections: AtomicUsize,
+    /// How many of them have ended.
+    ended: AtomicUsize,
+    /// How many of the first of them carry no messages of Pub/Sub.
     deaf: AtomicUsize,
 }
 
@@ -54,6 +57,7 @@ impl Proxy {
             silent: AtomicBool::new(false),
             cut: watch::Sender::new(0),
             connections: AtomicUsize::new(0),
+            ended: AtomicUsize::new(0),
             deaf: AtomicUsize::new(0),
         };
         let proxy = Self { port, state: Arc::new(state) };
@@ -69,7 +73,11 @@ impl Proxy {
                 let ((from_client, to_client), (from_server, to_server)) =
                     (client.into_split(), server.into_split());
                 tokio::spawn(pump(Arc::clone(&state), from_client, to_server, None));
-                tokio::spawn(pump(Arc::clone(&state), from_server, to_client, Some(number)));
+                let state = Arc::clone(&state);
+                tokio::spawn(async move {
+                    pump(Arc::clone(&state), from_server, to_client, Some(number)).await;
+                    state.ended.fetch_add(1, Ordering::SeqCst);
+                });
             }
         });
         proxy
@@ -123,6 +131,11 @@ impl Proxy {
     /// How many connections there have been.
     pub fn connections(&self) -> usize {
         self.state.connections.load(Ordering::SeqCst)
+    }
+
+    /// How many connections have ended.
+    pub fn ended(&self) -> usize {
+        self.state.ended.load(Ordering::SeqCst)
     }
 
     /// Ends every connection there is.

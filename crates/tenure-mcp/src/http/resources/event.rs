@@ -12,7 +12,7 @@ use tenure::resources::{KindPattern, ResourceError, ResourceEvent, ResourceKey, 
 use tenure::store::{Revision, StoreError};
 
 use crate::http::Problem;
-use crate::http::openapi::{NotAcceptable, ProjectPath, Refused, TooManyStreams};
+use crate::http::openapi::{ProjectPath, ReadRefused, TooManyStreams};
 use crate::http::resources::Api;
 use crate::http::resources::document::EventDocument;
 use crate::http::resources::read::must_accept;
@@ -38,7 +38,7 @@ const MAX_PATTERNS: usize = 32;
     ),
     responses(
         (status = 200, description = "The events", body = EventDocument, content_type = "text/event-stream"),
-        Refused, NotAcceptable, TooManyStreams,
+        ReadRefused, TooManyStreams,
     ),
 )]
 pub(super) async fn watch(

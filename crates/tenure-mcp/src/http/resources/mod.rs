@@ -38,10 +38,12 @@ pub(super) mod write;
 use axum::Router;
 use axum::extract::{Extension, Request, State};
 use axum::http::header::{ALLOW, CACHE_CONTROL, HeaderValue, VARY};
+use axum::http::request::Parts;
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use rmcp::ServerHandler;
+use tenure::clock::Clock;
 use tenure::resources::ResourceStore;
 use tower_http::compression::CompressionLayer;
 
@@ -60,6 +62,7 @@ use crate::identity::{Caller, Rights};
 
 #[derive(Clone)]
 struct Api {
+    clock: Clock,
     resources: ResourceStore,
     streams: EventStreams,
     bodies: BodyBounds,
@@ -74,6 +77,7 @@ pub(super) fn routes<H: ServerHandler>(
     streams: EventStreams,
 ) -> Router {
     let api = Api {
+        clock: server.tasks().clock().clone(),
         resources: server.resources().clone(),
         streams,
         bodies: BodyBounds::new(options),
@@ -119,17 +123,35 @@ async fn dispatch(mut api: Api, caller: &Caller, request: Request) -> Result<Res
         return Err(Problem::new(StatusCode::FORBIDDEN, detail).into());
     }
     api.resources = api.resources.by(caller.owner().as_str())?;
+    if method.is_safe() {
+        let reading = read(&api, caller, &project, place, &request);
+        return Problem::unless_answered(&api.clock, reading).await;
+    }
     match (place, method) {
-        (Place::Collection, _) => read::list(&api, &project, &request).await,
-        (Place::Events, _) => event::watch(&api, caller, &project, &request).await,
         (Place::Resource(key), Method::PUT) => write::put(&api, &key, &request, body).await,
         (Place::Resource(key), Method::PATCH) => write::patch(&api, &key, &request, body).await,
         (Place::Resource(key), Method::DELETE) => write::delete(&api, &key, &request).await,
-        (Place::Resource(key), _) => read::get(&api, &key, &request).await,
-        (Place::History(key), _) => read::history(&api, &key, &request).await,
-        (Place::Version(key, version), _) => read::version(&api, &key, version, &request).await,
         (Place::Revert(key), _) => write::revert(&api, &key, &request, body).await,
         (Place::Invalid(error), _) => Err(error.into()),
+        (place, _) => Ok(not_allowed(place.allowed())),
+    }
+}
+
+async fn read(
+    api: &Api,
+    caller: &Caller,
+    project: &str,
+    place: Place,
+    request: &Parts,
+) -> Result<Response, Refusal> {
+    match place {
+        Place::Collection => read::list(api, project, request).await,
+        Place::Events => event::watch(api, caller, project, request).await,
+        Place::Resource(key) => read::get(api, &key, request).await,
+        Place::History(key) => read::history(api, &key, request).await,
+        Place::Version(key, version) => read::version(api, &key, version, request).await,
+        Place::Invalid(error) => Err(error.into()),
+        Place::Revert(_) => Ok(not_allowed(place.allowed())),
     }
 }
 

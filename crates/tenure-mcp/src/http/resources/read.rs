@@ -14,7 +14,7 @@ use tenure::store::{Cursor, PageRequest};
 use crate::http::Problem;
 use crate::http::negotiation::accepts;
 use crate::http::openapi::{
-    Conditions, NotAcceptable, PreconditionFailed, ProjectPath, Refused, ResourcePath,
+    Conditions, PreconditionFailed, ProjectPath, ReadRefused, ResourcePath, ValueRead,
 };
 use crate::http::preconditions::{Current, Preconditions, Verdict};
 use crate::http::resources::Api;
@@ -48,10 +48,7 @@ struct ListQuery {
         ("cursor" = Option<String>, Query, description = "The page that follows this one's"),
         ("values" = Option<bool>, Query, description = "With the values"),
     ),
-    responses(
-        (status = 200, description = "A page", body = ResourceListDocument),
-        Refused, NotAcceptable,
-    ),
+    responses((status = 200, description = "A page", body = ResourceListDocument), ReadRefused),
 )]
 pub(super) async fn list(api: &Api, project: &str, request: &Parts) -> Result<Response, Refusal> {
     must_accept(&request.headers, JSON)?;
@@ -75,12 +72,7 @@ pub(super) async fn list(api: &Api, project: &str, request: &Parts) -> Result<Re
     path = "/v1/projects/{project}/resources/{kind}/{id}",
     tag = "resources",
     params(ResourcePath, Conditions),
-    responses(
-        (status = 200, description = "The value", body = serde_json::Value,
-            headers(("ETag" = String), ("Tenure-Version" = String))),
-        (status = 304, description = "The client has it", headers(("ETag" = String))),
-        Refused, NotAcceptable, PreconditionFailed,
-    ),
+    responses(ValueRead, ReadRefused, PreconditionFailed)
 )]
 pub(super) async fn get(
     api: &Api,
@@ -104,12 +96,7 @@ pub(super) async fn get(
         ("version" = u64, Path, description = "The number of the version"),
         Conditions,
     ),
-    responses(
-        (status = 200, description = "The value", body = serde_json::Value,
-            headers(("ETag" = String), ("Tenure-Version" = String))),
-        (status = 304, description = "The client has it", headers(("ETag" = String))),
-        Refused, NotAcceptable, PreconditionFailed,
-    ),
+    responses(ValueRead, ReadRefused, PreconditionFailed),
 )]
 pub(super) async fn version(
     api: &Api,
@@ -130,10 +117,7 @@ pub(super) async fn version(
     path = "/v1/projects/{project}/resources/{kind}/{id}/history",
     tag = "resources",
     params(ResourcePath),
-    responses(
-        (status = 200, description = "The versions", body = HistoryDocument),
-        Refused, NotAcceptable,
-    ),
+    responses((status = 200, description = "The versions", body = HistoryDocument), ReadRefused),
 )]
 pub(super) async fn history(
     api: &Api,

@@ -15,7 +15,7 @@ use tenure::resources::{
 use crate::http::Problem;
 use crate::http::negotiation::{content_type, may_be_json};
 use crate::http::openapi::{
-    BodyRefused, Conditions, PreconditionFailed, PreconditionRequired, Refused, ResourcePath,
+    BodyRefused, ChangeRefused, Conditions, ResourcePath, ValueCreated, ValueWritten,
 };
 use crate::http::preconditions::{Current, Preconditions, Verdict};
 use crate::http::resources::Api;
@@ -35,11 +35,7 @@ const MAX_ROUNDS: u32 = 32;
     tag = "resources",
     params(ResourcePath, Conditions),
     request_body(content = serde_json::Value, description = "The value"),
-    responses(
-        (status = 200, description = "It was replaced", body = WrittenDocument, headers(("ETag" = String))),
-        (status = 201, description = "It was created", body = WrittenDocument, headers(("ETag" = String))),
-        Refused, PreconditionFailed, PreconditionRequired, BodyRefused,
-    ),
+    responses(ValueWritten, ValueCreated, ChangeRefused, BodyRefused),
 )]
 pub(super) async fn put(
     api: &Api,
@@ -71,7 +67,7 @@ pub(super) async fn put(
     params(ResourcePath, Conditions),
     responses(
         (status = 204, description = "It is not there any more, or never was"),
-        Refused, PreconditionFailed, PreconditionRequired,
+        ChangeRefused,
     ),
 )]
 pub(super) async fn delete(
@@ -94,7 +90,7 @@ pub(super) async fn delete(
     request_body(content = serde_json::Value, content_type = "application/merge-patch+json"),
     responses(
         (status = 200, description = "The value now", body = serde_json::Value, headers(("ETag" = String))),
-        Refused, PreconditionFailed, PreconditionRequired, BodyRefused,
+        ChangeRefused, BodyRefused,
     ),
 )]
 pub(super) async fn patch(
@@ -155,10 +151,7 @@ async fn merge(
     tag = "resources",
     params(ResourcePath, Conditions),
     request_body = RevertDocument,
-    responses(
-        (status = 200, description = "It was reverted", body = WrittenDocument, headers(("ETag" = String))),
-        Refused, PreconditionFailed, PreconditionRequired, BodyRefused,
-    ),
+    responses(ValueWritten, ChangeRefused, BodyRefused),
 )]
 pub(super) async fn revert(
     api: &Api,

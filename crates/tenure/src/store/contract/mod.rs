@@ -14,6 +14,8 @@
 //! `contract_suite!(#[ignore = "needs a server"] redis, RedisHarness::new());`.
 //!
 //! There are no capability flags. A backend passes every case, or it does not keep the contract.
+//!
+//! For tests of what stands above a backend there is [`Unsteady`], a store that fails when told to.
 
 #![allow(
     clippy::unwrap_used,
@@ -38,9 +40,11 @@ mod precondition;
 mod races;
 mod resume;
 mod tag;
+mod unsteady;
 mod watch;
 
 pub use harness::{Harness, MemoryHarness, clock_ahead_of_the_server, run};
+pub use unsteady::{Mood, Unsteady};
 
 /// Makes the cases public. The modules are private, so that the compiler complains about a case
 /// that is missing from the list.

@@ -9,7 +9,7 @@ use hashlink::LruCache;
 use parking_lot::Mutex;
 use rusqlite::Connection;
 
-use super::operation::Changed;
+use super::transaction::Changed;
 use super::writer::data_version;
 use crate::store::{Key, Record};
 

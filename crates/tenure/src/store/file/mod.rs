@@ -2,6 +2,7 @@
 
 mod cache;
 mod column;
+mod damage;
 mod error;
 mod idle;
 mod open;
@@ -9,6 +10,7 @@ mod operation;
 mod query;
 mod reader;
 mod schema;
+mod transaction;
 mod watch;
 mod writer;
 
@@ -194,10 +196,10 @@ impl StorageBackend for FileBackend {
         let record = match self.cache.get(key) {
             Lookup::Hit(record) => Some(record),
             Lookup::Miss(generation) => {
-                let (cache, key) = (Arc::clone(&self.cache), key.clone());
+                let (cache, key, now) = (Arc::clone(&self.cache), key.clone(), self.clock.now());
                 self.point_readers
                     .read(move |connection| {
-                        let record = query::get(connection, &key)?;
+                        let record = query::get(connection, &key, now)?;
                         if let Some(record) = &record {
                             cache.keep(generation, key, record.clone());
                         }

@@ -3,12 +3,13 @@
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::column::{current, deadline, text};
+use super::damage::{self, is_damage};
 use super::error::translate;
-use super::operation::HISTORY;
+use super::transaction::HISTORY;
 use crate::clock::Timestamp;
 use crate::store::{
-    Change, ChangeKind, Current, Cursor, Entry, Key, Page, Partition, Record, Revision, StoreError,
-    Version, WatchEvent,
+    Change, ChangeKind, Current, Cursor, Damaged, Entry, Key, Page, Partition, Record, Revision,
+    StoreError, Version, WatchEvent,
 };
 
 /// Changes that a watcher takes at a time.
@@ -16,8 +17,12 @@ const CHANGES: usize = 256;
 /// Above every name: no UTF-8 text begins with this byte.
 const ABOVE_ALL: &[u8] = &[0xff];
 
-/// One record, expired or not.
-pub(super) fn get(connection: &Connection, key: &Key) -> Result<Option<Record>, StoreError> {
+/// One record, expired or not; of one that cannot be read, at least whether it has at `now`.
+pub(super) fn get(
+    connection: &Connection,
+    key: &Key,
+    now: Timestamp,
+) -> Result<Option<Record>, StoreError> {
     let read = || {
         connection
             .prepare_cached(
@@ -29,7 +34,11 @@ pub(super) fn get(connection: &Connection, key: &Key) -> Result<Option<Record>, 
             })
             .optional()
     };
-    read().map_err(|error| translate(error, "reading a record"))
+    match read() {
+        Err(error) if is_damage(&error) && damage::has_expired(connection, key, now) => Ok(None),
+        Err(error) if is_damage(&error) => Err(damage::damaged(key, &error)),
+        read => read.map_err(|error| translate(error, "reading a record")),
+    }
 }
 
 /// The versions of a record, newest first, if it has not expired at `now`.
@@ -42,7 +51,7 @@ pub(super) fn history(
         // One statement, one snapshot.
         let mut statement = connection.prepare_cached(
             "WITH live AS (SELECT id, version, stamp, tag, value FROM records
-                 WHERE partition = ?1 AND name = ?2 AND (expires_at IS NULL OR expires_at > ?3))
+                 WHERE partition = ?1 AND name = ?2 AND (expires_at IS NULL OR expires_at NOT BETWEEN 0 AND ?3))
              SELECT version, stamp, tag, value FROM live
              UNION ALL
              SELECT former.version, former.stamp, former.tag, former.value
@@ -57,7 +66,10 @@ pub(super) fn history(
         })?;
         rows.collect()
     };
-    read().map_err(|error| translate(error, "reading a history"))
+    read().map_err(|error| match error {
+        error if is_damage(&error) => damage::damaged(key, &error),
+        error => translate(error, "reading a history"),
+    })
 }
 
 /// What a page asks for.
@@ -70,21 +82,40 @@ pub(super) struct Listing {
     pub(super) now: Timestamp,
 }
 
+/// What a page holds.
+#[derive(Default)]
+pub(super) struct Found {
+    pub(super) entries: Vec<Entry>,
+    pub(super) damaged: Vec<Damaged>,
+    /// There is a next page.
+    pub(super) more: bool,
+}
+
 /// One page.
 pub(super) fn list(connection: &Connection, listing: &Listing) -> Result<Page, StoreError> {
     let read = || -> rusqlite::Result<Page> {
         let revision = revision(connection)?;
-        // One more than asked for tells whether there is a next page.
-        let mut entries = entries(connection, listing, listing.limit + 1)?;
-        let more = entries.len() > listing.limit;
-        entries.truncate(listing.limit);
-        let next = entries
+        let found = match find(connection, listing) {
+            Err(error) if is_damage(&error) => damage::list_one_by_one(connection, listing)?,
+            found => found?,
+        };
+        let Found { entries, damaged, more } = found;
+        let mut page = Page { entries, damaged, next: None, revision };
+        page.next = page
             .last()
             .filter(|_| more)
-            .map(|last| Cursor::new(&listing.partition, &listing.prefix, last.key.shared_name()));
-        Ok(Page { entries, damaged: Vec::new(), next, revision })
+            .map(|last| Cursor::new(&listing.partition, &listing.prefix, last.shared_name()));
+        Ok(page)
     };
     read().map_err(|error| translate(error, "listing"))
+}
+
+fn find(connection: &Connection, listing: &Listing) -> rusqlite::Result<Found> {
+    // One more than asked for tells whether there is a next page.
+    let mut entries = entries(connection, listing, listing.limit + 1)?;
+    let more = entries.len() > listing.limit;
+    entries.truncate(listing.limit);
+    Ok(Found { entries, damaged: Vec::new(), more })
 }
 
 fn entries(
@@ -95,11 +126,11 @@ fn entries(
     let sql = if listing.after.is_some() {
         "SELECT name, version, stamp, tag, created_at, expires_at, value FROM records
          WHERE partition = ?1 AND name > ?2 AND name < ?3
-         AND (expires_at IS NULL OR expires_at > ?4) ORDER BY name LIMIT ?5"
+         AND (expires_at IS NULL OR expires_at NOT BETWEEN 0 AND ?4) ORDER BY name LIMIT ?5"
     } else {
         "SELECT name, version, stamp, tag, created_at, expires_at, value FROM records
          WHERE partition = ?1 AND name >= ?2 AND name < ?3
-         AND (expires_at IS NULL OR expires_at > ?4) ORDER BY name LIMIT ?5"
+         AND (expires_at IS NULL OR expires_at NOT BETWEEN 0 AND ?4) ORDER BY name LIMIT ?5"
     };
     let from = listing.after.as_deref().unwrap_or(&listing.prefix);
     let mut statement = connection.prepare_cached(sql)?;
@@ -119,7 +150,7 @@ fn entries(
 }
 
 /// The first byte string above everything that starts with `prefix`.
-fn end_of(prefix: &str) -> Vec<u8> {
+pub(super) fn end_of(prefix: &str) -> Vec<u8> {
     let mut end = prefix.as_bytes().to_vec();
     match end.last_mut() {
         // No byte of UTF-8 is 0xff, so there is a next one.
@@ -129,7 +160,7 @@ fn end_of(prefix: &str) -> Vec<u8> {
     end
 }
 
-fn record(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<Record> {
+pub(super) fn record(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<Record> {
     let Current { token, tag } = current(row, first)?;
     Ok(Record {
         token,
@@ -156,10 +187,17 @@ pub(super) struct Changes {
     pub(super) more: bool,
 }
 
+impl Changes {
+    fn lost(position: Revision) -> Self {
+        Self { events: vec![WatchEvent::Resync(position)], position, more: false }
+    }
+}
+
 /// The changes of a partition after a position, or the news that they are no longer all known.
 ///
 /// The records themselves are the log: each bears the position of its last write, and only the
 /// deleted need a table. So changes of one key coalesce, and only the deleted are ever forgotten.
+/// Of a record that cannot be read nobody knows which write left it: the listing names it.
 pub(super) fn changes(
     connection: &Connection,
     partition: &Partition,
@@ -169,11 +207,12 @@ pub(super) fn changes(
         let position = revision(connection)?;
         let known = position.sequence.saturating_sub(HISTORY)..=position.sequence;
         if after.epoch != position.epoch || !known.contains(&after.sequence) {
-            let events = vec![WatchEvent::Resync(position)];
-            return Ok(Changes { events, position, more: false });
+            return Ok(Changes::lost(position));
         }
-        let mut changes = written(connection, partition, after)?;
-        changes.extend(deleted(connection, partition, after)?);
+        let mut changes = match written_and_deleted(connection, partition, after) {
+            Err(error) if is_damage(&error) => return Ok(Changes::lost(position)),
+            changes => changes?,
+        };
         changes.sort_unstable_by_key(|change| change.revision.sequence);
         // Either list may have been cut off at the limit; up to there the merged one is complete.
         let more = changes.len() >= CHANGES;
@@ -183,6 +222,16 @@ pub(super) fn changes(
         Ok(Changes { events, position: reached, more })
     };
     read().map_err(|error| translate(error, "reading changes"))
+}
+
+fn written_and_deleted(
+    connection: &Connection,
+    partition: &Partition,
+    after: Revision,
+) -> rusqlite::Result<Vec<Change>> {
+    let mut changes = written(connection, partition, after)?;
+    changes.extend(deleted(connection, partition, after)?);
+    Ok(changes)
 }
 
 fn written(

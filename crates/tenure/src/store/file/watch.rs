@@ -10,9 +10,9 @@ use hashbrown::HashMap;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
-use super::operation::HISTORY;
 use super::query;
 use super::reader::ReaderHandle;
+use super::transaction::HISTORY;
 use super::writer::Request;
 use crate::store::{Partition, Revision, StoreError, Watch, WatchEvent};
 

@@ -19,15 +19,14 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::error::Failure;
+use super::nodes::{self, Nodes};
 use super::{RedisOptions, tls};
 use crate::store::StoreError;
 
 /// One node or a cluster of them, and what is needed to reach it again.
 pub(super) struct Link {
     route: Route,
-    /// Where subscriptions may be made: any node hears what is published on any other. These are
-    /// the nodes that the URL names, so it should name more than one.
-    seeds: Vec<Client>,
+    nodes: Nodes,
     timeouts: Timeouts,
 }
 
@@ -70,17 +69,17 @@ impl Link {
             let reason = "certificates are for rediss:// and rediss+cluster:// only";
             return Err(StoreError::InvalidLocation(reason.into()));
         }
-        let seeds: Vec<_> = nodes
+        let named = nodes
             .iter()
             .cloned()
             .map(|node| match &certificates {
                 Some(certificates) => Client::build_with_tls(node, certificates.clone()),
                 None => Client::open(node),
             })
-            .collect::<Result<_, _>>()
+            .collect::<Result<Vec<_>, _>>()
             .map_err(|error| StoreError::InvalidLocation(error.to_string()))?;
-        let first = seeds.first().cloned().ok_or_else(|| missing("host"))?;
-        let single = Single::new(first, timeouts);
+        let known = Nodes::new(named).ok_or_else(|| missing("host"))?;
+        let single = Single::new(known.first().clone(), timeouts);
         let route = if cluster {
             match timeouts.cluster(nodes, certificates).await {
                 Ok(connection) => Route::Cluster(connection),
@@ -94,7 +93,7 @@ impl Link {
             single.connect(timeouts.connect).await.map_err(Failure::into_store_error)?;
             Route::Single(Box::new(single))
         };
-        Ok(Self { route, seeds, timeouts })
+        Ok(Self { route, nodes: known, timeouts })
     }
 
     /// Sends one command and waits for its answer.
@@ -107,9 +106,16 @@ impl Link {
         }
     }
 
-    /// A fresh connection for subscriptions; `attempt` chooses among the nodes of a cluster.
-    pub(super) async fn subscriber(&self, attempt: usize) -> Result<PubSub, RedisError> {
-        let client = &self.seeds[attempt % self.seeds.len()];
+    /// A fresh connection for subscriptions; `turn` chooses among the nodes of a cluster.
+    pub(super) async fn subscriber(&self, turn: usize) -> Result<PubSub, RedisError> {
+        // Where the last one was made may have left the cluster, which goes on without it.
+        if turn > 0
+            && matches!(self.route, Route::Cluster(_))
+            && let Ok(answer) = self.send(&nodes::question()).await
+        {
+            self.nodes.learn(answer)?;
+        }
+        let client = self.nodes.at(turn);
         timeout(self.timeouts.connect + self.timeouts.response, client.get_async_pubsub())
             .await
             .unwrap_or_else(|_| Err(timed_out("subscribing")))

@@ -13,6 +13,7 @@ mod call;
 mod connect;
 mod error;
 mod key;
+mod nodes;
 mod options;
 mod reply;
 mod scripts;
@@ -66,10 +67,11 @@ impl RedisBackend {
     /// Connects to `redis://`, `rediss://` (TLS), `redis+cluster://` or `rediss+cluster://`.
     ///
     /// The URL may name an ACL user, a password and a database:
-    /// `rediss://user:password@host:6380/2`; a cluster is named by some of its nodes:
-    /// `redis+cluster://host1:7000,host2:7000`. Name at least two: reads and writes find the others
-    /// by themselves, but watches listen to one of those that are named, and hear late of changes
-    /// while none of them is in the cluster.
+    /// `rediss://user:password@host:6380/2`; a cluster is named by one or some of its nodes:
+    /// `redis+cluster://host1:7000,host2:7000`. To connect, one of them must be there. From then on
+    /// calls and watches find the others by what the cluster announces, over TLS if the named ones
+    /// are, and with the same credentials. A watch that listens to a node which has left the cluster
+    /// hears late of changes, until it notices and moves to another.
     ///
     /// # Errors
     /// [`StoreError::InvalidLocation`] for a URL that names no server or a certificate that cannot

@@ -1,21 +1,29 @@
 //! A store that fails when it is told to.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use async_trait::async_trait;
 use futures::{StreamExt as _, stream};
 use parking_lot::Mutex;
-use tenure::clock::Clock;
-use tenure::store::{
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::store::{
     InMemoryBackend, Key, Page, PageRequest, Partition, Precondition, Record, StorageBackend,
     StoreError, Version, VersionToken, Watch, WatchFrom, Write,
 };
-use tokio::sync::watch;
 
-/// How the store fares.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Mood {
+/// How an [`Unsteady`] store fares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Mood {
+    /// It does what it is asked to.
     Well,
+    /// Nothing reaches it.
     Away,
+    /// It takes no writes.
     ReadOnly,
+    /// It has no room for writes.
     Full,
     /// What is written is written, and its answer is lost.
     Mute,
@@ -23,62 +31,82 @@ pub(crate) enum Mood {
     Blind,
     /// Nothing that is read is ever answered.
     Silent,
+    /// Every new watch ends as soon as it begins.
+    Deaf,
 }
 
-/// A store in memory. Its errors carry what no client may see.
+/// A store in memory, for tests of what stands above a store. Its errors carry what no client may
+/// see.
 #[derive(Debug)]
-pub(crate) struct Unsteady {
+pub struct Unsteady {
     inner: InMemoryBackend,
     mood: Mutex<Mood>,
     /// Fails every watch that there is.
     broken: watch::Sender<()>,
+    watches: AtomicUsize,
 }
 
 impl Unsteady {
-    pub(crate) fn new(clock: Clock) -> Self {
+    /// An empty one, that fares well.
+    #[must_use]
+    pub fn new(clock: Clock) -> Self {
         Self {
             inner: InMemoryBackend::new(clock),
             mood: Mutex::new(Mood::Well),
             broken: watch::Sender::new(()),
+            watches: AtomicUsize::new(0),
         }
     }
 
     /// Ends every watch with an error that repeating does not cure.
-    pub(crate) fn break_watches(&self) {
+    pub fn break_watches(&self) {
         self.broken.send_replace(());
     }
 
-    pub(crate) fn set(&self, mood: Mood) {
+    /// From now on it fares like this.
+    pub fn set(&self, mood: Mood) {
         *self.mood.lock() = mood;
     }
 
-    fn read(&self) -> Result<(), StoreError> {
-        match *self.mood.lock() {
-            Mood::Away | Mood::Blind => Err(StoreError::Unavailable {
-                reason: "no route to redis://:hunter2@10.0.0.1".into(),
-                source: Some("tasks/local".into()),
-            }),
+    /// How many watches there have been.
+    #[must_use]
+    pub fn watches(&self) -> usize {
+        self.watches.load(Ordering::SeqCst)
+    }
+
+    fn mood(&self) -> Mood {
+        *self.mood.lock()
+    }
+
+    async fn read(&self) -> Result<(), StoreError> {
+        match self.mood() {
+            Mood::Away | Mood::Blind => Err(away()),
+            Mood::Silent => std::future::pending().await,
             _ => Ok(()),
         }
     }
 
     fn write(&self) -> Result<(), StoreError> {
-        let mood = *self.mood.lock();
-        match mood {
+        match self.mood() {
             Mood::ReadOnly => Err(StoreError::ReadOnly(Some("/secret/tenure.db".into()))),
             Mood::Full => Err(StoreError::Full(Some("/secret/tenure.db".into()))),
-            Mood::Well | Mood::Away | Mood::Blind | Mood::Silent | Mood::Mute => self.read(),
+            Mood::Away | Mood::Blind => Err(away()),
+            _ => Ok(()),
         }
+    }
+}
+
+fn away() -> StoreError {
+    StoreError::Unavailable {
+        reason: "no route to redis://:hunter2@10.0.0.1".into(),
+        source: Some("tasks/local".into()),
     }
 }
 
 #[async_trait]
 impl StorageBackend for Unsteady {
     async fn get(&self, key: &Key) -> Result<Option<Record>, StoreError> {
-        self.read()?;
-        if matches!(*self.mood.lock(), Mood::Silent) {
-            std::future::pending::<()>().await;
-        }
+        self.read().await?;
         self.inner.get(key).await
     }
 
@@ -95,7 +123,7 @@ impl StorageBackend for Unsteady {
     ) -> Result<VersionToken, StoreError> {
         self.write()?;
         let written = self.inner.put_if_version(key, write, precondition).await?;
-        match *self.mood.lock() {
+        match self.mood() {
             Mood::Mute => Err(StoreError::OutcomeUnknown(Some("/secret/tenure.db".into()))),
             _ => Ok(written),
         }
@@ -107,7 +135,7 @@ impl StorageBackend for Unsteady {
     }
 
     async fn history(&self, key: &Key) -> Result<Vec<Version>, StoreError> {
-        self.read()?;
+        self.read().await?;
         self.inner.history(key).await
     }
 
@@ -117,7 +145,7 @@ impl StorageBackend for Unsteady {
         prefix: &str,
         page: PageRequest,
     ) -> Result<Page, StoreError> {
-        self.read()?;
+        self.read().await?;
         self.inner.list_by_prefix(partition, prefix, page).await
     }
 
@@ -127,8 +155,11 @@ impl StorageBackend for Unsteady {
     }
 
     async fn watch(&self, partition: &Partition, from: WatchFrom) -> Result<Watch, StoreError> {
-        if matches!(*self.mood.lock(), Mood::Away) {
-            self.read()?;
+        self.watches.fetch_add(1, Ordering::SeqCst);
+        match self.mood() {
+            Mood::Away => return Err(away()),
+            Mood::Deaf => return Ok(stream::iter([Err(away())]).boxed()),
+            _ => {}
         }
         let mut broken = self.broken.subscribe();
         let watch = self.inner.watch(partition, from).await?;

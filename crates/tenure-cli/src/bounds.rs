@@ -1,0 +1,112 @@
+//! How much `tenure serve` takes on over HTTP, and how much of it from one owner.
+
+use std::num::NonZeroUsize;
+
+use clap::{Args, value_parser};
+use tenure_mcp::http::HttpOptions;
+
+/// The shares of one owner come to a quarter of the connections by default, so that others find a
+/// place: whoever raises a share should raise the connections too.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Bounds over HTTP")]
+pub(crate) struct Bounds {
+    /// Open connections; others wait. Half of them may be streams of /v1. There are fewer if the
+    /// process may not have so many open files.
+    #[arg(
+        long,
+        value_name = "COUNT",
+        env = "TENURE_CONNECTIONS",
+        default_value_t = count(HttpOptions::default().connections)
+    )]
+    pub(crate) connections: NonZeroUsize,
+    /// Streams of /v1 that one owner may have open.
+    #[arg(
+        long,
+        value_name = "COUNT",
+        env = "TENURE_STREAMS_PER_OWNER",
+        default_value_t = count(HttpOptions::default().streams_per_owner)
+    )]
+    pub(crate) streams_per_owner: NonZeroUsize,
+    /// Subscriptions of MCP clients that one owner may have open.
+    #[arg(
+        long,
+        value_name = "COUNT",
+        env = "TENURE_LISTENERS_PER_OWNER",
+        default_value_t = count(384)
+    )]
+    pub(crate) listeners_per_owner: NonZeroUsize,
+    /// Sessions of MCP clients of 2025-11-25 and before that one owner may have open.
+    #[arg(
+        long,
+        value_name = "COUNT",
+        env = "TENURE_SESSIONS_PER_OWNER",
+        default_value_t = count(HttpOptions::default().sessions_per_owner)
+    )]
+    pub(crate) sessions_per_owner: NonZeroUsize,
+    /// How long a connection may stay open without a request, and how long the head of one may take
+    /// to come, in milliseconds.
+    #[arg(
+        long,
+        value_name = "MS",
+        env = "TENURE_IDLE_MS",
+        default_value_t = HttpOptions::default().header_read_ms,
+        value_parser = value_parser!(u64).range(100..=3_600_000)
+    )]
+    pub(crate) idle_ms: u64,
+}
+
+impl Bounds {
+    pub(crate) fn apply(&self, options: &mut HttpOptions) {
+        options.connections = self.connections.get();
+        options.streams = self.connections.get().div_ceil(2);
+        options.streams_per_owner = self.streams_per_owner.get();
+        options.sessions_per_owner = self.sessions_per_owner.get();
+        options.header_read_ms = self.idle_ms;
+    }
+}
+
+fn count(count: usize) -> NonZeroUsize {
+    NonZeroUsize::new(count).unwrap_or(NonZeroUsize::MIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    struct Alone {
+        #[command(flatten)]
+        bounds: Bounds,
+    }
+
+    fn applied(arguments: &[&str]) -> HttpOptions {
+        let mut options = HttpOptions::default();
+        let arguments = [&["tenure"], arguments].concat();
+        Alone::try_parse_from(arguments).unwrap().bounds.apply(&mut options);
+        options
+    }
+
+    #[test]
+    fn what_is_not_said_is_as_the_library_has_it() {
+        let (ours, theirs) = (applied(&[]), HttpOptions::default());
+        assert_eq!(format!("{ours:?}"), format!("{theirs:?}"));
+    }
+
+    #[test]
+    fn each_bound_is_the_one_that_was_said() {
+        let options = applied(&[
+            "--connections=9",
+            "--streams-per-owner=2",
+            "--sessions-per-owner=3",
+            "--idle-ms=400",
+        ]);
+        let bounds = (options.connections, options.streams, options.streams_per_owner);
+        assert_eq!(bounds, (9, 5, 2));
+        assert_eq!((options.sessions_per_owner, options.header_read_ms), (3, 400));
+        for refused in ["--connections=0", "--idle-ms=1", "--sessions-per-owner=many"] {
+            assert!(Alone::try_parse_from(["tenure", refused]).is_err(), "{refused}");
+        }
+    }
+}

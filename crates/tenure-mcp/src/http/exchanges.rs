@@ -1,0 +1,164 @@
+//! The requests of one connection that are not answered to the end, and since when there is none.
+
+use std::convert::Infallible;
+use std::future::pending;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes, HttpBody};
+use axum::http::{Request, Response, Version};
+use http_body::{Frame, SizeHint};
+use parking_lot::Mutex;
+use tokio::time::{Instant, sleep, sleep_until};
+use tower::{Service, ServiceExt as _, service_fn};
+
+/// The exchanges of one connection. Clones are the same.
+#[derive(Clone, Default)]
+pub(super) struct Exchanges(Arc<Mutex<State>>);
+
+struct State {
+    /// `None` before the first request.
+    version: Option<Version>,
+    open: usize,
+    /// When the last one ended, or the connection began.
+    since: Instant,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { version: None, open: 0, since: Instant::now() }
+    }
+}
+
+/// Why a connection may end.
+pub(super) enum Quiet {
+    /// No request ever came.
+    Silent,
+    /// All that was asked is answered.
+    Idle,
+}
+
+impl Exchanges {
+    /// The routes, whose requests are counted from their head to the end of their answer.
+    pub(super) fn counted<B>(
+        &self,
+        router: Router,
+    ) -> impl Service<
+        Request<B>,
+        Response = Response<Answer>,
+        Error = Infallible,
+        Future = impl Future<Output = Result<Response<Answer>, Infallible>> + Send,
+    > + Clone
+    + Send
+    + 'static
+    where
+        B: HttpBody<Data = Bytes, Error: Into<axum::BoxError>> + Send + 'static,
+    {
+        let exchanges = self.clone();
+        service_fn(move |request: Request<B>| {
+            let exchange = exchanges.begin(request.version());
+            let answer = router.clone().oneshot(request);
+            async move { Ok(answer.await?.map(|body| Answer { body, _exchange: exchange })) }
+        })
+    }
+
+    fn begin(&self, version: Version) -> Exchange {
+        let mut state = self.0.lock();
+        state.version = Some(version);
+        state.open += 1;
+        Exchange(self.clone())
+    }
+
+    /// Ends when nothing has happened for so long. Of HTTP/1 that had a request it never does: the
+    /// protocol's own implementation takes the time between requests.
+    pub(super) async fn quiet(&self, limit: Duration) -> Quiet {
+        loop {
+            let (version, open, quiet_at) = {
+                let state = self.0.lock();
+                (state.version, state.open, state.since + limit)
+            };
+            match version {
+                Some(version) if version < Version::HTTP_2 => pending().await,
+                _ if open > 0 => sleep(limit).await,
+                _ if Instant::now() < quiet_at => sleep_until(quiet_at).await,
+                None => return Quiet::Silent,
+                Some(_) => return Quiet::Idle,
+            }
+        }
+    }
+}
+
+/// One request, until it is dropped.
+struct Exchange(Exchanges);
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let mut state = self.0.0.lock();
+        state.open = state.open.saturating_sub(1);
+        state.since = Instant::now();
+    }
+}
+
+/// The body of an answer, with the exchange that it ends.
+pub(super) struct Answer {
+    body: Body,
+    _exchange: Exchange,
+}
+
+impl HttpBody for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(30);
+
+    /// After how many seconds the connection may end.
+    async fn quiet_after(exchanges: &Exchanges) -> u64 {
+        let begun = Instant::now();
+        exchanges.quiet(LIMIT).await;
+        begun.elapsed().as_secs()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_idle_so_long_after_its_last_answer() {
+        let exchanges = Exchanges::default();
+        let [first, last] = [exchanges.begin(Version::HTTP_2), exchanges.begin(Version::HTTP_2)];
+        drop(first);
+        let watched = exchanges.clone();
+        let quiet = tokio::spawn(async move { quiet_after(&watched).await });
+        sleep(Duration::from_secs(47)).await;
+        drop(last);
+        assert_eq!(quiet.await.unwrap(), 47 + 30);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_without_a_request_is_silent_and_http_1_keeps_its_own_time() {
+        let exchanges = Exchanges::default();
+        assert!(matches!(exchanges.quiet(LIMIT).await, Quiet::Silent));
+        drop(exchanges.begin(Version::HTTP_11));
+        let day = Duration::from_secs(86_400);
+        assert!(tokio::time::timeout(day, exchanges.quiet(LIMIT)).await.is_err());
+    }
+}

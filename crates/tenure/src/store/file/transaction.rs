@@ -1,0 +1,348 @@
+//! The open transaction that writes share, and what they find and change in it.
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::column::{current, deadline, text};
+use super::damage::{damaged, has_expired, is_damage};
+use crate::clock::Timestamp;
+use crate::store::{Current, Key, Partition, Record, StoreError, Tag};
+
+/// Deleted names are remembered for watchers until the store has made this many further changes.
+pub(super) const HISTORY: u64 = 64 * crate::limits::WATCH_BACKLOG as u64;
+/// Expired records that one write takes out of the count, at most.
+const UNCOUNTED: usize = 256;
+
+/// Why an operation wrote nothing.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The contract forbids it. The transaction goes on.
+    Refused(StoreError),
+    /// The engine failed. The transaction must not be committed.
+    Engine(rusqlite::Error),
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<rusqlite::Error> for Failure {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Engine(error)
+    }
+}
+
+/// What a transaction changed, for the cache and the watchers.
+pub(super) type Changed = Vec<(Key, Option<Record>)>;
+
+/// An open write transaction.
+pub(super) struct Transaction<'a> {
+    connection: &'a Connection,
+    pub(super) now: Timestamp,
+    sequence: u64,
+    pub(super) changed: Changed,
+}
+
+pub(super) struct Row {
+    pub(super) place: Place,
+    pub(super) current: Current,
+    pub(super) created_at: Timestamp,
+    expires_at: Option<Timestamp>,
+}
+
+/// What a row takes up, readable or not.
+pub(super) struct Place {
+    pub(super) id: i64,
+    pub(super) counted: bool,
+    former: u32,
+}
+
+impl Place {
+    /// From three adjacent columns.
+    fn read(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Self> {
+        Ok(Self {
+            id: row.get(column)?,
+            counted: row.get(column + 1).unwrap_or(false),
+            // Who looks for more than there is finds what there is.
+            former: row.get(column + 2).unwrap_or(u32::MAX),
+        })
+    }
+}
+
+impl Row {
+    fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            place: Place::read(row, 0)?,
+            current: current(row, 3)?,
+            created_at: Timestamp::from_millis(row.get(6)?),
+            expires_at: deadline(row, 7)?,
+        })
+    }
+
+    pub(super) fn is_live(&self, now: Timestamp) -> bool {
+        self.expires_at.is_none_or(|deadline| now < deadline)
+    }
+}
+
+impl<'a> Transaction<'a> {
+    /// Continues from where the last committed transaction left off. The write lock is held.
+    pub(super) fn new(connection: &'a Connection, now: Timestamp) -> rusqlite::Result<Self> {
+        let sequence = connection
+            .prepare_cached("SELECT sequence FROM meta")?
+            .query_row([], |row| row.get(0))?;
+        Ok(Self { connection, now, sequence, changed: Changed::new() })
+    }
+
+    /// Writes down the position that was reached, and tells what changed.
+    pub(super) fn finish(self) -> rusqlite::Result<(u64, Changed)> {
+        if !self.changed.is_empty() {
+            self.connection
+                .prepare_cached("UPDATE meta SET sequence = ?1")?
+                .execute([self.sequence])?;
+            self.connection
+                .prepare_cached("DELETE FROM gone WHERE revision <= ?1")?
+                .execute([self.sequence.saturating_sub(HISTORY)])?;
+        }
+        Ok((self.sequence, self.changed))
+    }
+
+    /// What is there, expired or not. What cannot be read is left as it is until it expires.
+    pub(super) fn row(&mut self, key: &Key) -> Result<Option<Row>, Failure> {
+        let at = params![key.partition().as_str(), key.name().as_bytes()];
+        let row = self
+            .connection
+            .prepare_cached(
+                "SELECT id, counted, former, version, stamp, tag, created_at, expires_at
+                 FROM records WHERE partition = ?1 AND name = ?2",
+            )?
+            .query_row(at, Row::read)
+            .optional();
+        match row {
+            Err(error) if is_damage(&error) => {
+                if !has_expired(self.connection, key, self.now) {
+                    return Err(damaged(key, &error).into());
+                }
+                let place = self
+                    .connection
+                    .prepare_cached(
+                        "SELECT id, counted, former FROM records
+                         WHERE partition = ?1 AND name = ?2",
+                    )?
+                    .query_row(at, |row| Place::read(row, 0))?;
+                self.remove(key, &place)?;
+                Ok(None)
+            }
+            row => Ok(row?),
+        }
+    }
+
+    fn count(&self, partition: &Partition) -> rusqlite::Result<u64> {
+        let count = self
+            .connection
+            .prepare_cached("SELECT counted FROM counts WHERE partition = ?1")?
+            .query_row([partition.as_str()], |row| row.get(0))
+            .optional()?;
+        Ok(count.unwrap_or(0))
+    }
+
+    pub(super) fn change_count(&self, partition: &Partition, by: i64) -> rusqlite::Result<()> {
+        if by == 0 {
+            return Ok(());
+        }
+        self.connection
+            .prepare_cached(
+                "INSERT INTO counts (partition, counted) VALUES (?1, ?2)
+                 ON CONFLICT (partition) DO UPDATE SET counted = counted + excluded.counted",
+            )?
+            .execute(params![partition.as_str(), by])?;
+        if by < 0 {
+            self.connection
+                .prepare_cached("DELETE FROM counts WHERE partition = ?1 AND counted = 0")?
+                .execute([partition.as_str()])?;
+        }
+        Ok(())
+    }
+
+    /// Refuses one counted record more than `limit`.
+    ///
+    /// The count includes the expired that nobody looked at yet. Only when it says full are they
+    /// taken out of it, a bounded number each time; if that does not settle it, the live ones are
+    /// counted up to the limit.
+    pub(super) fn check_capacity(&self, partition: &Partition, limit: u32) -> Result<(), Failure> {
+        let limit_rows = u64::from(limit);
+        let mut count = self.count(partition)?;
+        if count >= limit_rows {
+            let uncounted = self
+                .connection
+                .prepare_cached(
+                    "UPDATE records SET counted = 0 WHERE id IN (
+                         SELECT id FROM records WHERE partition = ?1 AND counted = 1
+                         AND expires_at <= ?2 ORDER BY expires_at LIMIT ?3)",
+                )?
+                .execute(params![partition.as_str(), self.now.as_millis(), UNCOUNTED])?;
+            self.change_count(partition, -i64::try_from(uncounted).unwrap_or(i64::MAX))?;
+            count -= uncounted as u64;
+            if uncounted == UNCOUNTED && count >= limit_rows {
+                count = self.live_counted(partition, limit)?;
+            }
+        }
+        if count >= limit_rows {
+            return Err(StoreError::PartitionFull { limit }.into());
+        }
+        Ok(())
+    }
+
+    fn live_counted(&self, partition: &Partition, limit: u32) -> rusqlite::Result<u64> {
+        self.connection
+            .prepare_cached(
+                "SELECT (SELECT count(*) FROM (SELECT 1 FROM records WHERE partition = ?1
+                         AND counted = 1 AND expires_at IS NULL LIMIT ?3))
+                      + (SELECT count(*) FROM (SELECT 1 FROM records WHERE partition = ?1
+                         AND counted = 1 AND expires_at > ?2 LIMIT ?3))",
+            )?
+            .query_row(params![partition.as_str(), self.now.as_millis(), limit], |row| row.get(0))
+    }
+
+    /// Reclaims expired records, those included that cannot be read, and tells how many.
+    pub(super) fn reclaim(&mut self, limit: usize) -> rusqlite::Result<usize> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT id, counted, former, partition, name FROM records
+             WHERE expires_at BETWEEN 0 AND ?1 ORDER BY expires_at LIMIT ?2",
+        )?;
+        let rows = statement.query_map(params![self.now.as_millis(), limit], |row| {
+            let partition = row.get_ref(3)?.as_str().map(Partition::stored);
+            let name = text(row.get_ref(4)?.as_blob()?, 4).map(str::to_owned);
+            Ok((Place::read(row, 0)?, partition.ok(), name.ok()))
+        })?;
+        let expired = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+        for (place, partition, name) in &expired {
+            match (partition, name) {
+                (Some(partition), Some(name)) => {
+                    self.remove(&partition.stored_key(name), place)?;
+                }
+                // Nobody knows the name, so there is nobody to tell.
+                (Some(partition), None) => {
+                    self.erase(place)?;
+                    self.change_count(partition, -i64::from(place.counted))?;
+                }
+                (None, _) => self.erase(place)?,
+            }
+        }
+        Ok(expired.len())
+    }
+
+    /// The capacity check may just have taken a record that expired out of the count.
+    pub(super) fn is_counted(&self, id: i64) -> rusqlite::Result<bool> {
+        self.connection
+            .prepare_cached("SELECT counted FROM records WHERE id = ?1")?
+            .query_row([id], |row| row.get(0))
+    }
+
+    fn next_revision(&mut self) -> u64 {
+        self.sequence += 1;
+        self.sequence
+    }
+
+    pub(super) fn insert(
+        &mut self,
+        key: &Key,
+        record: &Record,
+        counted: bool,
+    ) -> rusqlite::Result<()> {
+        let revision = self.next_revision();
+        self.connection
+            .prepare_cached(
+                "INSERT INTO records
+                 (partition, name, version, stamp, tag, created_at, expires_at, counted, former,
+                  revision, value)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, ?9, ?10)",
+            )?
+            .execute(params![
+                key.partition().as_str(),
+                key.name().as_bytes(),
+                record.token.version(),
+                record.token.stamp().cast_signed(),
+                record.tag.as_ref().map(Tag::as_bytes),
+                record.created_at.as_millis(),
+                record.expires_at.map(Timestamp::as_millis),
+                counted,
+                revision,
+                &*record.value,
+            ])?;
+        Ok(())
+    }
+
+    pub(super) fn update(
+        &mut self,
+        row: &Row,
+        record: &Record,
+        counted: bool,
+        kept: u32,
+    ) -> rusqlite::Result<()> {
+        let former = self.move_to_history(row, kept)?;
+        let revision = self.next_revision();
+        self.connection
+            .prepare_cached(
+                "UPDATE records SET version = ?2, stamp = ?3, tag = ?4, created_at = ?5,
+                 expires_at = ?6, counted = ?7, former = ?8, revision = ?9, value = ?10
+                 WHERE id = ?1",
+            )?
+            .execute(params![
+                row.place.id,
+                record.token.version(),
+                record.token.stamp().cast_signed(),
+                record.tag.as_ref().map(Tag::as_bytes),
+                record.created_at.as_millis(),
+                record.expires_at.map(Timestamp::as_millis),
+                counted,
+                former,
+                revision,
+                &*record.value,
+            ])?;
+        Ok(())
+    }
+
+    /// Moves what is about to be replaced into the history of the record, of which `kept` versions
+    /// stay; an expired one has none. Tells how many there are then.
+    fn move_to_history(&self, row: &Row, kept: u32) -> rusqlite::Result<u32> {
+        let kept = if row.is_live(self.now) { kept } else { 0 };
+        let former = row.place.former.saturating_add(u32::from(kept > 0));
+        if kept > 0 {
+            self.connection
+                .prepare_cached(
+                    "INSERT INTO former (record, version, stamp, tag, value)
+                     SELECT id, version, stamp, tag, value FROM records WHERE id = ?1",
+                )?
+                .execute([row.place.id])?;
+        }
+        if former > kept {
+            let newest = row.current.token.version();
+            self.connection
+                .prepare_cached("DELETE FROM former WHERE record = ?1 AND version <= ?2")?
+                .execute(params![row.place.id, newest.saturating_sub(u64::from(kept))])?;
+        }
+        Ok(former.min(kept))
+    }
+
+    pub(super) fn remove(&mut self, key: &Key, place: &Place) -> rusqlite::Result<()> {
+        self.erase(place)?;
+        self.change_count(key.partition(), -i64::from(place.counted))?;
+        let revision = self.next_revision();
+        self.connection
+            .prepare_cached("INSERT INTO gone (revision, partition, name) VALUES (?1, ?2, ?3)")?
+            .execute(params![revision, key.partition().as_str(), key.name().as_bytes()])?;
+        self.changed.push((key.clone(), None));
+        Ok(())
+    }
+
+    fn erase(&self, place: &Place) -> rusqlite::Result<()> {
+        self.connection.prepare_cached("DELETE FROM records WHERE id = ?1")?.execute([place.id])?;
+        if place.former > 0 {
+            self.connection
+                .prepare_cached("DELETE FROM former WHERE record = ?1")?
+                .execute([place.id])?;
+        }
+        Ok(())
+    }
+}
