@@ -67,6 +67,8 @@ pub(super) async fn serve(
         connections.spawn(async move {
             let _place = place;
             tokio::select! {
+                // First: a process that stood still finds the time over and the bytes there.
+                biased;
                 served = connection => {
                     if let Err(error) = served {
                         tracing::debug!(error, "a connection has failed");
