@@ -12,13 +12,12 @@ use tenure::store::{
 
 use crate::proxy::Proxy;
 use crate::server::{Server, shared_cluster_url};
-use crate::store::{key, open, open_with, options, partition, when_back, write};
-
-/// How late a request is that was held back.
-const DELAY: Duration = Duration::from_millis(1_200);
+use crate::store::{
+    STANDSTILL, impatient, key, open, open_with, options, partition, when_back, write,
+};
 
 async fn event(watch: &mut Watch) -> WatchEvent {
-    let next = tokio::time::timeout(Duration::from_secs(10), watch.next()).await;
+    let next = tokio::time::timeout(12 * STANDSTILL, watch.next()).await;
     next.expect("the watch is silent").expect("the watch has ended").unwrap()
 }
 
@@ -39,6 +38,13 @@ fn calls(stats: &str, command: &str) -> usize {
     calls.split(',').next().unwrap().parse().unwrap()
 }
 
+/// Lets go of the one write that is held back, and waits until it has arrived.
+fn release_late_write(proxy: &Proxy, server: &Server) {
+    let before = calls(&server.cli(&["INFO", "commandstats"]), "evalsha");
+    proxy.release_requests();
+    server.wait_for("late write", &["INFO", "commandstats"], |it| calls(it, "evalsha") > before);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_server_loses_no_acknowledged_write() {
     let mut server = Server::start(&["--appendonly", "yes", "--appendfsync", "always"]);
@@ -49,7 +55,7 @@ async fn a_killed_server_loses_no_acknowledged_write() {
             tokio::spawn(async move {
                 let (key, mut acknowledged) = (key(&format!("{writer}")), 0_u64);
                 let until = Instant::now() + Duration::from_secs(3);
-                while Instant::now() < until {
+                while acknowledged == 0 || Instant::now() < until {
                     match store.put(&key, write("x")).await {
                         Ok(token) => {
                             assert!(token.version() > acknowledged);
@@ -78,8 +84,8 @@ async fn a_killed_server_loses_no_acknowledged_write() {
 #[tokio::test]
 async fn a_paused_server_fails_calls_in_bounded_time_and_comes_back() {
     let server = Server::start(&[]);
-    let store = open(&server.url()).await;
-    store.put(&key("a"), write("x")).await.unwrap();
+    let store = open_with(&server.url(), impatient(), Clock::system()).await;
+    when_back(async || store.put(&key("a"), write("x")).await).await;
     server.pause();
     let started = Instant::now();
     let read = store.get(&key("a")).await;
@@ -89,10 +95,11 @@ async fn a_paused_server_fails_calls_in_bounded_time_and_comes_back() {
         matches!(written, Err(StoreError::Unavailable { .. } | StoreError::OutcomeUnknown(_))),
         "{written:?}"
     );
-    assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
+    assert!(started.elapsed() < 6 * STANDSTILL, "{:?}", started.elapsed());
     server.resume();
     when_back(async || store.put(&key("a"), write("z")).await).await;
-    assert_eq!(store.get(&key("a")).await.unwrap().unwrap().value, "z");
+    let record = when_back(async || store.get(&key("a")).await).await;
+    assert_eq!(record.unwrap().value, "z");
 }
 
 #[tokio::test]
@@ -124,20 +131,21 @@ async fn a_lost_answer_is_settled_for_every_kind_of_write() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_write_that_was_given_up_does_not_land_later() {
     let server = Server::start(&[]);
     let proxy = Proxy::start(server.port).await;
-    let store = open(&proxy.url()).await;
+    let options = options().response_timeout(STANDSTILL);
+    let store = open_with(&proxy.url(), options, Clock::system()).await;
     for (name, existing) in [("absent", None), ("there", Some("old"))] {
         if let Some(value) = existing {
             store.put(&key(name), write(value)).await.unwrap();
         }
-        proxy.delay_requests(1, DELAY);
+        proxy.delay_requests(1, Duration::from_secs(3_600));
         let token = store.put(&key(name), write("new")).await.unwrap();
         // Somebody else deletes it, which a late second write would undo.
         assert!(store.delete(&key(name), Precondition::Matches(token)).await.unwrap());
-        tokio::time::sleep(DELAY).await;
+        release_late_write(&proxy, &server);
         assert_eq!(store.get(&key(name)).await.unwrap(), None, "{name}");
     }
 }
@@ -146,7 +154,8 @@ async fn a_write_that_was_given_up_does_not_land_later() {
 async fn of_many_lost_writes_of_a_record_none_lands_late() {
     let server = Server::start(&[]);
     let proxy = Proxy::start(server.port).await;
-    let store = open(&proxy.url()).await;
+    let options = options().response_timeout(STANDSTILL);
+    let store = open_with(&proxy.url(), options, Clock::system()).await;
     proxy.delay_requests(1, Duration::from_secs(3_600));
     store.put(&key("a"), write("late")).await.unwrap();
     let mut unknown = 0;
@@ -161,9 +170,7 @@ async fn of_many_lost_writes_of_a_record_none_lands_late() {
     // More than can be remembered: that is said, and nothing is forgotten for it.
     assert_eq!(unknown, 40 - 31);
     let last = when_back(async || store.put(&key("a"), write("last")).await).await;
-    let before = calls(&server.cli(&["INFO", "commandstats"]), "evalsha");
-    proxy.release_requests();
-    server.wait_for("late write", &["INFO", "commandstats"], |it| calls(it, "evalsha") > before);
+    release_late_write(&proxy, &server);
     let record = store.get(&key("a")).await.unwrap().unwrap();
     assert_eq!((record.token, &record.value[..]), (last, &b"last"[..]));
 }
@@ -196,8 +203,8 @@ async fn a_lost_write_is_remembered_once_and_not_for_ever() {
 async fn a_write_whose_fate_is_out_of_reach_is_unknown_and_not_guessed() {
     let server = Server::start(&[]);
     let proxy = Proxy::start(server.port).await;
-    let store = open(&proxy.url()).await;
-    store.put(&key("a"), write("x")).await.unwrap();
+    let store = open_with(&proxy.url(), impatient(), Clock::system()).await;
+    when_back(async || store.put(&key("a"), write("x")).await).await;
     proxy.silence(true);
     let started = Instant::now();
     let lost = store.put(&key("a"), write("y")).await;
@@ -205,7 +212,7 @@ async fn a_write_whose_fate_is_out_of_reach_is_unknown_and_not_guessed() {
     // Nothing more was sent: connecting is what fails now.
     let refused = store.put(&key("a"), write("y")).await;
     assert!(matches!(refused, Err(StoreError::Unavailable { .. })), "{refused:?}");
-    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    assert!(started.elapsed() < 6 * STANDSTILL, "{:?}", started.elapsed());
     proxy.silence(false);
     proxy.cut();
     when_back(async || store.put(&key("a"), write("z")).await).await;
@@ -232,10 +239,11 @@ async fn a_cut_connection_loses_no_change() {
 
 /// A subscription that nobody ended, and that tells of nothing any more.
 async fn hears_through_deafness(proxy: &Proxy, watched: &str, written: &str) {
-    let options = options().patrol_interval(Duration::from_secs(1));
-    let watching = open_with(watched, options.clone(), Clock::system()).await;
-    let writing = open_with(written, options, Clock::system()).await;
-    let mut watch = watching.watch(&partition(), WatchFrom::Now).await.unwrap();
+    let watcher = impatient().patrol_interval(Duration::from_secs(1));
+    let writer = options().prefix(watcher.prefix.clone());
+    let watching = open_with(watched, watcher, Clock::system()).await;
+    let writing = open_with(written, writer, Clock::system()).await;
+    let mut watch = when_back(async || watching.watch(&partition(), WatchFrom::Now).await).await;
     writing.put(&key("heard"), write("x")).await.unwrap();
     hears_of(&mut watch, "heard").await;
     let connections = proxy.connections();
@@ -246,7 +254,7 @@ async fn hears_through_deafness(proxy: &Proxy, watched: &str, written: &str) {
     // What is deaf is replaced.
     let started = Instant::now();
     while proxy.connections() == connections {
-        assert!(started.elapsed() < Duration::from_secs(5), "still deaf");
+        assert!(started.elapsed() < 12 * STANDSTILL, "still deaf");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     proxy.deafen();
@@ -278,10 +286,12 @@ async fn a_connection_that_hears_is_kept_however_busy_the_partition() {
     let server = Server::start(&[]);
     let proxy = Proxy::start(server.port).await;
     let options = options().patrol_interval(Duration::from_millis(250));
+    // So late a doubt is judged.
+    let options = options.response_timeout(STANDSTILL);
     let store = open_with(&proxy.url(), options, Clock::system()).await;
     let mut watch = store.watch(&partition(), WatchFrom::Now).await.unwrap();
     let connections = proxy.connections();
-    let until = Instant::now() + Duration::from_secs(3);
+    let until = Instant::now() + 2 * STANDSTILL;
     while Instant::now() < until {
         store.put(&key("a"), write("x")).await.unwrap();
         hears_of(&mut watch, "a").await;
@@ -293,7 +303,7 @@ async fn a_connection_that_hears_is_kept_however_busy_the_partition() {
 async fn a_channel_that_cannot_be_left_silences_no_other() {
     let server = Server::start(&[]);
     let proxy = Proxy::start(server.port).await;
-    let options = options();
+    let options = options().response_timeout(STANDSTILL);
     let watching = open_with(&proxy.url(), options.clone(), Clock::system()).await;
     let writing = open_with(&server.url(), options, Clock::system()).await;
     let mut watch = watching.watch(&partition(), WatchFrom::Now).await.unwrap();
@@ -335,6 +345,7 @@ async fn the_log_of_an_idle_partition_may_end_without_a_doubt_about_the_connecti
     let server = Server::start(&[]);
     let proxy = Proxy::start(server.port).await;
     let options = options().patrol_interval(Duration::from_millis(250));
+    let options = options.response_timeout(STANDSTILL);
     let store = open_with(&proxy.url(), options.clone(), Clock::system()).await;
     let mut watch = store.watch(&partition(), WatchFrom::Now).await.unwrap();
     let connections = proxy.connections();
@@ -342,7 +353,7 @@ async fn the_log_of_an_idle_partition_may_end_without_a_doubt_about_the_connecti
     assert_eq!(server.cli(&["DEL", &log]), "1");
     assert!(matches!(event(&mut watch).await, WatchEvent::Resync(_)), "a silent loss");
     // A doubt would be over by then.
-    tokio::time::sleep(3 * options.response_timeout).await;
+    tokio::time::sleep(2 * options.response_timeout).await;
     assert_eq!(proxy.connections(), connections);
     store.put(&key("a"), write("x")).await.unwrap();
     hears_of(&mut watch, "a").await;
@@ -393,7 +404,7 @@ async fn resources_are_told_anew_after_a_restart_that_forgets_everything() {
     resources.put(&key("forgotten"), &document).await.unwrap();
     let mut events = Box::pin(resources.watch(Scope::project("acme").unwrap(), None));
     let mut next = async || {
-        let event = tokio::time::timeout(Duration::from_secs(20), events.next()).await;
+        let event = tokio::time::timeout(12 * STANDSTILL, events.next()).await;
         event.expect("no event in time").unwrap().unwrap()
     };
     assert!(matches!(next().await, ResourceEvent::Present { .. }));
