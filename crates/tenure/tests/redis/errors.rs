@@ -10,7 +10,9 @@ use tenure::store::{
 };
 
 use crate::server::{Server, shared_url};
-use crate::store::{STANDSTILL, key, open, open_with, options, partition, patient, write};
+use crate::store::{
+    STANDSTILL, impatient, key, open, open_with, options, partition, patient, write,
+};
 
 async fn raw(url: &str, args: &[&str]) {
     let mut raw =
@@ -377,7 +379,7 @@ async fn a_user_who_lacks_any_right_writes_all_or_nothing() {
 #[tokio::test]
 async fn a_server_that_is_not_there_is_unavailable_in_bounded_time() {
     let mut server = Server::start(&[]);
-    let store = open(&server.url()).await;
+    let store = open_with(&server.url(), impatient(), Clock::system()).await;
     server.kill();
     let calls = async {
         let errors = [

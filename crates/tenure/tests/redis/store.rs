@@ -37,7 +37,16 @@ pub async fn open(url: &str) -> RedisBackend {
 }
 
 pub async fn open_with(url: &str, options: RedisOptions, clock: Clock) -> RedisBackend {
-    RedisBackend::connect(url, options, clock).await.unwrap()
+    let started = Instant::now();
+    loop {
+        match RedisBackend::connect(url, options.clone(), clock.clone()).await {
+            // Who is impatient may find the machine standing still.
+            Err(StoreError::Unavailable { .. }) if started.elapsed() < 12 * STANDSTILL => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            connected => return connected.unwrap(),
+        }
+    }
 }
 
 pub fn partition() -> Partition {
