@@ -52,6 +52,6 @@ start_server 127.0.0.1:0 --tokens "$work/callers.toml"
 : >"$work/proxy.url"
 "$node" .ci/bearer.mjs "$url" token-of-the-suite >"$work/proxy.url" &
 proxy_pid=$!
-for _ in $(seq 100); do [[ -s $work/proxy.url ]] && break; sleep 0.1; done
+for _ in $(seq 600); do [[ -s $work/proxy.url ]] && break; sleep 0.1; done
 check_tasks tasks-with-a-token "$(<"$work/proxy.url")"
 exit $failed

@@ -9,7 +9,7 @@ cd "$work"
 "${CARGO_TARGET_DIR:-$here/target}/release/tenure" serve 2>"$work/log" &
 server=$!
 trap 'kill $server 2>/dev/null || true; rm -rf "$work"' EXIT
-for _ in $(seq 100); do
+for _ in $(seq 600); do
 	curl -sf http://127.0.0.1:8765/healthz >/dev/null && break
 	kill -0 $server || { cat "$work/log"; exit 1; }
 	sleep 0.1
@@ -24,7 +24,7 @@ curl -sf http://127.0.0.1:8765/mcp -H 'content-type: application/json' -H 'accep
 tenure=${CARGO_TARGET_DIR:-$here/target}/release/tenure
 [[ $("$tenure" tasks list --json | wc -l) == 1 ]]
 id=$("$tenure" tasks list --json | sed 's/.*"id":"\([^"]*\)".*/\1/')
-timeout 30 "$tenure" tasks watch "$id" --server http://127.0.0.1:8765 | grep completed
+timeout 120 "$tenure" tasks watch "$id" --server http://127.0.0.1:8765 | grep completed
 code=0; "$tenure" tasks cancel "$id" || code=$?
 [[ $code == 4 ]]
 kill -INT $server

@@ -1,28 +1,11 @@
 # Redis servers on spare ports. Sourced; callers set `work`, a folder of their own.
+source .ci/ports.sh
 redis_pids=()
 
 if ! command -v redis-server >/dev/null || ! command -v redis-cli >/dev/null; then
 	apt-get update -qq
 	apt-get install -y -qq --no-install-recommends redis-server redis-tools
 fi
-
-is_free() { ! (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
-
-# spare_ports COUNT: the first of so many free ports whose cluster ports, 10000 above, are free too.
-# All are below those that the system gives to outgoing connections.
-spare_ports() {
-	local count=$1 first port
-	for _ in {1..100}; do
-		first=$((10000 + RANDOM % 9900))
-		for ((port = first; port < first + count; port++)); do
-			is_free "$port" && is_free $((port + 10000)) || continue 2
-		done
-		echo "$first"
-		return
-	done
-	echo "no spare ports" >&2
-	return 1
-}
 
 # start_redis PORT [FLAGS...]
 start_redis() {
@@ -31,7 +14,7 @@ start_redis() {
 	redis-server --port "$port" --dir "$work/redis-$port" --bind 127.0.0.1 --save "" \
 		--logfile log "${@:2}" &
 	redis_pids+=($!)
-	for _ in {1..100}; do
+	for _ in {1..600}; do
 		[[ $(redis-cli -p "$port" ping 2>/dev/null) == PONG ]] && return
 		sleep 0.1
 	done

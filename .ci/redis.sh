@@ -11,12 +11,12 @@ first=$(spare_ports 4)
 start_redis "$first"
 nodes=()
 for port in $((first + 1)) $((first + 2)) $((first + 3)); do
-	start_redis "$port" --cluster-enabled yes --cluster-node-timeout 2000
+	start_redis "$port" --cluster-enabled yes --cluster-node-timeout 30000
 	nodes+=("127.0.0.1:$port")
 done
 redis-cli --cluster create "${nodes[@]}" --cluster-yes >"$work/create"
 for port in $((first + 1)) $((first + 2)) $((first + 3)); do
-	for _ in {1..200}; do
+	for _ in {1..600}; do
 		state=$(redis-cli -p "$port" cluster info | grep -c 'cluster_state:ok' || true)
 		[[ $state == 1 ]] && break
 		sleep 0.1

@@ -5,22 +5,23 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 source .ci/npm.sh
 source .ci/server.sh
+source .ci/ports.sh
 work=$(mktemp -d)
 trap 'stop_server KILL; rm -rf "$work"' EXIT
 build_server
 # Modules are looked for beside the script, not where it is run.
 cp .ci/client.mjs "$npm_home/"
-client() { timeout 60 "$node" "$npm_home/client.mjs" "$@"; }
+client() { timeout 180 "$node" "$npm_home/client.mjs" "$@"; }
 
 # survives [FLAGS...]
 survives() {
 	local reference address
-	start_server 127.0.0.1:0 "$@"
+	address=127.0.0.1:$(spare_ports 1)
+	start_server "$address" "$@"
 	reference=$(client create "$url")
-	address=${url#http://}
 	sleep 1
 	stop_server KILL
-	start_server "${address%/mcp}" "$@"
+	start_server "$address" "$@"
 	client resume "$url" "$reference"
 	created=$reference
 }

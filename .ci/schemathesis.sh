@@ -32,7 +32,7 @@ start() {
 	"$TENURE" serve --store memory: --listen 127.0.0.1:0 "$@" 2>log &
 	server=$!
 	url=
-	for _ in $(seq 100); do
+	for _ in $(seq 600); do
 		url=$(sed -n 's,.*serving \(http://[^/]*\)/mcp.*,\1,p' log)
 		[[ -n $url ]] && break
 		sleep 0.1

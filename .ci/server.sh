@@ -13,7 +13,7 @@ start_server() {
 	: >"$log"
 	"$server" --listen "$address" --store "file:$work/tenure.db" "$@" >"$log" 2>&1 &
 	server_pid=$!
-	for _ in $(seq 100); do
+	for _ in $(seq 600); do
 		url=$(sed -n 's/^listening on //p' "$log")
 		[[ -n $url ]] && return
 		kill -0 "$server_pid" 2>/dev/null || break

@@ -25,7 +25,7 @@ serve() {
 	"$TENURE" serve --store "$store" --project acme --listen "$2" 2>"$1.log" &
 	pids[$1]=$!
 	local url
-	for _ in $(seq 100); do
+	for _ in $(seq 600); do
 		url=$(sed -n 's,.*serving \(http://[^/]*\)/mcp.*,\1,p' "$1.log")
 		[[ -n $url ]] && { declare -g "url_$1=$url"; return; }
 		sleep 0.1
@@ -34,10 +34,9 @@ serve() {
 	fail "the server $1 did not start"
 }
 
-# until_true SECONDS COMMAND...
+# until_true COMMAND...: for a minute, also on a machine that stands still now and then.
 until_true() {
-	local left=$(($1 * 10))
-	shift
+	local left=600
 	until "$@"; do
 		((left-- > 0)) || fail "it never came true: $*"
 		sleep 0.1
@@ -63,7 +62,8 @@ walk() {
 	echo "== on ${store%%:*}"
 
 	serve one 127.0.0.1:0
-	serve two 127.0.0.1:0
+	address=127.0.0.1:$(spare_ports 1)
+	serve two "$address"
 	item=v1/projects/acme/resources/agent/planner
 
 	echo "-- curl creates on one server, the command line reads from the other"
@@ -76,15 +76,15 @@ walk() {
 	echo "-- watches on the other server: the command line, and an MCP client"
 	"$TENURE" resources watch acme agent/ --server "$url_two" >watch.out &
 	pids[watch]=$!
-	until_true 10 grep -qs primed watch.out
+	until_true grep -qs primed watch.out
 	uri=tenure://acme/agent/planner
 	mcp resources/list "" '"cursor":null' | grep "$uri" >/dev/null
 	mcp resources/read "$uri" '"uri":"'"$uri"'"' | grep small >/dev/null
 	mcp subscriptions/listen "" '"notifications":{"resourceSubscriptions":["'"$uri"'"]}' >listen.out &
 	pids[listen]=$!
-	until_true 10 grep -qs acknowledged listen.out
+	until_true grep -qs acknowledged listen.out
 	# Told once when the watch has begun; from there on no change is missed.
-	until_true 10 at_least 1 notifications/resources/updated listen.out
+	until_true at_least 1 notifications/resources/updated listen.out
 
 	echo "-- two writers with one ETag: the second is refused, with what is there"
 	printf 'model: large\n' >planner.yaml
@@ -97,17 +97,16 @@ walk() {
 		--data @planner.json "$url_two/$item")
 	[[ $status == 412 ]] && grep -qi "^etag: \"$second\"" headers || fail "$status $(cat headers)"
 	[[ $(curl -s -o /dev/null -w '%{http_code}' -H "If-None-Match: \"$second\"" "$url_two/$item") == 304 ]]
-	until_true 10 grep -q "put .*$second" watch.out
-	until_true 10 at_least 2 notifications/resources/updated listen.out
+	until_true grep -q "put .*$second" watch.out
+	until_true at_least 2 notifications/resources/updated listen.out
 
 	echo "-- the watched server is killed, the other one goes on, the watch misses nothing"
-	address=${url_two#http://}
 	kill -KILL "${pids[two]}"
 	wait "${pids[two]}" 2>/dev/null || true
 	printf 'while: down\n' >down.yaml
 	third=$("$TENURE" resources put acme agent/scout -f down.yaml --server "$url_one")
 	serve two "$address"
-	until_true 20 grep -q "^put .*$third  agent/scout" watch.out
+	until_true grep -q "^put .*$third  agent/scout" watch.out
 	mcp resources/read tenure://acme/agent/scout '"uri":"tenure://acme/agent/scout"' | grep down >/dev/null
 	[[ $(curl -sf "$url_two/$item") == '{"model":"large"}' ]]
 
@@ -118,7 +117,7 @@ walk() {
 	"$TENURE" resources import copy out --server "$url_two" | grep "created 2" >/dev/null
 	curl -sf "$url_one/v1/projects/copy/resources?kind=agent&values=true" | grep '"while":"down"' >/dev/null
 	curl -sf -X DELETE "$url_one/$item"
-	until_true 10 grep -q "deleted .*agent/planner" watch.out
+	until_true grep -q "deleted .*agent/planner" watch.out
 	stop
 }
 

@@ -103,7 +103,10 @@ impl Demo {
         for section in log.len()..sections as usize {
             tokio::select! {
                 () = tokio::time::sleep(Duration::from_millis(section_ms)) => {}
-                () = cx.ct.cancelled() => break,
+                // No result: at a shutdown the next attempt goes on, and a half would be taken for it.
+                () = cx.ct.cancelled() => {
+                    return Err(ErrorData::internal_error("the report was interrupted", None));
+                }
             }
             log.push(
                 format!("section {} of {topic}, written in attempt {attempt}", section + 1).into(),

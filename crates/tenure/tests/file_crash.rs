@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use tenure::clock::Clock;
 use tenure::store::{
-    FileBackend, Key, PageRequest, Partition, Precondition, StorageBackend as _, StoreError, Write,
+    FileBackend, FileOptions, Key, PageRequest, Partition, Precondition, StorageBackend as _,
+    StoreError, Write,
 };
 
 const CALLERS: usize = 12;
@@ -222,10 +223,17 @@ async fn increment(store: &FileBackend, times: u64) {
     }
 }
 
+/// Whose turn it is may take a disk that stands still.
+async fn open_patiently(file: &Path) -> FileBackend {
+    let mut options = FileOptions::default();
+    options.lock_wait_ms = 60_000;
+    FileBackend::open_with(file, Clock::system(), options).await.unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a process that the test of two processes starts"]
 async fn increment_and_exit() {
-    let store = FileBackend::open(file_of_this_child(), Clock::system()).await.unwrap();
+    let store = open_patiently(&file_of_this_child()).await;
     tokio::join!(increment(&store, INCREMENTS / 2), increment(&store, INCREMENTS / 2));
     store.close().await;
 }
@@ -235,12 +243,12 @@ async fn two_processes_increment_one_counter_without_losing_any() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("tenure.db");
     let mut children: Vec<_> = (0..2).map(|_| child("increment_and_exit", &file)).collect();
-    let store = FileBackend::open(&file, Clock::system()).await.unwrap();
+    let store = open_patiently(&file).await;
     increment(&store, INCREMENTS).await;
     let ended = tokio::task::spawn_blocking(move || {
         children.iter_mut().all(|child| child.wait().unwrap().success())
     });
-    let ended = tokio::time::timeout(Duration::from_secs(60), ended).await;
+    let ended = tokio::time::timeout(Duration::from_secs(300), ended).await;
     assert!(ended.expect("the children end").unwrap());
     let record = store.get(&counter()).await.unwrap().unwrap();
     assert_eq!(record.value[..], (3 * INCREMENTS).to_be_bytes());

@@ -39,7 +39,7 @@ async fn watches_that_end_at_once_are_made_anew_with_pauses_in_between() {
     backend.set(Mood::Well);
     let this = TaskRef::new(task.owner, task.id);
     tasks.complete(&this, json!(1)).await.unwrap();
-    let last = tokio::time::timeout(Duration::from_secs(10), states.next()).await;
+    let last = tokio::time::timeout(Duration::from_secs(60), states.next()).await;
     assert_eq!(last.expect("news").unwrap().unwrap().status, Status::Completed);
 }
 
@@ -48,7 +48,7 @@ async fn a_follower_that_cannot_begin_is_told_so_at_once() {
     let (backend, tasks, task) = task().await;
     backend.set(Mood::Blind);
     let begun = tasks.follow(&task.owner, &task.id);
-    let begun = tokio::time::timeout(Duration::from_secs(10), begun).await;
+    let begun = tokio::time::timeout(Duration::from_secs(60), begun).await;
     match begun.expect("an answer").map(|_| ()) {
         Err(TaskError::Store(StoreError::Unavailable { .. })) => {}
         other => panic!("{other:?}"),

@@ -68,10 +68,10 @@ async fn what_one_owner_may_have_open_is_what_the_operator_says() {
 fn an_idle_connection_ends_when_the_operator_says_and_makes_room() {
     let folder = TempDir::new().unwrap();
     let mut serve = command(folder.path(), &[&SERVE[..], &["--connections", "1"]].concat());
-    let server = Server::spawn(serve.env("TENURE_IDLE_MS", "400"));
+    let server = Server::spawn(serve.env("TENURE_IDLE_MS", "5000"));
     let connect = || {
-        let stream = TcpStream::connect(server.address()).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let stream = TcpStream::connect(server.url.trim_start_matches("http://")).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         stream
     };
     let mut idle = connect();
@@ -81,7 +81,7 @@ fn an_idle_connection_ends_when_the_operator_says_and_makes_room() {
     waiting.set_read_timeout(Some(wait)).unwrap();
     assert!(waiting.read(&mut [0; 64]).is_err(), "there is one place, and it is taken");
     assert_eq!(idle.read(&mut [0; 64]).unwrap(), 0, "an end");
-    waiting.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    waiting.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let mut answer = [0; 12];
     waiting.read_exact(&mut answer).unwrap();
     assert_eq!(&answer, b"HTTP/1.1 200");

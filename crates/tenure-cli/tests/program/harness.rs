@@ -1,8 +1,10 @@
 //! Running the program, and servers that end with the test.
 
 use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -81,6 +83,19 @@ impl Lines {
     }
 }
 
+/// An address that is still free when its server is started again: its port is below those that the
+/// system gives to whoever asks for any.
+pub(crate) fn spare_address() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let number = std::process::id().wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let address = format!("127.0.0.1:{}", 30_000 + number % 2_500);
+        if TcpListener::bind(&address).is_ok() {
+            return address;
+        }
+    }
+}
+
 /// A server that ends with the test.
 pub(crate) struct Server {
     child: Child,
@@ -105,10 +120,6 @@ impl Server {
         let address = line.split("http://").nth(1).and_then(|it| it.split("/mcp").next());
         let url = format!("http://{}", address.unwrap());
         Self { child, url, says }
-    }
-
-    pub(crate) fn address(&self) -> String {
-        self.url.trim_start_matches("http://").to_owned()
     }
 
     /// The most memory that it has used so far.

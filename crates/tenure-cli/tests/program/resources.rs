@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::harness::{Server, TENURE, code, command, stderr};
+use crate::harness::{Server, TENURE, code, command, spare_address, stderr};
 use crate::trouble::{follow_advice, kept};
 
 /// A place with resources: a folder with a store, and perhaps a server on it.
@@ -34,9 +34,8 @@ impl Place {
         self.server = Some(Server::start_at(listen, self.folder.path(), arguments));
     }
 
-    /// Kills the server; tells its address.
-    fn kill(&mut self) -> String {
-        self.server.take().unwrap().address()
+    fn kill(&mut self) {
+        self.server.take().unwrap();
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
@@ -288,7 +287,8 @@ fn an_import_with_a_file_that_is_wrong_writes_nothing() {
 
 #[test]
 fn a_watch_goes_on_after_the_server_was_killed_and_started_again() {
-    let mut place = Place::server();
+    let (mut place, address) = (Place::store(), spare_address());
+    place.start(&address, &[]);
     place.file("1.yaml", "1");
     place.print(&["put", "acme", "agent/a", "-f", "1.yaml"]);
     let mut watch =
@@ -296,7 +296,7 @@ fn a_watch_goes_on_after_the_server_was_killed_and_started_again() {
     let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines().map(Result::unwrap);
     assert!(lines.next().unwrap().ends_with("agent/a"));
     assert_eq!(lines.next().unwrap(), "primed");
-    let address = place.kill();
+    place.kill();
     // While the server is down, the store changes.
     place.print(&["put", "acme", "agent/b", "-f", "1.yaml"]);
     place.start(&address, &[]);

@@ -165,11 +165,24 @@ async fn call(server: &Server, tool: &str, arguments: Value) -> Value {
 #[tokio::test]
 async fn a_shutdown_says_for_how_many_tasks_it_waits() {
     let folder = TempDir::new().unwrap();
-    let mut server = Server::start(folder.path(), &["--drain-ms", "3000"]);
+    let mut server = Server::start(folder.path(), &["--drain-ms", "60000"]);
     for _ in 0..2 {
         let slow = json!({ "topic": "x", "sections": 1, "section_ms": 600_000 });
         assert_eq!(call(&server, "report", slow).await["resultType"], "task");
     }
     server.terminate();
     server.says.until("waiting for 2 tasks");
+}
+
+#[tokio::test]
+async fn a_shutdown_leaves_a_report_that_is_not_finished_to_the_next_start() {
+    let folder = TempDir::new().unwrap();
+    let mut server = Server::start(folder.path(), &["--drain-ms", "0"]);
+    let slow = json!({ "topic": "x", "sections": 2, "section_ms": 600_000 });
+    let id = call(&server, "report", slow).await["taskId"].as_str().unwrap().to_owned();
+    server.terminate();
+    assert!(server.ended().0.success());
+    let task = tenure(folder.path(), &["tasks", "get", &id, "--json"]);
+    let task: Value = serde_json::from_slice(&task.stdout).unwrap();
+    assert_eq!((&task["status"], task.get("result")), (&json!("working"), None));
 }

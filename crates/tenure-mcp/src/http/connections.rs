@@ -60,6 +60,8 @@ pub(super) async fn serve(
             let _place = place;
             let mut connection = pin!(connection);
             let served = tokio::select! {
+                // First: a process that stood still finds the time over and the bytes there.
+                biased;
                 served = &mut connection => served,
                 quiet = exchanges.quiet(idle) => match quiet {
                     // Which protocol it speaks is seen by its first bytes, and for those nobody

@@ -89,14 +89,20 @@ impl<H: ServerHandler> Background<H> {
         context: &CallContext,
         request: CallToolRequestParams,
     ) -> Result<CallToolResponse, ErrorData> {
-        let (peer, events) = TaskPeer::new(context.client_capabilities.clone());
+        let (peer, mut events) = TaskPeer::new(context.client_capabilities.clone());
         let (message, messages) = watch::channel(None);
         let mut latest = messages.clone();
         let response = tokio::select! {
             response = self.inner.call_tool(request, peer.context(task)) => response,
-            () = self.serve_peer(task, context, &peer, events, &message) => Err(gone()),
+            () = self.serve_peer(task, context, &peer, &mut events, &message) => Err(gone()),
             () = self.report(task, messages) => Err(gone()),
         };
+        // Sent before the tool returned, and not taken in before it was seen to return.
+        while let Ok(event) = events.try_recv() {
+            if let PeerEvent::Progress(progress) = event {
+                message.send_replace(Some(progress_text(progress)));
+            }
+        }
         // What the tool said last is the last word, even if it was too soon after the one before.
         if response.is_ok() && latest.has_changed().unwrap_or(false) {
             let last = latest.borrow_and_update().clone();
@@ -115,7 +121,7 @@ impl<H: ServerHandler> Background<H> {
         task: &TaskContext,
         context: &CallContext,
         peer: &TaskPeer,
-        mut events: mpsc::Receiver<PeerEvent>,
+        events: &mut mpsc::Receiver<PeerEvent>,
         message: &watch::Sender<Option<String>>,
     ) {
         let asked = Asked::default();

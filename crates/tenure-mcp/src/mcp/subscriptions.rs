@@ -4,7 +4,7 @@
 //! URIs, and are told of a changed list without asking.
 
 use std::collections::{HashMap, HashSet};
-use std::future::{Future, ready};
+use std::future::{Future, pending, ready};
 
 use futures::stream::{self, BoxStream, SelectAll};
 use futures::{Stream, StreamExt as _};
@@ -91,10 +91,11 @@ impl<H: ServerHandler> DurableServer<H> {
         accepted: SubscriptionFilter,
         sink: SubscriptionSink,
     ) -> Result<(), ErrorData> {
-        let changes = async { self.feed(caller, &accepted).await.map_err(failed) };
+        // Whoever listens watches over the credential: the end of a feed would be an error.
+        let changes = async { self.feed(caller, &accepted, pending).await.map_err(failed) };
         let changes = self.in_time(changes).await?;
         if changes.is_empty() {
-            return std::future::pending().await;
+            return pending().await;
         }
         // The SDK acknowledges before it asks us, so what is listened to may have changed since.
         let first = our_uris(&accepted)
@@ -147,7 +148,8 @@ impl<H: ServerHandler> DurableServer<H> {
         let mut filter = SubscriptionFilter::new();
         filter.resources_list_changed = Some(true);
         let place = self.shared.legacy_feeds.take(caller.owner());
-        let feed = async { self.feed(caller, &filter).await.map_err(failed) };
+        let ended = || caller.ended(self.tasks().clock());
+        let feed = async { self.feed(caller, &filter, ended).await.map_err(failed) };
         let (Ok(place), Ok(feed)) = (place, self.in_time(feed).await) else {
             tracing::warn!("a client will not be told of changes of its list of resources");
             return;
@@ -186,14 +188,15 @@ impl<H: ServerHandler> DurableServer<H> {
         guard
     }
 
-    /// What a filter asks for, as far as the caller may read it. What it may not read never changes.
-    async fn feed(
+    /// What a filter asks for, as far as the caller may read it, until `ended`. What it may not read
+    /// never changes.
+    async fn feed<E: Future<Output = ()> + Send + 'static>(
         &self,
         caller: &Caller,
         filter: &SubscriptionFilter,
+        ended: impl Fn() -> E,
     ) -> Result<SelectAll<Feed>, ResourceError> {
         let mut feed = SelectAll::new();
-        let ended = || caller.ended(self.tasks().clock());
         for uri in our_uris(filter) {
             if let Some(key) = key(&uri).filter(|key| may_read(caller, key)) {
                 feed.push(updates(self.resources(), &key, uri, ended()).await?);

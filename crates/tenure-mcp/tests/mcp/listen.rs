@@ -188,8 +188,15 @@ async fn a_subscription_whose_watch_fails_ends_so_that_the_client_listens_again(
         let method = "notifications/subscriptions/acknowledged";
         assert_eq!(stream.next().await.unwrap()["method"], method);
         // Until a change is told, nobody knows that the watch is in place.
-        write(&server, "a", json!(2)).await;
-        stream.next().await.unwrap();
+        let mut told = Box::pin(stream.next());
+        for number in 2.. {
+            write(&server, "a", json!(number)).await;
+            if futures::poll!(&mut told).is_ready() {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        drop(told);
         store.break_watches();
         let error = loop {
             let message = stream.next().await.expect("an error before the end");

@@ -24,6 +24,7 @@ pub(crate) fn policies() -> Vec<(&'static str, TaskPolicy)> {
     vec![
         ("wait", TaskPolicy::optional()),
         ("steps", TaskPolicy::optional()),
+        ("last_word", TaskPolicy::optional()),
         ("resumable", TaskPolicy::required().rerun_after_crash()),
         ("ask", TaskPolicy::required().rerun_after_crash()),
         ("rounds", TaskPolicy::required()),
@@ -146,6 +147,7 @@ impl ServerHandler for Tools {
                 }
             }
             "steps" => self.steps(&cx).await,
+            "last_word" => last_word(&cx).await,
             "resumable" => self.resumable(&cx).await,
             "ask" => {
                 let first = ask(&cx, "first?").await?;
@@ -198,6 +200,14 @@ impl Tools {
         self.pass_gate().await;
         say(format!("done {} in attempt {}", done + 1, task.attempt()))
     }
+}
+
+/// Reports, and returns at once.
+async fn last_word(cx: &Cx) -> Result<CallToolResponse, ErrorData> {
+    let token = cx.meta.get_progress_token().ok_or_else(|| internal("nobody listens"))?;
+    let progress = ProgressNotificationParam::new(token, 1.0).with_message("the last word");
+    cx.peer.notify_progress(progress).await.map_err(internal)?;
+    say("said")
 }
 
 /// Asks twice under the same key, and keeps what it learned in its own state.

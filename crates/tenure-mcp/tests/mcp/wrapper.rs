@@ -42,6 +42,18 @@ async fn progress_becomes_the_status_message_and_the_last_word_stays() {
     assert!(task.version - before.version <= 3, "{} writes", task.version - before.version);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_a_tool_reports_as_it_returns_is_its_last_word() {
+    let server = Server::new().await;
+    let client = server.client();
+    // Several times: whether the report or the result is seen first is left to chance.
+    for _ in 0..500 {
+        let id = client.create("last_word").await;
+        let task = server.task(&id, |task| task.status == Status::Completed).await;
+        assert_eq!(task.status_message.as_deref(), Some("the last word"));
+    }
+}
+
 #[tokio::test]
 async fn a_repeated_create_with_the_same_key_finds_the_same_task() {
     let server = Server::new().await;

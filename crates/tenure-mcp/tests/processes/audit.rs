@@ -170,6 +170,17 @@ impl Evidence {
         }
     }
 
+    /// Whether each check has something to check, in what clients were told and tools did.
+    pub(crate) fn is_telling(&self) -> bool {
+        let figures = self.figures();
+        let ended = |status: &str| {
+            let mut ends = self.stories.iter().filter_map(|story| story.ended.as_ref());
+            ends.any(|task| task["status"] == status)
+        };
+        let acknowledged = figures.inputs > 0 && figures.cancels > 0;
+        acknowledged && figures.retakes > 0 && ended("completed") && ended("failed")
+    }
+
     pub(crate) fn figures(&self) -> Figures {
         let of = |test: &dyn Fn(&Story) -> bool| self.stories.iter().filter(|it| test(it)).count();
         let with = |status| self.stored.values().filter(|task| task.status == status).count();

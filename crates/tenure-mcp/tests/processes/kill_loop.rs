@@ -26,8 +26,11 @@ use crate::server::{Server, Settings};
 const CLIENTS: usize = 32;
 /// How long a server lives. Some do not live long enough to take over what the one before left.
 const LIFE_MS: std::ops::Range<u64> = 50..1_800;
-/// In this time after the last start every task has ended.
-const SETTLED: Duration = Duration::from_secs(15);
+/// In this time after the last start every task has ended, also on a machine that stands still now
+/// and then.
+const SETTLED: Duration = Duration::from_secs(60);
+/// What so many kills have not hit is not there to be hit.
+const MOST_KILLS: u64 = 100;
 
 fn variable(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap())
@@ -39,9 +42,17 @@ struct Outcome {
     settled_in: Duration,
 }
 
-/// Kills the server `kills` times, then lets the last one settle everything.
-async fn kill_loop(settings: &Settings, kills: u64, seed: u64) -> Outcome {
+/// Kills the server until that is `enough`, going by the number of kills and what was seen so far;
+/// then lets the last one settle everything.
+async fn kill_loop(
+    settings: &Settings,
+    seed: u64,
+    enough: impl Fn(u64, &Evidence) -> bool,
+) -> Outcome {
     let mut rng = StdRng::seed_from_u64(seed);
+    // Short, so that many servers live long enough to inherit. There is one at a time, which nobody
+    // else could take for dead.
+    let settings = &Settings { heartbeat_timeout_ms: 500, ..settings.clone() };
     let mut server = Server::start(settings).await;
     let (address, addresses) = watch::channel(Some(server.url.clone()));
     let (journal, last) = (Journal::default(), CancellationToken::new());
@@ -50,13 +61,17 @@ async fn kill_loop(settings: &Settings, kills: u64, seed: u64) -> Outcome {
         .map(tokio::spawn)
         .collect();
     let mut killed = 0;
-    for _ in 0..kills {
+    loop {
         tokio::time::sleep(Duration::from_millis(rng.random_range(LIFE_MS))).await;
         server.kill();
         killed += 1;
         address.send_replace(None);
         server = Server::start(settings).await;
         address.send_replace(Some(server.url.clone()));
+        let (stories, ledger) = (journal.lock().clone(), ledger::read(&settings.ledger));
+        if enough(killed, &Evidence { stories, ledger, ..Evidence::default() }) {
+            break;
+        }
     }
     let started = Instant::now();
     last.cancel();
@@ -119,16 +134,19 @@ pub(crate) async fn loses_nothing(settings: &Settings) {
     let kills = variable("KILLS").unwrap_or(4);
     let seed = variable("SEED").unwrap_or(2_663);
     println!("seed {seed}");
-    let outcome = kill_loop(settings, kills, seed).await;
+    // What a kill hits is a matter of luck, so there are more of them until each check has something
+    // to check.
+    let enough = |killed, seen: &Evidence| {
+        killed >= kills && (seen.is_telling() || killed >= kills + MOST_KILLS)
+    };
+    let outcome = kill_loop(settings, seed, enough).await;
     let figures = outcome.evidence.figures();
     println!("{} kills; {figures}; settled in {:?}", outcome.kills, outcome.settled_in);
     let violations = outcome.evidence.violations();
     assert!(violations.is_empty(), "{} violations: {violations:#?}", violations.len());
-    assert_eq!(outcome.kills, kills);
+    assert!(outcome.kills >= kills);
     assert!(outcome.settled_in < SETTLED);
-    // Each check had something to check.
-    assert!(figures.creates > CLIENTS && figures.inputs > 0 && figures.cancels > 0, "{figures}");
-    assert!(figures.completed > 0 && figures.failed > 0 && figures.retakes > 0, "{figures}");
+    assert!(figures.creates > CLIENTS && outcome.evidence.is_telling(), "{figures}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -137,19 +155,15 @@ async fn on_a_file_no_kill_loses_what_was_acknowledged_or_runs_twice_what_may_no
     loses_nothing(&Settings::on_file(folder.path())).await;
 }
 
-/// Whether a loop over a server with this fault finds the violation. What three kills hit is a
-/// matter of luck, so there are several tries.
+/// Whether a loop over a server with this fault finds the violation. What a kill hits is a matter of
+/// luck, so there are more of them until it shows.
 async fn finds(violation: &str, fault: impl Fn(&mut Settings)) -> bool {
-    for seed in 1..=6 {
-        let folder = tempfile::tempdir().unwrap();
-        let mut settings = Settings::on_file(folder.path());
-        fault(&mut settings);
-        let outcome = kill_loop(&settings, 3, seed).await;
-        if outcome.evidence.violations().iter().any(|found| found.contains(violation)) {
-            return true;
-        }
-    }
-    false
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = Settings::on_file(folder.path());
+    fault(&mut settings);
+    let shows = |seen: &Evidence| seen.violations().iter().any(|found| found.contains(violation));
+    let enough = |killed, seen: &Evidence| killed >= 3 && (shows(seen) || killed >= MOST_KILLS);
+    shows(&kill_loop(&settings, 1, enough).await.evidence)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -9,6 +9,11 @@ use crate::ledger::{Entry, Event, now_us};
 use crate::replicas::Replicas;
 use crate::server::{Server, Settings};
 
+/// What is measured is printed; what is proven is that nobody waits for a timer. A file is looked at
+/// every 25 ms; on Redis, what no message tells of is found by a patrol, after 15 s or more. In
+/// between there is room for a machine that stands still.
+pub(crate) const WITHOUT_WAITING_MS: f64 = 10_000.0;
+
 /// How long something took, many times.
 pub(crate) struct Latencies(Vec<u64>);
 
@@ -129,7 +134,6 @@ async fn on_one_file_replicas_wake_each_other_without_being_polled() {
     let across = measure(&replicas, 20).await;
     across.print("one file");
     for (what, latencies) in across.each() {
-        // The file is looked at every 25 ms; nothing else on this path waits for a timer.
-        assert!(latencies.percentile_ms(50) < 250.0, "{what}");
+        assert!(latencies.percentile_ms(50) < WITHOUT_WAITING_MS, "{what}");
     }
 }

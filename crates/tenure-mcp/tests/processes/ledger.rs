@@ -56,13 +56,18 @@ impl Ledger {
     pub(crate) fn write(&self, label: &str, task: &str, attempt: u32, event: Event) {
         let (label, task) = (label.to_owned(), task.to_owned());
         let entry = Entry { label, task, attempt, event, at_us: now_us() };
-        let mut line = serde_json::to_string(&entry).unwrap();
-        line.push('\n');
+        // On a line of its own, even after one whose writer was killed in it.
+        let line = format!("\n{}\n", serde_json::to_string(&entry).unwrap());
         (&self.0).write_all(line.as_bytes()).unwrap();
     }
 }
 
+/// The entries so far, without one that is being written: who reads a file may see half of a write.
 pub(crate) fn read(path: &Path) -> Vec<Entry> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    let lines = text.lines().filter(|line| !line.is_empty()).map(serde_json::from_str);
+    lines
+        .filter(|entry| !matches!(entry, Err(error) if error.is_eof()))
+        .map(Result::unwrap)
+        .collect()
 }

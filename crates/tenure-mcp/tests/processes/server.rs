@@ -34,7 +34,8 @@ impl Settings {
         Self {
             store: store.into(),
             ledger: folder.join("ledger"),
-            heartbeat_timeout_ms: 500,
+            // No machine stands still for that long, so that only the dead are taken for dead.
+            heartbeat_timeout_ms: 5_000,
             unfinished_per_owner: 10_000,
             rerun_once: false,
         }

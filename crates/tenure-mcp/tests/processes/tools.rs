@@ -87,7 +87,7 @@ impl ServerHandler for Tools {
                 sleep(WORK).await;
                 say(page.label.clone())
             }
-            "steps" => steps(&page, argument("step_ms").and_then(|ms| ms.as_u64())).await,
+            "steps" => steps(&page, argument("stuck_at").and_then(|step| step.as_u64())).await,
             "ask" => {
                 let first = ask(&cx, "first?").await?;
                 page.note(Event::Woke);
@@ -117,12 +117,15 @@ fn internal(error: impl std::fmt::Display) -> ErrorData {
     ErrorData::internal_error(error.to_string(), None)
 }
 
-/// Goes on after the last step that is known to be saved.
-async fn steps(page: &Page<'_>, step_ms: Option<u64>) -> Result<CallToolResponse, ErrorData> {
+/// Goes on after the last step that is known to be saved. The first attempt gets stuck, if asked to.
+async fn steps(page: &Page<'_>, stuck_at: Option<u64>) -> Result<CallToolResponse, ErrorData> {
     let done = page.task.variables().get("done").and_then(Value::as_u64).unwrap_or(0);
     for step in done + 1..=STEPS {
         page.note(Event::Step(step));
-        sleep(step_ms.map_or(WORK / 2, Duration::from_millis)).await;
+        sleep(WORK / 2).await;
+        if stuck_at == Some(step) && page.task.attempt() == 1 {
+            std::future::pending().await
+        }
         page.task.checkpoint("done", step).await.map_err(internal)?;
         page.note(Event::Saved(step));
     }

@@ -118,7 +118,7 @@ impl Messages {
                     return message;
                 }
             }
-            let more = timeout(Duration::from_secs(10), self.body.next()).await.expect("a message");
+            let more = timeout(Duration::from_secs(60), self.body.next()).await.expect("a message");
             let more = more.unwrap_or_else(|| panic!("it ended with {:?}", self.text)).unwrap();
             self.text.push_str(std::str::from_utf8(&more).unwrap());
         }

@@ -44,7 +44,7 @@ impl Events {
                 let Some(data) = field("data") else { continue };
                 return Some((field("event")?, field("id"), serde_json::from_str(&data).unwrap()));
             }
-            let more = timeout(Duration::from_secs(10), self.body.next()).await.expect("an event");
+            let more = timeout(Duration::from_secs(60), self.body.next()).await.expect("an event");
             self.text.push_str(std::str::from_utf8(&more?.ok()?).unwrap());
         }
     }
@@ -161,7 +161,7 @@ async fn a_stream_with_nothing_to_say_shows_that_it_is_there() {
     let mut body = response.into_body().into_data_stream();
     let mut text = String::new();
     while text.matches("\n:").count() < 3 {
-        let more = timeout(Duration::from_secs(10), body.next()).await.expect("a heartbeat");
+        let more = timeout(Duration::from_secs(60), body.next()).await.expect("a heartbeat");
         text.push_str(std::str::from_utf8(&more.unwrap().unwrap()).unwrap());
     }
     assert!(text.starts_with("event:") && text.contains("primed"), "{text}");

@@ -97,6 +97,8 @@ impl Run {
             loop {
                 let answered = self.task.pending_inputs().next().is_none();
                 tokio::select! {
+                    // In this order: a slot that is free is none to take in a worker that closes.
+                    biased;
                     state = states.next() => if let Some(over) = self.note(state) { return over },
                     () = generation.lost.cancelled() => return Next::Left,
                     () = shared.closing.cancelled() => return Next::Left,
@@ -123,6 +125,8 @@ impl Run {
         let mut running = AbortOnDropHandle::new(tokio::spawn(running));
         loop {
             tokio::select! {
+                // First: what has ended by itself was not interrupted.
+                biased;
                 ended = &mut running => return self.conclude(ended).await,
                 state = states.next() => {
                     let over = self.note(state);
@@ -153,6 +157,8 @@ impl Run {
         context.cancellation().cancel();
         let grace_ms = self.shared.options.cancel_grace_ms;
         tokio::select! {
+            // First: a process that stood still finds the time over and the handler done.
+            biased;
             ended = running => Some(ended),
             () = self.shared.tasks.clock().sleep_millis(grace_ms) => None,
         }

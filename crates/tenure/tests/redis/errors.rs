@@ -1,7 +1,6 @@
 //! A clear error for each way in which Redis says no.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use redis::Cmd;
 use tenure::clock::Clock;
@@ -11,7 +10,9 @@ use tenure::store::{
 };
 
 use crate::server::{Server, shared_url};
-use crate::store::{key, open, open_with, options, partition, write};
+use crate::store::{
+    STANDSTILL, impatient, key, open, open_with, options, partition, patient, write,
+};
 
 async fn raw(url: &str, args: &[&str]) {
     let mut raw =
@@ -261,7 +262,9 @@ async fn access_is_denied_clearly_and_no_error_repeats_the_password() {
     let server = Server::start(&["--requirepass", "right"]);
     let connect = |userinfo: &str| {
         let url = format!("redis://{userinfo}127.0.0.1:{}", server.port);
-        async move { RedisBackend::connect(&url, RedisOptions::default(), Clock::system()).await }
+        async move {
+            RedisBackend::connect(&url, patient(RedisOptions::default()), Clock::system()).await
+        }
     };
     let denied = connect(":wrong@").await.unwrap_err();
     assert!(denied.to_string().contains("denies access"), "{denied}");
@@ -281,11 +284,11 @@ async fn access_is_denied_clearly_and_no_error_repeats_the_password() {
 #[tokio::test]
 async fn a_user_who_may_not_publish_is_refused_before_anything_is_written() {
     let server = Server::start(&[]);
-    let all = open_with(&server.url(), RedisOptions::default(), Clock::system()).await;
+    let all = open_with(&server.url(), patient(RedisOptions::default()), Clock::system()).await;
     all.put(&key("old"), write("x")).await.unwrap();
     server.cli(&["ACL", "SETUSER", "mute", "on", ">pw", "~tenure*", "resetchannels", "+@all"]);
     let url = format!("redis://mute:pw@127.0.0.1:{}", server.port);
-    let mute = open_with(&url, RedisOptions::default(), Clock::system()).await;
+    let mute = open_with(&url, patient(RedisOptions::default()), Clock::system()).await;
     for refused in [
         mute.put(&key("new"), write("x")).await.map(drop),
         mute.put(&key("old"), write("y")).await.map(drop),
@@ -322,7 +325,7 @@ async fn a_user_who_lacks_any_right_writes_all_or_nothing() {
         "-evalsha",
     ];
     let server = Server::start(&["--enable-debug-command", "yes"]);
-    let all = open_with(&server.url(), RedisOptions::default(), Clock::system()).await;
+    let all = open_with(&server.url(), patient(RedisOptions::default()), Clock::system()).await;
     let digest = || server.cli(&["DEBUG", "DIGEST"]);
     let soon = Clock::system().now().plus_millis(600_000);
     let rich = |value| {
@@ -343,7 +346,7 @@ async fn a_user_who_lacks_any_right_writes_all_or_nothing() {
         user.extend(rights);
         assert_eq!(server.cli(&user), "OK");
         let url = format!("redis://{name}:pw@127.0.0.1:{}", server.port);
-        let store = open_with(&url, RedisOptions::default(), Clock::system()).await;
+        let store = open_with(&url, patient(RedisOptions::default()), Clock::system()).await;
         for old in ["plain", "rich", "gone"] {
             all.put(&key(old), rich("1")).await.unwrap();
             all.put(&key(old), rich("2")).await.unwrap();
@@ -376,7 +379,7 @@ async fn a_user_who_lacks_any_right_writes_all_or_nothing() {
 #[tokio::test]
 async fn a_server_that_is_not_there_is_unavailable_in_bounded_time() {
     let mut server = Server::start(&[]);
-    let store = open(&server.url()).await;
+    let store = open_with(&server.url(), impatient(), Clock::system()).await;
     server.kill();
     let calls = async {
         let errors = [
@@ -390,7 +393,7 @@ async fn a_server_that_is_not_there_is_unavailable_in_bounded_time() {
             assert!(matches!(error, Err(error) if error.is_retryable()), "{error:?}");
         }
     };
-    tokio::time::timeout(Duration::from_secs(6), calls).await.expect("a call hung");
+    tokio::time::timeout(6 * STANDSTILL, calls).await.expect("a call hung");
     let gone = RedisBackend::connect(&server.url(), options(), Clock::system()).await;
     assert!(matches!(gone, Err(StoreError::Unavailable { .. })), "{gone:?}");
 }

@@ -7,10 +7,16 @@ use tenure::store::{Precondition, StorageBackend as _, StoreError};
 
 use crate::proxy::Proxy;
 use crate::server::{Server, calls};
-use crate::store::{key, open, open_with, options, partition, when_back, write};
+use crate::store::{
+    STANDSTILL, impatient, key, open, open_with, options, partition, when_back, write,
+};
 
-/// How late a request is that was held back.
-const DELAY: Duration = Duration::from_millis(1_200);
+/// Lets go of the one write that is held back, and waits until it has arrived.
+fn release_late_write(proxy: &Proxy, server: &Server) {
+    let before = calls(&server.cli(&["INFO", "commandstats"]), "evalsha");
+    proxy.release_requests();
+    server.wait_for("late write", &["INFO", "commandstats"], |it| calls(it, "evalsha") > before);
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_server_loses_no_acknowledged_write() {
@@ -22,7 +28,7 @@ async fn a_killed_server_loses_no_acknowledged_write() {
             tokio::spawn(async move {
                 let (key, mut acknowledged) = (key(&format!("{writer}")), 0_u64);
                 let until = Instant::now() + Duration::from_secs(3);
-                while Instant::now() < until {
+                while acknowledged == 0 || Instant::now() < until {
                     match store.put(&key, write("x")).await {
                         Ok(token) => {
                             assert!(token.version() > acknowledged);
@@ -51,8 +57,8 @@ async fn a_killed_server_loses_no_acknowledged_write() {
 #[tokio::test]
 async fn a_paused_server_fails_calls_in_bounded_time_and_comes_back() {
     let server = Server::start(&[]);
-    let store = open(&server.url()).await;
-    store.put(&key("a"), write("x")).await.unwrap();
+    let store = open_with(&server.url(), impatient(), Clock::system()).await;
+    when_back(async || store.put(&key("a"), write("x")).await).await;
     server.pause();
     let started = Instant::now();
     let read = store.get(&key("a")).await;
@@ -62,10 +68,11 @@ async fn a_paused_server_fails_calls_in_bounded_time_and_comes_back() {
         matches!(written, Err(StoreError::Unavailable { .. } | StoreError::OutcomeUnknown(_))),
         "{written:?}"
     );
-    assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
+    assert!(started.elapsed() < 6 * STANDSTILL, "{:?}", started.elapsed());
     server.resume();
     when_back(async || store.put(&key("a"), write("z")).await).await;
-    assert_eq!(store.get(&key("a")).await.unwrap().unwrap().value, "z");
+    let record = when_back(async || store.get(&key("a")).await).await;
+    assert_eq!(record.unwrap().value, "z");
 }
 
 #[tokio::test]
@@ -97,20 +104,21 @@ async fn a_lost_answer_is_settled_for_every_kind_of_write() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_write_that_was_given_up_does_not_land_later() {
     let server = Server::start(&[]);
     let proxy = Proxy::start(server.port).await;
-    let store = open(&proxy.url()).await;
+    let options = options().response_timeout(STANDSTILL);
+    let store = open_with(&proxy.url(), options, Clock::system()).await;
     for (name, existing) in [("absent", None), ("there", Some("old"))] {
         if let Some(value) = existing {
             store.put(&key(name), write(value)).await.unwrap();
         }
-        proxy.delay_requests(1, DELAY);
+        proxy.delay_requests(1, Duration::from_secs(3_600));
         let token = store.put(&key(name), write("new")).await.unwrap();
         // Somebody else deletes it, which a late second write would undo.
         assert!(store.delete(&key(name), Precondition::Matches(token)).await.unwrap());
-        tokio::time::sleep(DELAY).await;
+        release_late_write(&proxy, &server);
         assert_eq!(store.get(&key(name)).await.unwrap(), None, "{name}");
     }
 }
@@ -119,7 +127,8 @@ async fn a_write_that_was_given_up_does_not_land_later() {
 async fn of_many_lost_writes_of_a_record_none_lands_late() {
     let server = Server::start(&[]);
     let proxy = Proxy::start(server.port).await;
-    let store = open(&proxy.url()).await;
+    let options = options().response_timeout(STANDSTILL);
+    let store = open_with(&proxy.url(), options, Clock::system()).await;
     proxy.delay_requests(1, Duration::from_secs(3_600));
     store.put(&key("a"), write("late")).await.unwrap();
     let mut unknown = 0;
@@ -134,9 +143,7 @@ async fn of_many_lost_writes_of_a_record_none_lands_late() {
     // More than can be remembered: that is said, and nothing is forgotten for it.
     assert_eq!(unknown, 40 - 31);
     let last = when_back(async || store.put(&key("a"), write("last")).await).await;
-    let before = calls(&server.cli(&["INFO", "commandstats"]), "evalsha");
-    proxy.release_requests();
-    server.wait_for("late write", &["INFO", "commandstats"], |it| calls(it, "evalsha") > before);
+    release_late_write(&proxy, &server);
     let record = store.get(&key("a")).await.unwrap().unwrap();
     assert_eq!((record.token, &record.value[..]), (last, &b"last"[..]));
 }
@@ -169,8 +176,8 @@ async fn a_lost_write_is_remembered_once_and_not_for_ever() {
 async fn a_write_whose_fate_is_out_of_reach_is_unknown_and_not_guessed() {
     let server = Server::start(&[]);
     let proxy = Proxy::start(server.port).await;
-    let store = open(&proxy.url()).await;
-    store.put(&key("a"), write("x")).await.unwrap();
+    let store = open_with(&proxy.url(), impatient(), Clock::system()).await;
+    when_back(async || store.put(&key("a"), write("x")).await).await;
     proxy.silence(true);
     let started = Instant::now();
     let lost = store.put(&key("a"), write("y")).await;
@@ -178,7 +185,7 @@ async fn a_write_whose_fate_is_out_of_reach_is_unknown_and_not_guessed() {
     // Nothing more was sent: connecting is what fails now.
     let refused = store.put(&key("a"), write("y")).await;
     assert!(matches!(refused, Err(StoreError::Unavailable { .. })), "{refused:?}");
-    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    assert!(started.elapsed() < 6 * STANDSTILL, "{:?}", started.elapsed());
     proxy.silence(false);
     proxy.cut();
     when_back(async || store.put(&key("a"), write("z")).await).await;

@@ -70,7 +70,7 @@ impl Server {
     pub fn wait_for(&self, what: &str, args: &[&str], done: impl Fn(&str) -> bool) {
         let started = Instant::now();
         while !done(&self.cli(args)) {
-            assert!(started.elapsed() < Duration::from_secs(20), "no {what} on {}", self.port);
+            assert!(started.elapsed() < Duration::from_secs(60), "no {what} on {}", self.port);
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -123,8 +123,9 @@ pub fn spare_port() -> u16 {
     }
 }
 
-/// What makes a server a node of a cluster.
-pub const CLUSTERED: [&str; 4] = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"];
+/// What makes a server a node of a cluster, which is gone when it is silent for longer than a machine
+/// stands still.
+pub const CLUSTERED: [&str; 4] = ["--cluster-enabled", "yes", "--cluster-node-timeout", "30000"];
 
 /// Three primaries that share the slots, and their replicas.
 pub struct Cluster {

@@ -1,7 +1,7 @@
 //! Stores on a server, each below a random prefix of its own.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use tenure::clock::Clock;
@@ -14,12 +14,22 @@ pub fn random_prefix() -> String {
     format!("tenure-test-{:032x}", rand::random::<u128>())
 }
 
-/// Short timeouts, so that a test that waits for one does not wait long.
+/// Longer than a machine stands still. A call that takes so long is one whose answer does not come.
+pub const STANDSTILL: Duration = Duration::from_secs(5);
+
 pub fn options() -> RedisOptions {
-    RedisOptions::default()
-        .prefix(random_prefix())
-        .connect_timeout(Duration::from_millis(500))
-        .response_timeout(Duration::from_millis(500))
+    patient(RedisOptions::default().prefix(random_prefix()))
+}
+
+/// With timeouts that only what hangs comes to.
+pub fn patient(options: RedisOptions) -> RedisOptions {
+    options.connect_timeout(6 * STANDSTILL).response_timeout(6 * STANDSTILL)
+}
+
+/// For a test that waits for a timeout, and takes it well that any call may come to one.
+pub fn impatient() -> RedisOptions {
+    let timeout = Duration::from_millis(500);
+    options().connect_timeout(timeout).response_timeout(timeout)
 }
 
 pub async fn open(url: &str) -> RedisBackend {
@@ -27,7 +37,16 @@ pub async fn open(url: &str) -> RedisBackend {
 }
 
 pub async fn open_with(url: &str, options: RedisOptions, clock: Clock) -> RedisBackend {
-    RedisBackend::connect(url, options, clock).await.unwrap()
+    let started = Instant::now();
+    loop {
+        match RedisBackend::connect(url, options.clone(), clock.clone()).await {
+            // Who is impatient may find the machine standing still.
+            Err(StoreError::Unavailable { .. }) if started.elapsed() < 12 * STANDSTILL => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            connected => return connected.unwrap(),
+        }
+    }
 }
 
 pub fn partition() -> Partition {
@@ -44,7 +63,8 @@ pub fn write(value: &str) -> Write {
 
 /// Calls until Redis is back. Anything but its absence fails.
 pub async fn when_back<T>(mut call: impl AsyncFnMut() -> Result<T, StoreError>) -> T {
-    for _ in 0..100 {
+    let started = Instant::now();
+    while started.elapsed() < 12 * STANDSTILL {
         match call().await {
             Ok(value) => return value,
             Err(StoreError::Unavailable { .. } | StoreError::OutcomeUnknown(_)) => {
@@ -68,7 +88,7 @@ impl RedisHarness {
     }
 
     pub fn with(url: String, options: RedisOptions) -> Self {
-        let options = options.prefix(random_prefix());
+        let options = patient(options.prefix(random_prefix()));
         Self { url, options, clock: clock_ahead_of_the_server() }
     }
 }

@@ -12,10 +12,12 @@ use tenure::store::{
 
 use crate::proxy::Proxy;
 use crate::server::{CLUSTERED, Cluster, Server, calls, shared_cluster_url};
-use crate::store::{key, open, open_with, options, partition, when_back, write};
+use crate::store::{
+    STANDSTILL, impatient, key, open, open_with, options, partition, when_back, write,
+};
 
 async fn event(watch: &mut Watch) -> WatchEvent {
-    let next = tokio::time::timeout(Duration::from_secs(10), watch.next()).await;
+    let next = tokio::time::timeout(12 * STANDSTILL, watch.next()).await;
     next.expect("the watch is silent").expect("the watch has ended").unwrap()
 }
 
@@ -51,10 +53,11 @@ async fn a_cut_connection_loses_no_change() {
 
 /// A subscription that nobody ended, and that tells of nothing any more.
 async fn hears_through_deafness(proxy: &Proxy, watched: &str, written: &str) {
-    let options = options().patrol_interval(Duration::from_secs(1));
-    let watching = open_with(watched, options.clone(), Clock::system()).await;
-    let writing = open_with(written, options, Clock::system()).await;
-    let mut watch = watching.watch(&partition(), WatchFrom::Now).await.unwrap();
+    let watcher = impatient().patrol_interval(Duration::from_secs(1));
+    let writer = options().prefix(watcher.prefix.clone());
+    let watching = open_with(watched, watcher, Clock::system()).await;
+    let writing = open_with(written, writer, Clock::system()).await;
+    let mut watch = when_back(async || watching.watch(&partition(), WatchFrom::Now).await).await;
     writing.put(&key("heard"), write("x")).await.unwrap();
     hears_of(&mut watch, "heard").await;
     let ended = proxy.ended();
@@ -65,7 +68,7 @@ async fn hears_through_deafness(proxy: &Proxy, watched: &str, written: &str) {
     // What is deaf is given up.
     let started = Instant::now();
     while proxy.ended() == ended {
-        assert!(started.elapsed() < Duration::from_secs(5), "still deaf");
+        assert!(started.elapsed() < 12 * STANDSTILL, "still deaf");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     proxy.deafen();
@@ -111,7 +114,7 @@ async fn is_told_of(store: &RedisBackend, watch: &mut Watch, key: &Key) {
         let heard = tokio::time::timeout(Duration::from_millis(300), watch.next()).await;
         match heard.map(|event| event.expect("the watch has ended").unwrap()) {
             Ok(WatchEvent::Change(change)) if change.key == *key => return,
-            _ => assert!(started.elapsed() < Duration::from_secs(20), "the watch is silent"),
+            _ => assert!(started.elapsed() < 12 * STANDSTILL, "the watch is silent"),
         }
     }
 }
@@ -143,9 +146,9 @@ async fn a_node_that_has_left_its_cluster_is_not_listened_to_for_ever() {
     guest.cli(&["CLUSTER", "MEET", "127.0.0.1", &port]);
     guest.wait_for("membership", &["CLUSTER", "INFO"], |it| it.contains("cluster_state:ok"));
     let url = format!("redis+cluster://127.0.0.1:{}", guest.port);
-    let options = options().patrol_interval(Duration::from_millis(500));
+    let options = impatient().patrol_interval(Duration::from_millis(500));
     let store = open_with(&url, options.clone(), Clock::system()).await;
-    let mut watch = store.watch(&partition(), WatchFrom::Now).await.unwrap();
+    let mut watch = when_back(async || store.watch(&partition(), WatchFrom::Now).await).await;
     is_told_of(&store, &mut watch, &key("a")).await;
     let subscribers = || {
         let log = format!("{}:{{/p}}:log", options.prefix);
@@ -164,7 +167,7 @@ async fn a_node_that_has_left_its_cluster_is_not_listened_to_for_ever() {
     let started = Instant::now();
     while subscribers() != (0, 1) {
         is_told_of(&store, &mut watch, &key("a")).await;
-        assert!(started.elapsed() < Duration::from_secs(20), "{:?}", subscribers());
+        assert!(started.elapsed() < 12 * STANDSTILL, "{:?}", subscribers());
     }
     is_told_of(&store, &mut watch, &key("a")).await;
 }
@@ -174,10 +177,12 @@ async fn a_connection_that_hears_is_kept_however_busy_the_partition() {
     let server = Server::start(&[]);
     let proxy = Proxy::start(server.port).await;
     let options = options().patrol_interval(Duration::from_millis(250));
+    // So late a doubt is judged.
+    let options = options.response_timeout(STANDSTILL);
     let store = open_with(&proxy.url(), options, Clock::system()).await;
     let mut watch = store.watch(&partition(), WatchFrom::Now).await.unwrap();
     let connections = proxy.connections();
-    let until = Instant::now() + Duration::from_secs(3);
+    let until = Instant::now() + 2 * STANDSTILL;
     while Instant::now() < until {
         store.put(&key("a"), write("x")).await.unwrap();
         hears_of(&mut watch, "a").await;
@@ -189,7 +194,7 @@ async fn a_connection_that_hears_is_kept_however_busy_the_partition() {
 async fn a_channel_that_cannot_be_left_silences_no_other() {
     let server = Server::start(&[]);
     let proxy = Proxy::start(server.port).await;
-    let options = options();
+    let options = options().response_timeout(STANDSTILL);
     let watching = open_with(&proxy.url(), options.clone(), Clock::system()).await;
     let writing = open_with(&server.url(), options, Clock::system()).await;
     let mut watch = watching.watch(&partition(), WatchFrom::Now).await.unwrap();
@@ -231,6 +236,7 @@ async fn the_log_of_an_idle_partition_may_end_without_a_doubt_about_the_connecti
     let server = Server::start(&[]);
     let proxy = Proxy::start(server.port).await;
     let options = options().patrol_interval(Duration::from_millis(250));
+    let options = options.response_timeout(STANDSTILL);
     let store = open_with(&proxy.url(), options.clone(), Clock::system()).await;
     let mut watch = store.watch(&partition(), WatchFrom::Now).await.unwrap();
     let connections = proxy.connections();
@@ -238,7 +244,7 @@ async fn the_log_of_an_idle_partition_may_end_without_a_doubt_about_the_connecti
     assert_eq!(server.cli(&["DEL", &log]), "1");
     assert!(matches!(event(&mut watch).await, WatchEvent::Resync(_)), "a silent loss");
     // A doubt would be over by then.
-    tokio::time::sleep(3 * options.response_timeout).await;
+    tokio::time::sleep(2 * options.response_timeout).await;
     assert_eq!(proxy.connections(), connections);
     store.put(&key("a"), write("x")).await.unwrap();
     hears_of(&mut watch, "a").await;
@@ -289,7 +295,7 @@ async fn resources_are_told_anew_after_a_restart_that_forgets_everything() {
     resources.put(&key("forgotten"), &document).await.unwrap();
     let mut events = Box::pin(resources.watch(Scope::project("acme").unwrap(), None));
     let mut next = async || {
-        let event = tokio::time::timeout(Duration::from_secs(20), events.next()).await;
+        let event = tokio::time::timeout(12 * STANDSTILL, events.next()).await;
         event.expect("no event in time").unwrap().unwrap()
     };
     assert!(matches!(next().await, ResourceEvent::Present { .. }));

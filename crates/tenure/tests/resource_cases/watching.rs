@@ -15,7 +15,7 @@ use tenure::store::{PageRequest, Revision};
 
 use super::{key, open, planner, put};
 
-const EVENT_TIMEOUT: Duration = Duration::from_secs(10);
+const EVENT_TIMEOUT: Duration = Duration::from_secs(60);
 
 type Events = Pin<Box<dyn Stream<Item = Result<ResourceEvent, ResourceError>> + Send>>;
 

@@ -110,7 +110,7 @@ impl Fixture {
                 }
             }
         };
-        tokio::time::timeout(std::time::Duration::from_secs(10), wait).await.expect("in time")
+        tokio::time::timeout(std::time::Duration::from_secs(60), wait).await.expect("in time")
     }
 
     async fn ended(&self, id: &TaskId) -> Task {

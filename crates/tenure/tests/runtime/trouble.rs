@@ -327,6 +327,37 @@ async fn a_shutdown_leaves_every_task_finished_or_to_others() {
     assert_eq!(world.claims(&process).await, 0);
 }
 
+/// Returns when it is asked to, and the grace period ends before anybody can have looked.
+struct LastWords(Clock);
+
+#[async_trait]
+impl Handler for LastWords {
+    fn policy(&self, _: &str) -> Option<Policy> {
+        Some(Policy::default())
+    }
+
+    async fn run(&self, task: TaskContext) -> Result<Exit, Failure> {
+        task.cancellation().cancelled().await;
+        self.0.advance_millis(WorkerOptions::default().cancel_grace_ms);
+        Ok(Exit::Complete(json!("in time")))
+    }
+}
+
+#[tokio::test]
+async fn what_a_handler_returned_within_the_grace_period_counts_however_late_it_is_seen() {
+    // Several times: whether it or the end of the period was seen first was left to chance.
+    for _ in 0..32 {
+        let world = World::new();
+        let handler = Arc::new(LastWords(world.clock.clone()));
+        let worker =
+            Worker::start(world.tasks.clone(), handler, WorkerOptions::default()).await.unwrap();
+        let task = world.submit(&worker, "any").await;
+        settle().await;
+        worker.shutdown(0).await;
+        assert_eq!(world.get(&task.id).await.outcome, Some(Outcome::Result(json!("in time"))));
+    }
+}
+
 #[tokio::test]
 async fn a_dead_worker_whose_heartbeat_is_damaged_delays_the_heir_of_no_other() {
     let world = World::new();

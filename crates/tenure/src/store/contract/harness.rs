@@ -10,7 +10,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::store::{InMemoryBackend, StorageBackend};
 
 /// No case takes longer, whatever it waits for.
-const CASE_TIMEOUT: Duration = Duration::from_secs(120);
+const CASE_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// One empty store of the backend under test, and its time. Every test makes its own.
 #[async_trait]

@@ -12,7 +12,7 @@ use crate::store::{
 };
 
 /// An event that is due arrives within this time.
-const EVENT_TIMEOUT: Duration = Duration::from_secs(10);
+const EVENT_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(super) async fn next_event(watch: &mut Watch) -> WatchEvent {
     tokio::time::timeout(EVENT_TIMEOUT, watch.next())
