@@ -83,7 +83,7 @@ async fn somebody_elses_data_at_a_record_is_damage_and_stays() {
     assert!(page.entries.is_empty());
     assert!(matches!(store.get(&key("a")).await, Err(StoreError::Damaged { .. })));
     raw(&url, &["DEL", &record]).await;
-    raw(&url, &["HSET", &record, "version", "nonsense", "data", "x"]).await;
+    raw(&url, &["HSET", &record, "head", "nonsense", "data", "x"]).await;
     assert!(matches!(store.get(&key("a")).await, Err(StoreError::Damaged { .. })));
     let refused = store.put(&key("a"), write("x")).await;
     assert!(matches!(refused, Err(StoreError::Damaged { .. })), "{refused:?}");
@@ -131,12 +131,22 @@ async fn somebody_elses_data_in_a_page_hides_no_record() {
 }
 
 #[tokio::test]
-async fn a_record_that_lacks_a_field_hides_no_other() {
-    for field in ["version", "data", "created_at"] {
+async fn a_record_that_lacks_a_field_or_a_part_of_its_head_hides_no_other() {
+    for field in ["head", "data"] {
         lists_around(async |url, record| raw(url, &["HDEL", record, field]).await).await;
     }
-    for field in ["version", "expires_at", "created_at", "tag"] {
-        lists_around(async |url, record| raw(url, &["HSET", record, field, "?"]).await).await;
+    let token = "1-0123456789abcdef";
+    let created = format!("{token} 0001795000000000");
+    for head in [
+        "?",
+        token,
+        &format!("{token} ?"),
+        &format!("{created}?"),
+        &format!("{created};"),
+        &format!("{created};?;;;"),
+        &format!("{created};;;;tag"),
+    ] {
+        lists_around(async |url, record| raw(url, &["HSET", record, "head", head]).await).await;
     }
 }
 

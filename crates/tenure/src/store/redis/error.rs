@@ -6,7 +6,7 @@ use super::tls;
 use crate::store::StoreError;
 
 /// How far a command got that did not succeed.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Failure {
     /// It never left: nothing happened.
     NotSent(RedisError),

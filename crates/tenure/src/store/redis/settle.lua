@@ -5,8 +5,11 @@
 local record, stamp = KEYS[1], ARGV[1]
 local entries = redis.call('XREVRANGE', KEYS[2], '+', '-')
 for _, entry in ipairs(entries) do
-  local token = entry[2][4]
-  if string.sub(token, -16) == stamp then return token end
+  local head = entry[2][2]
+  local dash = string.find(head, '-', 1, true)
+  if dash and string.sub(head, dash + 1, dash + 16) == stamp then
+    return string.sub(head, 1, dash + 16)
+  end
 end
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000
@@ -17,7 +20,7 @@ end
 -- It may still sit in some buffer. The record remembers those that must not land, each as
 -- `<stamp>@<time>;`, for as long as one could; where there is none, a hash of only this field is
 -- the memory. When there are too many to remember, this one may land yet.
-local old = redis.call('HMGET', record, 'version', 'fence')
+local old = redis.call('HMGET', record, 'head', 'fence')
 local fence = old[2] or ''
 if string.find(fence, stamp, 1, true) then return 0 end
 local kept, count = {}, 0
