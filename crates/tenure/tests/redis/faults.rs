@@ -11,7 +11,7 @@ use tenure::store::{
 };
 
 use crate::proxy::Proxy;
-use crate::server::{Server, shared_cluster_url};
+use crate::server::{Server, calls, shared_cluster_url};
 use crate::store::{key, open, open_with, options, partition, when_back, write};
 
 /// How late a request is that was held back.
@@ -31,12 +31,6 @@ async fn hears_of(watch: &mut Watch, name: &str) {
             WatchEvent::Change(_) => {}
         }
     }
-}
-
-/// How often a server was sent a command.
-fn calls(stats: &str, command: &str) -> usize {
-    let (_, calls) = stats.split_once(&format!("cmdstat_{command}:calls=")).unwrap();
-    calls.split(',').next().unwrap().parse().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,6 +13,7 @@ mod resource_cases;
 #[path = "../task_cases/mod.rs"]
 mod task_cases;
 
+mod batches;
 mod errors;
 mod failover;
 mod faults;

@@ -104,6 +104,12 @@ impl Drop for Server {
     }
 }
 
+/// How often a server was sent a command, by its `INFO commandstats`.
+pub fn calls(stats: &str, command: &str) -> usize {
+    let (_, calls) = stats.split_once(&format!("cmdstat_{command}:calls=")).unwrap();
+    calls.split(',').next().unwrap().parse().unwrap()
+}
+
 /// A port that is free, and whose cluster port is. Both are below those that the system gives to
 /// outgoing connections.
 pub fn spare_port() -> u16 {

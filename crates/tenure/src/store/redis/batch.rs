@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
+use futures::future::join_all;
 use parking_lot::Mutex;
 use redis::{Cmd, Pipeline, Value};
 use tokio::sync::oneshot;
@@ -120,7 +121,7 @@ impl Batcher {
         let answer = self.or_with_source(&cmd, answer).await;
         match request {
             Request::Get(_) => answer,
-            Request::Put(..) => each(answer, 1).next().unwrap_or_else(|| Err(lost())),
+            Request::Put(..) => each(answer, 1).pop().unwrap_or_else(|| Err(lost())),
         }
     }
 
@@ -134,13 +135,19 @@ impl Batcher {
     async fn send_waiting(self: Arc<Self>) {
         tokio::task::yield_now().await;
         let waiting = mem::take(&mut *self.waiting.lock());
-        for batch in batches(waiting) {
-            tokio::spawn(Arc::clone(&self).carry(batch));
+        let mut batches = batches(waiting);
+        let last = batches.pop();
+        for batch in batches {
+            let this = Arc::clone(&self);
+            tokio::spawn(async move { this.carry(batch).await });
+        }
+        if let Some(last) = last {
+            self.carry(last).await;
         }
     }
 
     /// Sends a batch, and gives everybody their answer.
-    async fn carry(self: Arc<Self>, batch: Vec<Waiting>) {
+    async fn carry(&self, batch: Vec<Waiting>) {
         let groups = by_command(batch);
         let mut cmds = Pipeline::with_capacity(groups.len());
         for group in &groups {
@@ -148,16 +155,11 @@ impl Batcher {
             cmds.add_command(self.command(&requests));
         }
         let answers = self.link.send_all(&cmds).await;
-        for ((group, cmd), answer) in groups.into_iter().zip(cmds.cmd_iter()).zip(answers) {
-            let answer = self.or_with_source(cmd, answer).await;
-            match &*group {
-                [Waiting { request: Request::Get(_), .. }] => tell(group, [answer]),
-                _ => {
-                    let count = group.len();
-                    tell(group, each(answer, count));
-                }
-            }
-        }
+        let telling = groups.into_iter().zip(cmds.cmd_iter()).zip(answers);
+        join_all(telling.map(async |((group, cmd), answer)| {
+            tell(group, self.or_with_source(cmd, answer).await);
+        }))
+        .await;
     }
 
     /// The command for one get, or for puts of one partition.
@@ -231,17 +233,23 @@ fn by_command(batch: Vec<Waiting>) -> Vec<Vec<Waiting>> {
 }
 
 /// The answers to the puts of one call.
-fn each(answer: Answer, count: usize) -> Box<dyn Iterator<Item = Answer> + Send> {
+fn each(answer: Answer, count: usize) -> Vec<Answer> {
     match answer {
-        Ok(Value::Array(answers)) if answers.len() == count => Box::new(
-            answers.into_iter().map(|answer| answer.extract_error().map_err(Failure::of_sent)),
-        ),
-        Ok(_) => Box::new((0..count).map(|_| Err(lost()))),
-        Err(failure) => Box::new((0..count).map(move |_| Err(failure.clone()))),
+        Ok(Value::Array(answers)) if answers.len() == count => answers
+            .into_iter()
+            .map(|answer| answer.extract_error().map_err(Failure::of_sent))
+            .collect(),
+        Ok(_) => vec![Err(lost()); count],
+        Err(failure) => vec![Err(failure); count],
     }
 }
 
-fn tell(group: Vec<Waiting>, answers: impl IntoIterator<Item = Answer>) {
+/// Hands out the answer to one command.
+fn tell(group: Vec<Waiting>, answer: Answer) {
+    let answers = match group.first() {
+        Some(Waiting { request: Request::Get(_), .. }) => vec![answer],
+        _ => each(answer, group.len()),
+    };
     for (it, answer) in group.into_iter().zip(answers) {
         // Whose caller has gone, needs none.
         let _ = it.answer.send(answer);
