@@ -215,6 +215,29 @@ async fn a_caller_who_goes_away_takes_nobody_along_and_asks_for_nothing() {
     }
 }
 
+#[test]
+fn a_runtime_that_ends_leaves_nobody_waiting() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (url, ending) = (shared_url(), runtime());
+    let store = ending.block_on(open(&url));
+    let keys: Vec<_> = names(4).iter().map(|name| key(name)).collect();
+    let mut puts: Vec<_> = keys.iter().map(|key| store.put(key, write("x"))).collect();
+    ending.block_on(async {
+        for put in &mut puts {
+            assert!(poll!(put).is_pending());
+        }
+    });
+    drop(ending);
+    // Of nothing that they waited for is anything left; the others do not find out by waiting.
+    runtime().block_on(async {
+        let all = join_all(puts.into_iter().chain([store.put(&keys[3], write("y"))]));
+        let tokens = tokio::time::timeout(Duration::from_secs(5), all).await.expect("a call hung");
+        let versions: Vec<_> = tokens.into_iter().map(|token| token.unwrap().version()).collect();
+        assert_eq!(versions[..3], [1; 3]);
+        assert_eq!(versions[3] + versions[4], 1 + 2);
+    });
+}
+
 #[tokio::test]
 async fn scripts_that_the_server_forgot_are_brought_again_for_a_batch() {
     let server = Server::start(&[]);

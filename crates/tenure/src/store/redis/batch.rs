@@ -109,7 +109,7 @@ impl Batcher {
         }
         let (answer, answered) = oneshot::channel();
         if self.join(Waiting { request, answer }) {
-            tokio::spawn(Arc::clone(self).send_waiting());
+            tokio::spawn(Duty(Some(Arc::clone(self))).done());
         }
         // Without an answer only when the runtime of the first that waited has ended.
         answered.await.unwrap_or_else(|_| Err(lost()))
@@ -130,20 +130,6 @@ impl Batcher {
         let mut waiting = self.waiting.lock();
         waiting.push(it);
         waiting.len() == 1
-    }
-
-    async fn send_waiting(self: Arc<Self>) {
-        tokio::task::yield_now().await;
-        let waiting = mem::take(&mut *self.waiting.lock());
-        let mut batches = batches(waiting);
-        let last = batches.pop();
-        for batch in batches {
-            let this = Arc::clone(&self);
-            tokio::spawn(async move { this.carry(batch).await });
-        }
-        if let Some(last) = last {
-            self.carry(last).await;
-        }
     }
 
     /// Sends a batch, and gives everybody their answer.
@@ -196,6 +182,35 @@ impl Batcher {
                 self.link.send(&self.write.with_source(cmd)).await
             }
             answer => answer,
+        }
+    }
+}
+
+/// The duty to send what waits. When a runtime ends before its tasks have, so does this, and leaves
+/// those who wait without an answer, instead of waiting for ever with all who join them.
+struct Duty(Option<Arc<Batcher>>);
+
+impl Duty {
+    async fn done(mut self) {
+        tokio::task::yield_now().await;
+        let Some(batcher) = self.0.take() else { return };
+        let mut batches = batches(mem::take(&mut *batcher.waiting.lock()));
+        let last = batches.pop();
+        for batch in batches {
+            let batcher = Arc::clone(&batcher);
+            tokio::spawn(async move { batcher.carry(batch).await });
+        }
+        if let Some(last) = last {
+            batcher.carry(last).await;
+        }
+    }
+}
+
+impl Drop for Duty {
+    fn drop(&mut self) {
+        if let Some(batcher) = &self.0 {
+            let waiting = mem::take(&mut *batcher.waiting.lock());
+            drop(waiting);
         }
     }
 }
