@@ -10,8 +10,8 @@ use futures::future::join_all;
 use futures::{StreamExt as _, poll};
 use tenure::clock::Clock;
 use tenure::store::{
-    Partition, Precondition, RedisBackend, StorageBackend as _, StoreError, VersionToken,
-    WatchEvent, WatchFrom, Write,
+    Partition, Precondition, RedisBackend, RedisOptions, StorageBackend as _, StoreError,
+    VersionToken, WatchEvent, WatchFrom, Write,
 };
 
 use crate::proxy::Proxy;
@@ -194,6 +194,65 @@ async fn a_server_without_memory_refuses_a_whole_batch() {
     let puts = put_all(&store, ["a", "b", "c", "d"], write("y")).await;
     let versions: Vec<_> = puts.into_iter().map(|put| put.unwrap().version()).collect();
     assert_eq!(versions, [2, 2, 1, 1]);
+}
+
+#[tokio::test]
+async fn a_replica_refuses_a_whole_batch_and_is_left_for_the_primary() {
+    let primary = Server::start(&[]);
+    let replica = Server::start(&["--replicaof", "127.0.0.1", &primary.port.to_string()]);
+    replica.wait_for("link", &["INFO", "replication"], |it| it.contains("master_link_status:up"));
+    let (address, options) = (Proxy::start(replica.port).await, options());
+    let store = open_with(&address.url(), options, Clock::system()).await;
+    let puts = put_all(&store, ["a", "b", "c"], write("x")).await;
+    assert!(puts.iter().all(|put| matches!(put, Err(StoreError::ReadOnly(_)))), "{puts:?}");
+    // The address follows the primary; the connection there is does not.
+    address.retarget(primary.port);
+    for put in put_all(&store, ["a", "b", "c"], write("x")).await {
+        assert_eq!(put.unwrap().version(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_right_that_is_missing_for_one_record_fails_that_one_alone() {
+    let server = Server::start(&["--enable-debug-command", "yes"]);
+    let all = open_with(&server.url(), RedisOptions::default(), Clock::system()).await;
+    for name in ["mine", "theirs", "mine too"] {
+        all.put(&key(name), write("x")).await.unwrap();
+    }
+    let me = ["ACL", "SETUSER", "me", "on", ">pw", "&*", "+@all"];
+    let keys = ["~*index", "~*log", "~*counted", "~*record:mine*", "%R~*"];
+    assert_eq!(server.cli(&[me.as_slice(), &keys].concat()), "OK");
+    let url = format!("redis://me:pw@127.0.0.1:{}", server.port);
+    let store = open_with(&url, RedisOptions::default(), Clock::system()).await;
+    // What comes first in a batch is what the rights to the log are found out with.
+    for names in [["mine", "theirs", "new", "mine too"], ["mine", "mine too", "theirs", "new"]] {
+        for put in names.into_iter().zip(put_all(&store, names, write("y")).await) {
+            match put {
+                (name, Ok(_)) => assert!(name.starts_with("mine")),
+                (name, Err(error)) => {
+                    assert!(!name.starts_with("mine"), "{error}");
+                    assert!(error.to_string().contains("denies access"), "{error}");
+                }
+            }
+        }
+    }
+    assert_eq!(all.get(&key("theirs")).await.unwrap().unwrap().token.version(), 1);
+    assert_eq!(all.get(&key("new")).await.unwrap(), None);
+    // Without a right that all need, nothing is touched.
+    for right in ["-xadd", "-publish", "-hset", "-xlen"] {
+        assert_eq!(server.cli(&["ACL", "SETUSER", "me", "+@all", right]), "OK");
+        let before = server.cli(&["DEBUG", "DIGEST"]);
+        let names = match right {
+            // Needed only where there is nothing yet.
+            "-xlen" => ["mine 1", "mine 2", "mine 3", "mine 4"],
+            _ => ["mine", "mine too", "mine 1", "mine"],
+        };
+        for put in put_all(&store, names, write("z")).await {
+            let error = put.unwrap_err();
+            assert!(error.to_string().contains("denies access"), "{right}: {error}");
+        }
+        assert_eq!(server.cli(&["DEBUG", "DIGEST"]), before, "{right}");
+    }
 }
 
 #[tokio::test]

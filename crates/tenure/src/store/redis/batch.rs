@@ -143,7 +143,23 @@ impl Batcher {
         let answers = self.link.send_all(&cmds).await;
         let telling = groups.into_iter().zip(cmds.cmd_iter()).zip(answers);
         join_all(telling.map(async |((group, cmd), answer)| {
-            tell(group, self.or_with_source(cmd, answer).await);
+            match self.or_with_source(cmd, answer).await {
+                Err(failure) if failure.is_denied() && group.len() > 1 => {
+                    self.send_each_alone(group).await;
+                }
+                answer => tell(group, answer),
+            }
+        }))
+        .await;
+    }
+
+    /// What the server does when a user lacks a right to one key of a call is to refuse the call,
+    /// before the script begins. So it is found out whom that concerns.
+    async fn send_each_alone(&self, group: Vec<Waiting>) {
+        join_all(group.into_iter().map(async |it| {
+            let answer = self.send_alone(&it.request).await;
+            // Whose caller has gone, needs none.
+            let _ = it.answer.send(answer);
         }))
         .await;
     }

@@ -46,6 +46,10 @@ impl Failure {
             if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript))
     }
 
+    pub(super) fn is_denied(&self) -> bool {
+        matches!(self, Self::Refused(error) if is_denied(error))
+    }
+
     pub(super) fn is_wrong_type(&self) -> bool {
         matches!(self, Self::Refused(error) if code(error) == "WRONGTYPE")
     }
