@@ -132,12 +132,22 @@ async fn somebody_elses_data_in_a_page_hides_no_record() {
 }
 
 #[tokio::test]
-async fn a_record_that_lacks_a_field_hides_no_other() {
-    for field in ["version", "data", "created_at"] {
+async fn a_record_that_lacks_a_field_or_a_part_of_its_head_hides_no_other() {
+    for field in ["version", "data"] {
         lists_around(async |url, record| raw(url, &["HDEL", record, field]).await).await;
     }
-    for field in ["version", "expires_at", "created_at", "tag"] {
-        lists_around(async |url, record| raw(url, &["HSET", record, field, "?"]).await).await;
+    let token = "1-0123456789abcdef";
+    let created = format!("{token} 0001795000000000");
+    for head in [
+        "?",
+        token,
+        &format!("{token} ?"),
+        &format!("{created}?"),
+        &format!("{created};"),
+        &format!("{created};?;;;"),
+        &format!("{created};;;;tag"),
+    ] {
+        lists_around(async |url, record| raw(url, &["HSET", record, "version", head]).await).await;
     }
 }
 

@@ -13,6 +13,7 @@ mod resource_cases;
 #[path = "../task_cases/mod.rs"]
 mod task_cases;
 
+mod batches;
 mod errors;
 mod failover;
 mod faults;
@@ -44,11 +45,14 @@ mod resources_on_a_cluster {
 
 mod tasks {
     use super::*;
+    task_cases::for_each_case!(async |clock| store::shared(server::shared_url(), clock).await);
+}
 
-    task_cases::for_each_case!(async |clock: Clock| {
-        let store = store::open_with(&server::shared_url(), store::options(), clock).await;
-        std::sync::Arc::new(store) as std::sync::Arc<dyn tenure::store::StorageBackend>
-    });
+mod tasks_on_a_cluster {
+    use super::*;
+    task_cases::for_each_case!(
+        async |clock| store::shared(server::shared_cluster_url(), clock).await
+    );
 }
 
 /// What is near its deadline by the test's clock is not so by the server's.

@@ -49,6 +49,11 @@ pub async fn open_with(url: &str, options: RedisOptions, clock: Clock) -> RedisB
     }
 }
 
+/// A store of its own on a server that several tests use.
+pub async fn shared(url: String, clock: Clock) -> Arc<dyn StorageBackend> {
+    Arc::new(open_with(&url, options(), clock).await)
+}
+
 pub fn partition() -> Partition {
     Partition::new(["p"]).unwrap()
 }

@@ -16,6 +16,6 @@ if entries[1] and entries[1][1] == ARGV[1] and #entries <= BACKLOG then
 end
 local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
 if last[1] then return { 1, last[1][1] } end
-local id = redis.call('XADD', KEYS[1], '*', 'name', '', 'token', '', 'expires_at', '', 'tag', '')
+local id = redis.call('XADD', KEYS[1], '*', '', '')
 redis.call('PEXPIRE', KEYS[1], GRACE_MS)
 return { 2, id }

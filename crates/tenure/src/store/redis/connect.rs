@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use futures::future::join_all;
 use parking_lot::RwLock;
 use redis::aio::{MultiplexedConnection, PubSub};
 use redis::cluster::ClusterClient;
@@ -12,7 +13,7 @@ use redis::cluster_async::ClusterConnection;
 use redis::io::tcp::TcpSettings;
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind,
-    IntoConnectionInfo as _, RedisError, TlsCertificates, Value,
+    IntoConnectionInfo as _, Pipeline, RedisError, TlsCertificates, Value,
 };
 use socket2::TcpKeepalive;
 use tokio::sync::Mutex;
@@ -106,6 +107,23 @@ impl Link {
         }
     }
 
+    /// Whether several commands may be sent at once. Those for a cluster go to different nodes, and
+    /// its client may send them again.
+    pub(super) fn takes_batches(&self) -> bool {
+        matches!(self.route, Route::Single(_))
+    }
+
+    /// Sends several commands at once, and waits for the answer to each.
+    pub(super) async fn send_all(&self, cmds: &Pipeline) -> Vec<Result<Value, Failure>> {
+        let Route::Single(single) = &self.route else {
+            return join_all(cmds.cmd_iter().map(|cmd| self.send(cmd))).await;
+        };
+        match single.send_all(cmds, self.timeouts).await {
+            Ok(answers) => answers.into_iter().map(own_error).collect(),
+            Err(failure) => vec![Err(failure); cmds.len()],
+        }
+    }
+
     /// A fresh connection for subscriptions; `turn` chooses among the nodes of a cluster.
     pub(super) async fn subscriber(&self, turn: usize) -> Result<PubSub, RedisError> {
         // Where the last one was made may have left the cluster, which goes on without it.
@@ -162,26 +180,44 @@ impl Single {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(timeouts.connect))
             .set_response_timeout(Some(timeouts.response))
-            .set_pipeline_buffer_size(256);
+            .set_pipeline_buffer_size(256)
+            .set_write_backpressure_boundary(64 << 10);
         Self { client, config, live: RwLock::default(), connecting: Mutex::default() }
     }
 
     async fn send(&self, cmd: &Cmd, timeouts: Timeouts) -> Result<Value, Failure> {
+        let mut live = self.live(timeouts).await?;
+        let answer = live.connection.send_packed_command(cmd).await.map_err(Failure::of_sent);
+        self.judge(&live, answer.as_ref().map(std::slice::from_ref));
+        answer.and_then(own_error)
+    }
+
+    async fn send_all(&self, cmds: &Pipeline, timeouts: Timeouts) -> Result<Vec<Value>, Failure> {
+        let mut live = self.live(timeouts).await?;
+        let sending = live.connection.send_packed_commands(cmds, 0, cmds.len());
+        let answers = sending.await.map_err(Failure::of_sent);
+        self.judge(&live, answers.as_deref());
+        answers
+    }
+
+    async fn live(&self, timeouts: Timeouts) -> Result<Live, Failure> {
         let current = self.live.read().clone();
-        let mut live = match current {
-            Some(live) => live,
-            None => self.connect(timeouts.connect).await?,
-        };
-        let answer = cmd.query_async(&mut live.connection).await.map_err(Failure::of_sent);
-        match &answer {
-            // After a failover the address may lead to the new primary.
-            Err(Failure::Refused(error)) if error.code() == Some("READONLY") => {
-                self.forget(live.generation);
-            }
-            Err(Failure::Lost(_) | Failure::NotSent(_)) => self.forget(live.generation),
-            _ => {}
+        match current {
+            Some(live) => Ok(live),
+            None => self.connect(timeouts.connect).await,
         }
-        answer
+    }
+
+    /// Forgets a connection on which nothing more, or nothing good, will come.
+    fn judge(&self, live: &Live, answers: Result<&[Value], &Failure>) {
+        let is_of_use = match answers {
+            // After a failover the address may lead to the new primary.
+            Ok(answers) => !answers.iter().any(is_read_only),
+            Err(failure) => !matches!(failure, Failure::Lost(_) | Failure::NotSent(_)),
+        };
+        if !is_of_use {
+            self.forget(live.generation);
+        }
     }
 
     /// Drops a connection that is of no more use, unless somebody has already replaced it.
@@ -209,6 +245,25 @@ impl Single {
             .await
             .unwrap_or_else(|_| Err(timed_out("connecting")))
             .map_err(Failure::NotSent)
+    }
+}
+
+/// The error that an answer is. Those inside it belong to its parts.
+fn own_error(answer: Value) -> Result<Value, Failure> {
+    match answer {
+        Value::ServerError(error) => Err(Failure::of_sent(error.into())),
+        answer => Ok(answer),
+    }
+}
+
+/// Whether the server says so, or a script about one of its writes.
+fn is_read_only(answer: &Value) -> bool {
+    match answer {
+        Value::ServerError(error) => error.code() == "READONLY",
+        Value::Array(parts) => parts
+            .iter()
+            .any(|part| matches!(part, Value::ServerError(error) if error.code() == "READONLY")),
+        _ => false,
     }
 }
 

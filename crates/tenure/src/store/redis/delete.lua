@@ -5,17 +5,23 @@
 local call, record, log = redis.call, KEYS[1], KEYS[2]
 local wanted, stamp, name = ARGV[2], ARGV[3], ARGV[4]
 
-local old = call('HMGET', record, 'version', 'expires_at', 'counted', 'fence', 'tag')
-local version, expires_at, fence, tag = old[1], old[2] or '', old[4], old[5] or ''
+local old = call('HMGET', record, 'version', 'fence')
+local head, fence = old[1], old[2]
 if fence and string.find(fence, stamp, 1, true) then
   return redis.error_reply('FENCED the delete was given up')
 end
 
-local live = version and (expires_at == '' or tonumber(expires_at) > tonumber(ARGV[1]))
+local token, expires_at, counted, tag
+if head then
+  token = string.match(head, '^%d+%-%x+') or ''
+  expires_at, counted, tag = string.match(head, ';(%d*);(1?);%d*;(.*)$', #token + 18)
+end
+tag = tag or ''
+local live = head and ((expires_at or '') == '' or tonumber(expires_at) > tonumber(ARGV[1]))
 if wanted ~= '' and not (wanted == 'absent' and not live)
-  and not (live and (wanted == version or wanted == 'present'
+  and not (live and (wanted == token or wanted == 'present'
     or (tag ~= '' and wanted == 'tag:' .. tag))) then
-  return live and { version, tag } or {}
+  return live and { token, tag } or {}
 end
 -- An expired one stays for the server to reclaim: our clock may be ahead of the others'.
 if not live then return 0 end
@@ -32,20 +38,19 @@ needs('ZREM', base .. 'index', name)
 needs('ZREM', base .. 'counted', name)
 needs('DEL', record)
 needs('HSET', record, 'fence', '')
-needs('XADD', log, '*', 'name', name)
+needs('XADD', log, '*', '', '')
 needs('EXISTS', base .. 'index')
 needs('PEXPIRE', record, '1')
 needs('PEXPIRE', log, '1')
 if denied then return redis.error_reply('NOPERM this user may not ' .. denied) end
 call('ZREM', base .. 'index', name)
-if old[3] then call('ZREM', base .. 'counted', name) end
+if counted == '1' then call('ZREM', base .. 'counted', name) end
 call('DEL', record)
 if fence then
   call('HSET', record, 'fence', fence)
   call('PEXPIRE', record, GRACE_MS)
 end
 -- Version 0 says gone. After the DEL, because a server without memory refuses what adds first.
-call('XADD', log, 'MAXLEN', '~', BACKLOG, '*',
-  'name', name, 'token', '0-' .. stamp, 'expires_at', '', 'tag', '')
+call('XADD', log, 'MAXLEN', '~', LOG_LENGTH, '*', name, '0-' .. stamp)
 if call('EXISTS', base .. 'index') == 0 then call('PEXPIRE', log, GRACE_MS) end
 return 1

@@ -6,7 +6,7 @@ use super::tls;
 use crate::store::StoreError;
 
 /// How far a command got that did not succeed.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Failure {
     /// It never left: nothing happened.
     NotSent(RedisError),
@@ -44,6 +44,10 @@ impl Failure {
     pub(super) fn is_no_script(&self) -> bool {
         matches!(self, Self::Refused(error)
             if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript))
+    }
+
+    pub(super) fn is_denied(&self) -> bool {
+        matches!(self, Self::Refused(error) if is_denied(error))
     }
 
     pub(super) fn is_wrong_type(&self) -> bool {

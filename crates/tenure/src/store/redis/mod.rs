@@ -2,13 +2,22 @@
 //!
 //! | key, after `<prefix>:{/<partition>}:` | type | holds |
 //! |---|---|---|
-//! | `record:<name>` | hash | `version` (the token), `data`, `created_at`; `expires_at`, `counted`, `tag` and `fence` where they apply; former versions as `was:<number>`, from `oldest` on |
+//! | `record:<name>` | hash | `version`, `data`; `expires_at` and `fence` where they apply; former versions as `was:<number>` |
 //! | `index` | sorted set | the names of the partition |
 //! | `counted` | sorted set | the counted names by deadline |
 //! | `log` | stream | the last changes; also the channel that says it has grown |
 //!
+//! `version` is the head of the record: `<token> <created_at>`, the time in 16 digits, and where one of
+//! them applies `;<expires_at>;<1 if counted>;<number of the oldest former version>;<tag>`. It is one
+//! field because every read and write needs most of it; `expires_at` says the deadline again, for
+//! people and their tools.
+//!
+//! An entry of the log is a field with the name of the record and its new head; of a deleted one it is
+//! the token alone, with version 0.
+//!
 //! `fence` holds the stamps of the writes of the last hour that were given up and must not land.
 
+mod batch;
 mod call;
 mod connect;
 mod error;
@@ -27,7 +36,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use redis::{Cmd, Value};
 
-use self::call::{Failed, Outcome};
+use self::batch::{Batcher, Put};
+use self::call::{Change, Failed, Outcome};
 use self::connect::Link;
 use self::error::Failure;
 use self::key::Keyspace;
@@ -56,6 +66,7 @@ pub struct RedisBackend(Arc<Shared>);
 
 struct Shared {
     link: Arc<Link>,
+    batcher: Arc<Batcher>,
     options: RedisOptions,
     keyspace: Keyspace,
     scripts: Scripts,
@@ -84,8 +95,10 @@ impl RedisBackend {
     ) -> Result<Self, StoreError> {
         let link = Arc::new(Link::open(url, &options).await?);
         let keyspace = Keyspace::new(&options.prefix);
+        let batcher = Arc::new(Batcher::new(Arc::clone(&link), clock.clone()));
         let (scripts, subscriber) = (Scripts::new(), OnceLock::new());
-        Ok(Self(Arc::new(Shared { link, options, keyspace, scripts, clock, subscriber })))
+        let shared = Shared { link, batcher, options, keyspace, scripts, clock, subscriber };
+        Ok(Self(Arc::new(shared)))
     }
 }
 
@@ -137,21 +150,14 @@ impl Shared {
         precondition: Precondition,
     ) -> Result<VersionToken, StoreError> {
         write.check()?;
-        let keys = self.keyspace.record(key);
-        let wanted = expected(precondition);
-        let expires_at = write.expires_at.map(|at| at.as_millis().to_string()).unwrap_or_default();
-        let capacity = write.capacity.map(|limit| limit.to_string()).unwrap_or_default();
-        let prepare = |stamp: &str| {
-            let mut call = self
-                .scripts
-                .write
-                .call(&[&keys.record, &keys.log], write.value.len() + key.name().len() + 128);
-            call.arg(self.clock.now().as_millis()).arg(&wanted).arg(stamp).arg(&expires_at);
-            call.arg(&capacity).arg(key.name()).arg(&*write.value);
-            call.arg(write.tag.as_ref().map_or(&[][..], |tag| tag.as_bytes())).arg(write.kept);
-            call
-        };
-        match self.write(&keys, prepare).await {
+        let put = Arc::new(Put {
+            keys: self.keyspace.record(key),
+            wanted: expected(precondition),
+            attributes: attributes(&write),
+            capacity: write.capacity.map(|limit| limit.to_string()).unwrap_or_default(),
+            value: write.value,
+        });
+        match self.write(Change::Put(&put)).await {
             Ok((_, Outcome::Landed(token))) => Ok(token),
             Ok((stamp, Outcome::Answer(Value::Int(version)))) => {
                 let version = u64::try_from(version).map_err(|_| error::unreadable("version"))?;
@@ -165,6 +171,23 @@ impl Shared {
             Err(failed) => Err(self.explain_failed(key, failed).await),
         }
     }
+}
+
+/// What a head says after the token and the time of creation, with the number of former versions to
+/// keep in the place of the first that is kept.
+fn attributes(write: &Write) -> Vec<u8> {
+    if write.expires_at.is_none()
+        && write.capacity.is_none()
+        && write.tag.is_none()
+        && write.kept == 0
+    {
+        return Vec::new();
+    }
+    let expires_at = write.expires_at.map(|at| at.as_millis().to_string()).unwrap_or_default();
+    let counted = if write.capacity.is_some() { "1" } else { "" };
+    let kept = if write.kept > 0 { format!("k{}", write.kept) } else { String::new() };
+    let text = format!(";{expires_at};{counted};{kept};");
+    [text.as_bytes(), write.tag.as_ref().map_or(&[][..], |tag| tag.as_bytes())].concat()
 }
 
 /// A precondition as the scripts read it.
@@ -181,10 +204,7 @@ fn expected(precondition: Precondition) -> Vec<u8> {
 #[async_trait]
 impl StorageBackend for RedisBackend {
     async fn get(&self, key: &Key) -> Result<Option<Record>, StoreError> {
-        let name = self.0.keyspace.record_only(key);
-        let mut cmd = Cmd::with_capacity(6, name.len() + 64);
-        cmd.arg("HMGET").arg(name).arg(&reply::FIELDS);
-        match self.0.read(&cmd).await {
+        match self.0.fields(&self.0.keyspace.record_only(key)).await {
             Ok(value) => {
                 let record = reply::stored(value, key)?;
                 Ok(record.filter(|record| !record.is_expired(self.0.clock.now())))
@@ -210,13 +230,8 @@ impl StorageBackend for RedisBackend {
         let shared = &*self.0;
         let keys = shared.keyspace.record(key);
         let wanted = expected(precondition);
-        let prepare = |stamp: &str| {
-            let mut call =
-                shared.scripts.delete.call(&[&keys.record, &keys.log], key.name().len() + 128);
-            call.arg(shared.clock.now().as_millis()).arg(&wanted).arg(stamp).arg(key.name());
-            call
-        };
-        match shared.write(&keys, prepare).await {
+        let change = Change::Delete { keys: &keys, wanted: &wanted, name: key.name() };
+        match shared.write(change).await {
             Ok((_, Outcome::Landed(_))) => Ok(true),
             Ok((_, Outcome::Answer(Value::Int(deleted)))) => Ok(deleted == 1),
             Ok((_, Outcome::Answer(Value::Array(found)))) => Err(reply::conflict(found)),
@@ -250,7 +265,7 @@ impl StorageBackend for RedisBackend {
         let (mut entries, mut damaged, mut revision) = (Vec::new(), Vec::new(), None);
         let more = loop {
             let (min, max) = key::lexical_range(prefix, after.as_deref());
-            let mut call = shared.scripts.list.call(&[&index, &log, &counted], 1_024);
+            let mut call = shared.scripts.list.call(&[&index, &log, &counted], 5, 1_024);
             call.arg(keys.records()).arg(min).arg(max).arg(now);
             call.arg(limit - entries.len() - damaged.len());
             let value = shared.read_script(&call).await.map_err(Failure::into_store_error)?;

@@ -2,6 +2,6 @@
 -- KEYS: log
 local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
 if last[1] then return last[1][1] end
-local id = redis.call('XADD', KEYS[1], '*', 'name', '', 'token', '', 'expires_at', '', 'tag', '')
+local id = redis.call('XADD', KEYS[1], '*', '', '')
 redis.call('PEXPIRE', KEYS[1], GRACE_MS)
 return id

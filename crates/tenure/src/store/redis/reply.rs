@@ -2,7 +2,6 @@
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::str::FromStr;
 
 use bytes::Bytes;
 use redis::Value;
@@ -43,42 +42,61 @@ fn bytes(value: Value) -> Option<Bytes> {
     }
 }
 
-fn number<T: FromStr>(value: Value) -> Option<T> {
-    match value {
-        Value::BulkString(digits) => std::str::from_utf8(&digits).ok()?.parse().ok(),
-        _ => None,
-    }
+/// What a head says of its record. `mod.rs` shows how it is written.
+struct Head {
+    token: VersionToken,
+    created_at: Timestamp,
+    expires_at: Option<Timestamp>,
+    tag: Option<Tag>,
 }
 
-fn deadline(value: Value) -> Option<Option<Timestamp>> {
-    match value {
-        Value::Nil => Some(None),
-        Value::BulkString(digits) if digits.is_empty() => Some(None),
-        other => number(other).map(|millis| Some(Timestamp::from_millis(millis))),
-    }
+/// How long a stamp and a time are.
+const DIGITS: usize = 16;
+
+/// The token that a head begins with, and what follows.
+fn token(head: &[u8]) -> Option<(VersionToken, &[u8])> {
+    let dash = head.iter().position(|byte| *byte == b'-')?;
+    let (token, rest) = head.split_at_checked(dash + 1 + DIGITS)?;
+    Some((std::str::from_utf8(token).ok()?.parse().ok()?, rest))
 }
 
-/// What stands for no tag is empty, or nothing.
-fn tag(value: Value) -> Option<Option<Tag>> {
-    match value {
-        Value::Nil => Some(None),
-        Value::BulkString(bytes) if bytes.is_empty() => Some(None),
-        Value::BulkString(bytes) => bytes.try_into().ok().map(|bytes| Some(Tag::new(bytes))),
-        _ => None,
+fn head(head: &[u8]) -> Option<Head> {
+    let (token, rest) = token(head)?;
+    let (created_at, attributes) = rest.strip_prefix(b" ")?.split_at_checked(DIGITS)?;
+    let (mut expires_at, mut mark) = (None, None);
+    if let Some(attributes) = attributes.strip_prefix(b";") {
+        let mut attributes = attributes.splitn(4, |byte| *byte == b';');
+        expires_at = Some(attributes.next()?).filter(|digits| !digits.is_empty());
+        mark = Some(attributes.nth(2)?);
+    } else if !attributes.is_empty() {
+        return None;
+    }
+    Some(Head {
+        token,
+        created_at: millis(created_at)?,
+        expires_at: expires_at.map_or(Some(None), |digits| millis(digits).map(Some))?,
+        tag: mark.map_or(Some(None), tag)?,
+    })
+}
+
+fn millis(digits: &[u8]) -> Option<Timestamp> {
+    std::str::from_utf8(digits).ok()?.parse().ok().map(Timestamp::from_millis)
+}
+
+/// What stands for no tag is empty.
+fn tag(bytes: &[u8]) -> Option<Option<Tag>> {
+    match bytes {
+        [] => Some(None),
+        bytes => bytes.try_into().ok().map(|bytes| Some(Tag::new(bytes))),
     }
 }
 
 /// The fields of a record that [`record`] reads, in their order.
-pub(super) const FIELDS: [&str; 5] = ["version", "expires_at", "data", "tag", "created_at"];
+pub(super) const FIELDS: [&str; 2] = ["version", "data"];
 
-fn record([version, expires_at, data, mark, created_at]: [Value; 5]) -> Option<Record> {
-    Some(Record {
-        value: bytes(data)?,
-        token: text(version)?.parse().ok()?,
-        tag: tag(mark)?,
-        created_at: Timestamp::from_millis(number(created_at)?),
-        expires_at: deadline(expires_at)?,
-    })
+fn record([fields, data]: [Value; 2]) -> Option<Record> {
+    let Head { token, created_at, expires_at, tag } = head(&bytes(fields)?)?;
+    Some(Record { value: bytes(data)?, token, tag, created_at, expires_at })
 }
 
 /// What is wrong with fields of which [`record`] makes nothing.
@@ -90,7 +108,7 @@ pub(super) fn stored(value: Value, key: &Key) -> Result<Option<Record>, StoreErr
     if fields.iter().all(|field| *field == Value::Nil) {
         return Ok(None);
     }
-    let fields = <[Value; 5]>::try_from(fields).map_err(|_| unreadable("fields"))?;
+    let fields = <[Value; 2]>::try_from(fields).map_err(|_| unreadable("fields"))?;
     record(fields).map(Some).ok_or_else(|| damaged(key, UNREADABLE))
 }
 
@@ -149,7 +167,7 @@ pub(super) fn conflict(found: Vec<Value>) -> StoreError {
     let mut found = found.into_iter();
     let Some(token) = found.next() else { return StoreError::VersionConflict { current: None } };
     let token = text(token).and_then(|token| token.parse().ok());
-    match (token, tag(found.next().unwrap_or_default())) {
+    match (token, found.next().and_then(bytes).and_then(|mark| tag(&mark))) {
         (Some(token), Some(tag)) => {
             StoreError::VersionConflict { current: Some(Current { token, tag }) }
         }
@@ -189,7 +207,7 @@ pub(super) fn listing(value: Value, partition: &Partition) -> Result<Listing, St
     let (mut last, mut skipped) = (Bytes::new(), false);
     while let Some(name) = parts.next() {
         let mut field = || parts.next().unwrap_or_default();
-        let fields = [field(), field(), field(), field(), field()];
+        let fields = [field(), field()];
         last = bytes(name).ok_or_else(|| unreadable("name"))?;
         let key = std::str::from_utf8(&last).ok().and_then(|name| partition.key(name).ok());
         let Some(key) = key else {
@@ -251,17 +269,19 @@ fn change(
     let parse = || {
         let Value::Array(entry) = entry else { return None };
         let [id, Value::Array(fields)] = <[Value; 2]>::try_from(entry).ok()? else { return None };
-        let [_, name, _, token, _, expires_at, _, mark] = <[Value; 8]>::try_from(fields).ok()?;
-        Some((text(id)?, text(name)?, text(token)?, deadline(expires_at)?, tag(mark)?))
+        let [name, told] = <[Value; 2]>::try_from(fields).ok()?;
+        Some((text(id)?, text(name)?, bytes(told)?))
     };
-    let (id, name, token, expires_at, tag) = parse().ok_or_else(|| unreadable("change"))?;
-    if token.is_empty() {
+    let (id, name, told) = parse().ok_or_else(|| unreadable("change"))?;
+    if told.is_empty() {
         return Ok((id, None));
     }
-    let token: VersionToken = token.parse()?;
-    let kind = match token.version() {
-        0 => ChangeKind::Gone,
-        _ => ChangeKind::Put { token, tag, expires_at },
+    let kind = match (token(&told), head(&told)) {
+        (Some((token, [])), _) if token.version() == 0 => ChangeKind::Gone,
+        (_, Some(Head { token, tag, expires_at, .. })) => {
+            ChangeKind::Put { token, tag, expires_at }
+        }
+        _ => return Err(unreadable("change")),
     };
     let change = Change { key: partition.key(name)?, revision: revision(epoch, &id)?, kind };
     Ok((id, Some(change)))

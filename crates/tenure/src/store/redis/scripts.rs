@@ -22,7 +22,6 @@ const PAGE_BYTES: usize = 8 << 20;
 const FENCED: usize = 32;
 
 pub(super) struct Scripts {
-    pub(super) write: Compiled,
     pub(super) delete: Compiled,
     pub(super) settle: Compiled,
     pub(super) list: Compiled,
@@ -33,7 +32,6 @@ pub(super) struct Scripts {
 impl Scripts {
     pub(super) fn new() -> Self {
         Self {
-            write: Compiled::new(include_str!("write.lua")),
             delete: Compiled::new(include_str!("delete.lua")),
             settle: Compiled::new(include_str!("settle.lua")),
             list: Compiled::new(include_str!("list.lua")),
@@ -41,6 +39,11 @@ impl Scripts {
             changes: Compiled::new(include_str!("changes.lua")),
         }
     }
+}
+
+/// The script that puts.
+pub(super) fn write() -> Compiled {
+    Compiled::new(include_str!("write.lua"))
 }
 
 pub(super) struct Compiled {
@@ -55,6 +58,7 @@ impl Compiled {
         let kept = limits::KEPT_VERSIONS;
         let source = format!(
             "local BACKLOG, SKEW_MS, GRACE_MS = {backlog}, {SKEW_MS}, {GRACE_MS}\n\
+             local LOG_LENGTH = '{backlog}' -- To print a number costs Lua more than the rest.\n\
              local PAGE_SCAN, PAGE_BYTES, KEPT = {PAGE_SCAN}, {PAGE_BYTES}, {kept}\n\
              local FENCED = {FENCED}\n{body}"
         );
@@ -62,15 +66,30 @@ impl Compiled {
         Self { source, hash }
     }
 
-    /// The call by hash. `bytes` is the size of what follows, to allocate once.
-    pub(super) fn call(&self, keys: &[&str], bytes: usize) -> Call<'_> {
+    /// The call by hash. `args` is the number of what follows, and `bytes` its size, to allocate
+    /// once.
+    pub(super) fn call(&self, keys: &[&str], args: usize, bytes: usize) -> Call<'_> {
         let keys_bytes: usize = keys.iter().map(|key| key.len()).sum();
-        let mut cmd = Cmd::with_capacity(16, 64 + keys_bytes + bytes);
+        let mut cmd = Cmd::with_capacity(4 + keys.len() + args, 64 + keys_bytes + bytes);
         cmd.arg("EVALSHA").arg(&self.hash).arg(keys.len());
         for key in keys {
             cmd.arg(*key);
         }
         Call { cmd, script: self }
+    }
+
+    /// The same call with the script's text, for a server that does not know it.
+    pub(super) fn with_source(&self, call: &Cmd) -> Cmd {
+        let mut cmd = Cmd::new();
+        for (index, arg) in call.args_iter().enumerate() {
+            match (index, arg) {
+                (0, _) => cmd.arg("EVAL"),
+                (1, _) => cmd.arg(&self.source),
+                (_, redis::Arg::Simple(bytes)) => cmd.arg(bytes),
+                (_, _) => &mut cmd,
+            };
+        }
+        cmd
     }
 }
 
@@ -86,17 +105,7 @@ impl Call<'_> {
         self
     }
 
-    /// The same call with the script's text, for a server that does not know it.
     pub(super) fn with_source(&self) -> Cmd {
-        let mut cmd = Cmd::new();
-        for (index, arg) in self.cmd.args_iter().enumerate() {
-            match (index, arg) {
-                (0, _) => cmd.arg("EVAL"),
-                (1, _) => cmd.arg(&self.script.source),
-                (_, redis::Arg::Simple(bytes)) => cmd.arg(bytes),
-                (_, _) => &mut cmd,
-            };
-        }
-        cmd
+        self.script.with_source(&self.cmd)
     }
 }

@@ -5,8 +5,11 @@
 local record, stamp = KEYS[1], ARGV[1]
 local entries = redis.call('XREVRANGE', KEYS[2], '+', '-')
 for _, entry in ipairs(entries) do
-  local token = entry[2][4]
-  if string.sub(token, -16) == stamp then return token end
+  local head = entry[2][2]
+  local dash = string.find(head, '-', 1, true)
+  if dash and string.sub(head, dash + 1, dash + 16) == stamp then
+    return string.sub(head, 1, dash + 16)
+  end
 end
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000

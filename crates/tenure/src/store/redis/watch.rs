@@ -110,7 +110,7 @@ impl Watcher {
 
     /// Takes in what the log has. True if there is something of which a message should have told.
     async fn changes(&mut self) -> Result<bool, StoreError> {
-        let mut call = self.shared.scripts.changes.call(&[&self.log], 32);
+        let mut call = self.shared.scripts.changes.call(&[&self.log], 1, 32);
         call.arg(&self.position);
         let value =
             self.shared.read_script(&call).await.map_err(error::Failure::into_store_error)?;
@@ -146,7 +146,7 @@ impl Shared {
     }
 
     async fn position(&self, log: &str) -> Result<String, StoreError> {
-        let call = self.scripts.position.call(&[log], 0);
+        let call = self.scripts.position.call(&[log], 0, 0);
         let value = self.read_script(&call).await.map_err(error::Failure::into_store_error)?;
         reply::text(value).ok_or_else(|| error::unreadable("position"))
     }
