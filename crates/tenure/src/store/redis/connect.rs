@@ -126,17 +126,24 @@ impl Link {
 
     /// A fresh connection for subscriptions; `turn` chooses among the nodes of a cluster.
     pub(super) async fn subscriber(&self, turn: usize) -> Result<PubSub, RedisError> {
-        // Where the last one was made may have left the cluster, which goes on without it.
-        if turn > 0
-            && matches!(self.route, Route::Cluster(_))
-            && let Ok(answer) = self.send(&nodes::question()).await
-        {
-            self.nodes.learn(answer)?;
-        }
-        let client = self.nodes.at(turn);
-        timeout(self.timeouts.connect + self.timeouts.response, client.get_async_pubsub())
+        let connecting = async {
+            // Where the last one was made may have left the cluster, which goes on without it.
+            if turn > 0 && matches!(self.route, Route::Cluster(_)) {
+                self.learn_of_nodes().await;
+            }
+            self.nodes.at(turn).get_async_pubsub().await
+        };
+        timeout(self.timeouts.connect + self.timeouts.response, connecting)
             .await
             .unwrap_or_else(|_| Err(timed_out("subscribing")))
+    }
+
+    /// Asks the cluster, and leaves time for a connection: it may be known well enough.
+    async fn learn_of_nodes(&self) {
+        let asking = self.timeouts.response / 2;
+        if let Ok(Ok(answer)) = timeout(asking, self.send(&nodes::question())).await {
+            self.nodes.learn(answer);
+        }
     }
 
     /// The longest that a subscription may take to be confirmed.

@@ -2,7 +2,7 @@
 //! cluster tells. Any node of a cluster hears what is published on any other.
 
 use parking_lot::RwLock;
-use redis::{Client, Cmd, ConnectionAddr, RedisError, Value};
+use redis::{Client, Cmd, ConnectionAddr, Value};
 
 pub(super) struct Nodes {
     /// At least one.
@@ -37,18 +37,25 @@ impl Nodes {
 
     /// Takes in what the cluster answered. They are reached as the named ones are: over TLS or not,
     /// with the same credentials.
-    pub(super) fn learn(&self, answer: Value) -> Result<(), RedisError> {
+    pub(super) fn learn(&self, answer: Value) {
         let info = self.first().get_connection_info();
-        let mut announced: Vec<Client> = Vec::new();
+        let (mut announced, mut is_told) = (Vec::<Client>::new(), false);
         for (host, port) in addresses(answer) {
             let Some(addr) = beside(info.addr(), host, port) else { continue };
+            is_told = true;
             let is_known = |client: &Client| *client.get_connection_info().addr() == addr;
-            if !self.named.iter().chain(&announced).any(is_known) {
-                announced.push(Client::open(info.clone().set_addr(addr))?);
+            if self.named.iter().chain(&announced).any(is_known) {
+                continue;
+            }
+            match Client::open(info.clone().set_addr(addr)) {
+                Ok(client) => announced.push(client),
+                Err(error) => tracing::warn!(%error, "a node of the cluster is passed over"),
             }
         }
-        *self.announced.write() = announced;
-        Ok(())
+        // Whoever has left its cluster knows of no node.
+        if is_told {
+            *self.announced.write() = announced;
+        }
     }
 }
 
@@ -126,20 +133,24 @@ mod tests {
             range(vec![node(Value::Nil, 5), node(text("c"), 70_000), Value::Nil]),
             Value::Nil,
         ];
-        nodes.learn(Value::Array(answer)).unwrap();
+        nodes.learn(Value::Array(answer));
         assert_eq!(turns(&nodes, 5), ["a:1", "b:2", "a:4", "a:5", "a:1"]);
         let other = nodes.at(1);
         let settings = other.get_connection_info().redis_settings();
         assert_eq!((settings.username(), settings.password()), (Some("me"), Some("pw")));
-        nodes.learn(Value::Array(vec![range(vec![node(text("d"), 6)])])).unwrap();
+        nodes.learn(Value::Array(vec![range(vec![node(text("d"), 6)])]));
         assert_eq!(turns(&nodes, 3), ["a:1", "d:6", "a:1"], "who has left is not asked again");
+        for empty in [Value::Array(vec![]), Value::Nil, Value::Okay] {
+            nodes.learn(empty);
+            assert_eq!(turns(&nodes, 2), ["a:1", "d:6"], "who has left knows of none");
+        }
     }
 
     #[test]
     fn what_a_cluster_announces_is_reached_over_tls_where_the_named_is() {
         let nodes = named("rediss://a:1");
         let answer = range(vec![node(Value::BulkString(b"b".into()), 2)]);
-        nodes.learn(Value::Array(vec![answer])).unwrap();
+        nodes.learn(Value::Array(vec![answer]));
         let other = nodes.at(1);
         assert!(matches!(
             other.get_connection_info().addr(),
