@@ -25,8 +25,6 @@ pub enum Ret {
     /// With the version that is there.
     Conflict(Option<u64>),
     Deleted(bool),
-    /// The call failed and says that nothing was written.
-    NotDone,
 }
 
 /// The model: one versioned register, version and value.
@@ -63,40 +61,83 @@ impl SequentialSpec for Register {
     }
 
     fn is_valid_step(&mut self, op: &Op, ret: &Ret) -> bool {
-        *ret == Ret::NotDone || self.invoke(op) == *ret
+        self.invoke(op) == *ret
     }
 }
 
 type Tester = LinearizabilityTester<u64, Register>;
 
+/// What happened, in its order. A call is known by its number.
+#[derive(Debug, Default)]
+struct Record(Vec<Moment>);
+
+#[derive(Clone, Debug)]
+enum Moment {
+    Invoked {
+        thread: u64,
+        call: usize,
+        op: Op,
+    },
+    Returned {
+        thread: u64,
+        ret: Ret,
+    },
+    /// The call failed and says that nothing was written.
+    NotDone {
+        call: usize,
+    },
+}
+
+impl Record {
+    fn judge(&self) {
+        // What was not done tells nothing, and fits in everywhere: with many of them a search for
+        // an order of all would not come to its end.
+        let done = |call: &usize| {
+            !self.0.iter().any(|it| matches!(it, Moment::NotDone { call: at } if at == call))
+        };
+        let mut tester = Tester::new(Register::default());
+        for moment in &self.0 {
+            match moment.clone() {
+                Moment::Invoked { thread, call, op } if done(&call) => {
+                    tester.on_invoke(thread, op).unwrap();
+                }
+                Moment::Returned { thread, ret } => {
+                    tester.on_return(thread, ret).unwrap();
+                }
+                Moment::Invoked { .. } | Moment::NotDone { .. } => {}
+            }
+        }
+        assert!(tester.is_consistent(), "not linearizable: {tester:?}");
+    }
+}
+
 /// Lets four callers work on one key, a store handle each, and judges what they saw.
 pub async fn judge(stores: &[Arc<dyn StorageBackend>], key: &Key, calls: u64) {
-    let tester = Arc::new(Mutex::new(Tester::new(Register::default())));
+    let record = Arc::new(Mutex::new(Record::default()));
     let callers: Vec<_> = (0..4)
         .map(|caller| {
             let store = Arc::clone(&stores[caller as usize % stores.len()]);
-            tokio::spawn(work(store, key.clone(), Arc::clone(&tester), caller, calls))
+            tokio::spawn(work(store, key.clone(), Arc::clone(&record), caller, calls))
         })
         .collect();
     for caller in callers {
         caller.await.unwrap();
     }
-    let tester = tester.lock().unwrap().clone();
-    assert!(tester.is_consistent(), "not linearizable: {tester:?}");
+    record.lock().unwrap().judge();
 }
 
 async fn work(
     store: Arc<dyn StorageBackend>,
     key: Key,
-    tester: Arc<Mutex<Tester>>,
+    record: Arc<Mutex<Record>>,
     caller: u64,
     calls: u64,
 ) {
     let mut known: Option<(u64, VersionToken)> = None;
     // A caller whose call has no outcome goes on as another, for that call may yet take effect.
     let mut thread = caller;
-    for call in 0..calls {
-        let value = caller * 1_000_000 + call + 1;
+    for number in 1..=calls {
+        let value = caller * 1_000_000 + number;
         let (op, precondition) = match (rand::random_range(0..8), known) {
             (0 | 1, _) => (Op::Get, Precondition::Any),
             (2, _) => (Op::Put(value), Precondition::Any),
@@ -105,7 +146,12 @@ async fn work(
             (_, Some((at, token))) => (Op::Replace(at, value), Precondition::Matches(token)),
             (_, None) => (Op::Get, Precondition::Any),
         };
-        tester.lock().unwrap().on_invoke(thread, op.clone()).unwrap();
+        let call = {
+            let Record(moments) = &mut *record.lock().unwrap();
+            let call = moments.len();
+            moments.push(Moment::Invoked { thread, call, op: op.clone() });
+            call
+        };
         let write = Write::new(value.to_be_bytes().to_vec());
         let result = match op {
             Op::Get => store.get(&key).await.map(|record| {
@@ -127,13 +173,16 @@ async fn work(
             Err(StoreError::VersionConflict { current }) => {
                 Ret::Conflict(current.map(|it| it.token.version()))
             }
-            Err(StoreError::Unavailable { .. }) => Ret::NotDone,
+            Err(StoreError::Unavailable { .. }) => {
+                record.lock().unwrap().0.push(Moment::NotDone { call });
+                continue;
+            }
             Err(StoreError::OutcomeUnknown(_)) => {
                 thread += 4;
                 continue;
             }
             Err(error) => panic!("{error}"),
         };
-        tester.lock().unwrap().on_return(thread, ret).unwrap();
+        record.lock().unwrap().0.push(Moment::Returned { thread, ret });
     }
 }
