@@ -3,8 +3,10 @@
 
 use std::sync::{Arc, Mutex};
 
-use stateright::semantics::{ConsistencyTester as _, LinearizabilityTester, SequentialSpec};
 use tenure::store::{Key, Precondition, StorageBackend, StoreError, VersionToken, Write};
+use todc_utils::linearizability::WGLChecker;
+use todc_utils::linearizability::history::{Action, History};
+use todc_utils::specifications::Specification;
 
 /// A call. Every write carries a number of its own as value.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,87 +29,110 @@ pub enum Ret {
     Deleted(bool),
 }
 
+/// A call with its answer, if that is known.
+pub type Call = (Op, Option<Ret>);
+
 /// The model: one versioned register, version and value.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Register(Option<(u64, u64)>);
+struct Register;
 
-impl Register {
-    fn write(&mut self, value: u64) -> Ret {
-        let version = self.0.map_or(1, |(version, _)| version + 1);
-        self.0 = Some((version, value));
-        Ret::Written(version)
+type Content = Option<(u64, u64)>;
+
+impl Specification for Register {
+    type State = Content;
+    type Operation = Call;
+
+    fn init() -> Content {
+        None
     }
 
-    fn conflict(&self) -> Ret {
-        Ret::Conflict(self.0.map(|(version, _)| version))
+    /// An answer that is not known may be any.
+    fn apply((op, ret): &Call, content: &Content) -> (bool, Content) {
+        let (would_be, after) = answer(op, *content);
+        (ret.as_ref().is_none_or(|ret| *ret == would_be), after)
     }
 }
 
-impl SequentialSpec for Register {
-    type Op = Op;
-    type Ret = Ret;
-
-    fn invoke(&mut self, op: &Op) -> Ret {
-        match *op {
-            Op::Get => Ret::Found(self.0),
-            Op::Put(value) => self.write(value),
-            Op::Create(value) if self.0.is_none() => self.write(value),
-            Op::Replace(expected, value) if self.0.is_some_and(|(_, at)| at == expected) => {
-                self.write(value)
-            }
-            Op::Create(_) | Op::Replace(..) => self.conflict(),
-            Op::Delete => Ret::Deleted(self.0.take().is_some()),
+fn answer(op: &Op, content: Content) -> (Ret, Content) {
+    let version = content.map(|(version, _)| version);
+    let written = |value| {
+        let version = version.map_or(1, |version| version + 1);
+        (Ret::Written(version), Some((version, value)))
+    };
+    match *op {
+        Op::Get => (Ret::Found(content), content),
+        Op::Put(value) => written(value),
+        Op::Create(value) if content.is_none() => written(value),
+        Op::Replace(expected, value) if content.is_some_and(|(_, at)| at == expected) => {
+            written(value)
         }
-    }
-
-    fn is_valid_step(&mut self, op: &Op, ret: &Ret) -> bool {
-        self.invoke(op) == *ret
+        Op::Create(_) | Op::Replace(..) => (Ret::Conflict(version), content),
+        Op::Delete => (Ret::Deleted(content.is_some()), None),
     }
 }
 
-type Tester = LinearizabilityTester<u64, Register>;
-
-/// What happened, in its order. A call is known by its number.
-#[derive(Debug, Default)]
-struct Record(Vec<Moment>);
-
+/// What is known of the effect of a call.
 #[derive(Clone, Debug)]
+enum Fate {
+    /// It may take effect at any time, or never.
+    Unknown,
+    Answered(Ret),
+    NotDone,
+}
+
+#[derive(Clone, Copy, Debug)]
 enum Moment {
-    Invoked {
-        thread: u64,
-        call: usize,
-        op: Op,
-    },
-    Returned {
-        thread: u64,
-        ret: Ret,
-    },
-    /// The call failed and says that nothing was written.
-    NotDone {
-        call: usize,
-    },
+    Invoked(usize),
+    Returned(usize),
+}
+
+/// What happened, in its order.
+#[derive(Debug, Default)]
+pub struct Record {
+    calls: Vec<(usize, Op, Fate)>,
+    moments: Vec<Moment>,
 }
 
 impl Record {
-    fn judge(&self) {
-        // What was not done tells nothing, and fits in everywhere: with many of them a search for
-        // an order of all would not come to its end.
-        let done = |call: &usize| {
-            !self.0.iter().any(|it| matches!(it, Moment::NotDone { call: at } if at == call))
-        };
-        let mut tester = Tester::new(Register::default());
-        for moment in &self.0 {
-            match moment.clone() {
-                Moment::Invoked { thread, call, op } if done(&call) => {
-                    tester.on_invoke(thread, op).unwrap();
-                }
-                Moment::Returned { thread, ret } => {
-                    tester.on_return(thread, ret).unwrap();
-                }
-                Moment::Invoked { .. } | Moment::NotDone { .. } => {}
-            }
-        }
-        assert!(tester.is_consistent(), "not linearizable: {tester:?}");
+    /// Tells the number of the call.
+    pub fn invoked(&mut self, thread: usize, op: Op) -> usize {
+        let call = self.calls.len();
+        self.calls.push((thread, op, Fate::Unknown));
+        self.moments.push(Moment::Invoked(call));
+        call
+    }
+
+    pub fn returned(&mut self, call: usize, ret: Ret) {
+        self.calls[call].2 = Fate::Answered(ret);
+        self.moments.push(Moment::Returned(call));
+    }
+
+    /// The call failed and says that nothing was done.
+    pub fn not_done(&mut self, call: usize) {
+        self.calls[call].2 = Fate::NotDone;
+    }
+
+    pub fn is_linearizable(&self) -> bool {
+        // Later than all others is as good as never.
+        let unknown = |call: &usize| matches!(self.calls[*call].2, Fate::Unknown);
+        let never = (0..self.calls.len()).filter(unknown).map(Moment::Returned);
+        let actions = self.moments.iter().copied().chain(never).filter_map(|moment| {
+            let (Moment::Invoked(call) | Moment::Returned(call)) = moment;
+            let (thread, op, fate) = &self.calls[call];
+            let call = match fate {
+                Fate::Unknown => (op.clone(), None),
+                Fate::Answered(ret) => (op.clone(), Some(ret.clone())),
+                Fate::NotDone => return None,
+            };
+            Some((
+                *thread,
+                match moment {
+                    Moment::Invoked(_) => Action::Call(call),
+                    Moment::Returned(_) => Action::Response(call),
+                },
+            ))
+        });
+        // It remembers where it has been: without that, a search does not always come to its end.
+        WGLChecker::<Register>::is_linearizable(History::from_actions(actions.collect()))
     }
 }
 
@@ -123,7 +148,8 @@ pub async fn judge(stores: &[Arc<dyn StorageBackend>], key: &Key, calls: u64) {
     for caller in callers {
         caller.await.unwrap();
     }
-    record.lock().unwrap().judge();
+    let record = record.lock().unwrap();
+    assert!(record.is_linearizable(), "not linearizable: {record:?}");
 }
 
 async fn work(
@@ -135,7 +161,7 @@ async fn work(
 ) {
     let mut known: Option<(u64, VersionToken)> = None;
     // A caller whose call has no outcome goes on as another, for that call may yet take effect.
-    let mut thread = caller;
+    let mut thread = caller as usize;
     for number in 1..=calls {
         let value = caller * 1_000_000 + number;
         let (op, precondition) = match (rand::random_range(0..8), known) {
@@ -146,12 +172,7 @@ async fn work(
             (_, Some((at, token))) => (Op::Replace(at, value), Precondition::Matches(token)),
             (_, None) => (Op::Get, Precondition::Any),
         };
-        let call = {
-            let Record(moments) = &mut *record.lock().unwrap();
-            let call = moments.len();
-            moments.push(Moment::Invoked { thread, call, op: op.clone() });
-            call
-        };
+        let call = record.lock().unwrap().invoked(thread, op.clone());
         let write = Write::new(value.to_be_bytes().to_vec());
         let result = match op {
             Op::Get => store.get(&key).await.map(|record| {
@@ -174,7 +195,7 @@ async fn work(
                 Ret::Conflict(current.map(|it| it.token.version()))
             }
             Err(StoreError::Unavailable { .. }) => {
-                record.lock().unwrap().0.push(Moment::NotDone { call });
+                record.lock().unwrap().not_done(call);
                 continue;
             }
             Err(StoreError::OutcomeUnknown(_)) => {
@@ -183,6 +204,6 @@ async fn work(
             }
             Err(error) => panic!("{error}"),
         };
-        record.lock().unwrap().0.push(Moment::Returned { thread, ret });
+        record.lock().unwrap().returned(call, ret);
     }
 }
