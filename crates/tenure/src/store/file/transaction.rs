@@ -140,12 +140,13 @@ impl<'a> Transaction<'a> {
     fn count(&self, partition: &Partition) -> rusqlite::Result<u64> {
         let count = self
             .connection
-            .prepare_cached("SELECT counted FROM counts WHERE partition = ?1")?
+            .prepare_cached("SELECT max(0, counted) FROM counts WHERE partition = ?1")?
             .query_row([partition.as_str()], |row| row.get(0))
             .optional()?;
         Ok(count.unwrap_or(0))
     }
 
+    /// A count that damaged rows made wrong does not stay below none.
     pub(super) fn change_count(&self, partition: &Partition, by: i64) -> rusqlite::Result<()> {
         if by == 0 {
             return Ok(());
@@ -153,12 +154,12 @@ impl<'a> Transaction<'a> {
         self.connection
             .prepare_cached(
                 "INSERT INTO counts (partition, counted) VALUES (?1, ?2)
-                 ON CONFLICT (partition) DO UPDATE SET counted = counted + excluded.counted",
+                 ON CONFLICT (partition) DO UPDATE SET counted = max(0, counted) + ?2",
             )?
             .execute(params![partition.as_str(), by])?;
         if by < 0 {
             self.connection
-                .prepare_cached("DELETE FROM counts WHERE partition = ?1 AND counted = 0")?
+                .prepare_cached("DELETE FROM counts WHERE partition = ?1 AND counted <= 0")?
                 .execute([partition.as_str()])?;
         }
         Ok(())
@@ -182,7 +183,7 @@ impl<'a> Transaction<'a> {
                 )?
                 .execute(params![partition.as_str(), self.now.as_millis(), UNCOUNTED])?;
             self.change_count(partition, -i64::try_from(uncounted).unwrap_or(i64::MAX))?;
-            count -= uncounted as u64;
+            count = count.saturating_sub(uncounted as u64);
             if uncounted == UNCOUNTED && count >= limit_rows {
                 count = self.live_counted(partition, limit)?;
             }
