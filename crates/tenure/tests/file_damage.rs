@@ -21,6 +21,16 @@ use tenure::tasks::{Call, NewTask, TaskError, TaskStore};
 const DAMAGES: [&str; 5] =
     ["version = -1", "tag = x'00'", "created_at = -1", "expires_at = -1", "tag = x''"];
 
+const PAGE: usize = 4_096;
+/// No file has so many pages.
+const NO_PAGE: u32 = u32::MAX;
+/// Pages of a long value, beside that of its row.
+const LONG_VALUE_PAGES: usize = 9;
+
+fn long_value(byte: u8) -> Write {
+    Write::new(vec![byte; LONG_VALUE_PAGES * (PAGE - 4) + 2_000])
+}
+
 struct Fixture {
     folder: tempfile::TempDir,
     clock: Clock,
@@ -45,12 +55,42 @@ impl Fixture {
         rusqlite::Connection::open(self.path()).unwrap().execute(sql, []).unwrap()
     }
 
+    /// Names of all rows there are.
+    fn names(&self) -> String {
+        let connection = rusqlite::Connection::open(self.path()).unwrap();
+        let mut names = connection.prepare("SELECT CAST(name AS TEXT) FROM records").unwrap();
+        let names = names.query_map([], |row| row.get::<_, String>(0)).unwrap();
+        names.collect::<Result<_, _>>().unwrap()
+    }
+
     fn damage_records(&self, names: &[&str], assignment: &str) {
         for name in names {
             let sql =
                 format!("UPDATE records SET {assignment} WHERE name = CAST('{name}' AS BLOB)");
             assert_eq!(self.damage(&sql), 1, "{sql}");
         }
+    }
+
+    /// Writes a link to a page at a place that is found in the file.
+    fn damage_file(&self, find: impl FnOnce(&[u8]) -> (usize, u32)) {
+        let other = rusqlite::Connection::open(self.path()).unwrap();
+        other.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+        let (at, link) = find(&std::fs::read(self.path()).unwrap());
+        let file = std::fs::OpenOptions::new().write(true).open(self.path()).unwrap();
+        file.write_all_at(&link.to_be_bytes(), at as u64).unwrap();
+        // Whoever remembers pages forgets them at somebody else's commit.
+        other.execute("UPDATE meta SET sequence = sequence + 1", []).unwrap();
+    }
+
+    /// Makes a page of the value that is filled with `byte` link to another page than its next.
+    fn damage_pages(&self, byte: u8, nth: usize, link: u32) {
+        self.damage_file(|bytes| {
+            // Where the next page is, and then nothing but the value.
+            let mut pages = (0..bytes.len())
+                .step_by(PAGE)
+                .filter(|at| bytes[at + 4..][..PAGE - 4] == [byte; PAGE - 4]);
+            (pages.nth(nth).unwrap(), link)
+        });
     }
 
     async fn put(&self, names: &[&str]) {
@@ -133,17 +173,9 @@ async fn a_damaged_row_is_refused_by_name_and_left_as_it_is() {
 async fn a_value_whose_pages_are_damaged_hides_no_other() {
     let fixture = Fixture::new().await;
     fixture.put(&["a"]).await;
-    fixture.store.put(&key("b"), Write::new(vec![0xb7; 40_000])).await.unwrap();
+    fixture.store.put(&key("b"), long_value(b'b')).await.unwrap();
     fixture.put(&["c"]).await;
-    let other = rusqlite::Connection::open(fixture.path()).unwrap();
-    other.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
-    let bytes = std::fs::read(fixture.path()).unwrap();
-    // A page of the value: where the next one is, and then nothing but the value.
-    let page = (0..bytes.len()).step_by(4_096).find(|at| bytes[at + 4..][..4_092] == [0xb7; 4_092]);
-    let file = std::fs::OpenOptions::new().write(true).open(fixture.path()).unwrap();
-    file.write_all_at(&[0xff; 4], page.unwrap() as u64).unwrap();
-    // Whoever remembers pages forgets them at somebody else's commit.
-    other.execute("UPDATE records SET stamp = stamp + 1 WHERE name = x'61'", []).unwrap();
+    fixture.damage_pages(b'b', 0, NO_PAGE);
     assert_eq!(fixture.listed(10).await, ("ac".into(), "b".into()));
     assert_damaged(fixture.store.get(&key("b")).await, "b");
     fixture.store.get(&key("a")).await.unwrap().unwrap();
@@ -270,4 +302,154 @@ async fn tasks_and_resources_are_listed_and_watched_around_what_cannot_be_read()
         ] if a.id() == "a" && c.id() == "c"),
         "{told:?}"
     );
+}
+
+#[tokio::test]
+async fn a_value_whose_pages_are_damaged_is_refused_to_writers_by_its_name() {
+    for (nth, link) in [(0, NO_PAGE), (0, 0), (LONG_VALUE_PAGES - 2, 4_096)] {
+        let fixture = Fixture::new().await;
+        // A first version takes less room than those that follow.
+        fixture.put(&["a", "b"]).await;
+        fixture.store.put(&key("b"), long_value(b'b')).await.unwrap();
+        fixture.damage_pages(b'b', nth, link);
+        let (store, b) = (&fixture.store, &key("b"));
+        for write in
+            [Write::new("y"), Write::new("y").keeping(3), Write::new("y").counted_within(9)]
+        {
+            assert_damaged(store.put(b, write).await, "b");
+        }
+        // As long as what is there, the engine would write it along the damaged links.
+        assert_damaged(store.put(b, long_value(b'y')).await, "b");
+        assert_damaged(store.delete(b, Precondition::Any).await, "b");
+        let (a, write) = (key("a"), || Write::new("y"));
+        let (refused, done) = tokio::join!(store.put(b, write()), store.put(&a, write()));
+        assert_damaged(refused, "b");
+        done.unwrap();
+        assert_eq!(fixture.listed(10).await, ("a".into(), "b".into()), "{nth}, {link}");
+    }
+}
+
+#[tokio::test]
+async fn expired_values_whose_pages_are_damaged_keep_no_other_from_being_reclaimed() {
+    let fixture = Fixture::new().await;
+    let at = fixture.clock.now().plus_millis(9);
+    for byte in b'a'..=b'h' {
+        let name = char::from(byte).to_string();
+        fixture.store.put(&key(&name), long_value(byte).expires_at(at)).await.unwrap();
+    }
+    for byte in *b"adh" {
+        fixture.damage_pages(byte, 3, NO_PAGE);
+    }
+    fixture.clock.advance_millis(9);
+    let (cleanup, z) = (fixture.store.cleanup_expired(2), key("z"));
+    let (reclaimed, put) = tokio::join!(cleanup, fixture.store.put(&z, Write::new("x")));
+    put.unwrap();
+    assert_eq!(reclaimed.unwrap(), 2);
+    assert_eq!(fixture.store.cleanup_expired(10).await.unwrap(), 3);
+    assert_eq!(fixture.store.cleanup_expired(10).await.unwrap(), 0);
+    assert_eq!(fixture.names(), "adhz");
+}
+
+#[tokio::test]
+async fn an_expired_value_whose_pages_are_damaged_is_absent_and_its_name_taken() {
+    let fixture = Fixture::new().await;
+    let at = fixture.clock.now().plus_millis(9);
+    fixture.store.put(&key("b"), long_value(b'b').expires_at(at)).await.unwrap();
+    fixture.damage_pages(b'b', 0, NO_PAGE);
+    fixture.clock.advance_millis(9);
+    let (store, b) = (&fixture.store, &key("b"));
+    assert!(store.get(b).await.unwrap().is_none());
+    assert!(store.history(b).await.unwrap().is_empty());
+    assert_eq!(fixture.listed(10).await, Default::default());
+    assert!(!store.delete(b, Precondition::Any).await.unwrap());
+    // The engine has no way to free the pages, and none to set the row aside without that.
+    assert_damaged(store.put_if_version(b, Write::new("y"), Precondition::Absent).await, "b");
+    assert_damaged(store.put(b, long_value(b'y')).await, "b");
+}
+
+#[tokio::test]
+async fn an_expired_value_whose_pages_are_damaged_takes_no_place_among_the_counted() {
+    let fixture = Fixture::new().await;
+    let at = fixture.clock.now().plus_millis(9);
+    let counted = |write: Write| write.counted_within(2);
+    fixture.store.put(&key("b"), counted(long_value(b'b')).expires_at(at)).await.unwrap();
+    fixture.damage_pages(b'b', 0, NO_PAGE);
+    fixture.clock.advance_millis(9);
+    for name in ["a", "c"] {
+        fixture.store.put(&key(name), counted(Write::new("x"))).await.unwrap();
+    }
+    let refused = fixture.store.put(&key("d"), counted(Write::new("x"))).await;
+    assert!(matches!(refused, Err(StoreError::PartitionFull { limit: 2 })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn what_is_wrongly_counted_stops_no_counted_write() {
+    // The count is none, or what an earlier version may have left.
+    for count in [None, Some(-1)] {
+        let fixture = Fixture::new().await;
+        let at = fixture.clock.now().plus_millis(9);
+        for name in ["a", "b"] {
+            fixture.store.put(&key(name), Write::new("x").expires_at(at)).await.unwrap();
+        }
+        fixture.damage_records(&["a", "b"], "counted = 1");
+        if let Some(count) = count {
+            fixture.damage(&format!("INSERT INTO counts VALUES ('p', {count})"));
+        }
+        fixture.clock.advance_millis(9);
+        assert_eq!(fixture.store.cleanup_expired(10).await.unwrap(), 2);
+        assert_eq!(fixture.damage("DELETE FROM counts"), 0, "none counts");
+        let write = || Write::new("x").counted_within(1);
+        fixture.store.put(&key("c"), write()).await.unwrap();
+        let refused = fixture.store.put(&key("d"), write()).await;
+        assert!(matches!(refused, Err(StoreError::PartitionFull { limit: 1 })), "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn more_wrongly_counted_than_the_count_says_stop_no_counted_write() {
+    let fixture = Fixture::new().await;
+    let at = fixture.clock.now().plus_millis(9);
+    let write = || Write::new("x").counted_within(1);
+    fixture.store.put(&key("a"), write().expires_at(at)).await.unwrap();
+    fixture.store.put(&key("b"), Write::new("x").expires_at(at)).await.unwrap();
+    fixture.damage_records(&["b"], "counted = 1");
+    fixture.clock.advance_millis(9);
+    fixture.store.put(&key("c"), write()).await.unwrap();
+    let refused = fixture.store.put(&key("d"), write()).await;
+    assert!(matches!(refused, Err(StoreError::PartitionFull { limit: 1 })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_negative_count_is_none() {
+    let fixture = Fixture::new().await;
+    fixture.store.put(&key("a"), Write::new("x").counted_within(1)).await.unwrap();
+    assert_eq!(fixture.damage("UPDATE counts SET counted = -5"), 1);
+    fixture.store.put(&key("b"), Write::new("x").counted_within(2)).await.unwrap();
+    assert_eq!(fixture.damage("DELETE FROM counts WHERE counted = 1"), 1);
+}
+
+#[tokio::test]
+async fn a_row_whose_columns_are_on_damaged_pages_is_refused_by_its_name() {
+    let fixture = Fixture::new().await;
+    // So long that the columns after it are on the next page.
+    let long = "n".repeat(512);
+    let at = fixture.clock.now().plus_millis(9);
+    fixture.store.put(&key(&long), Write::new(vec![0; 3_800]).expires_at(at)).await.unwrap();
+    fixture.put(&["a"]).await;
+    fixture.damage_file(|bytes| {
+        let link = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
+        let is_rest = |page: usize| bytes.get((page - 1) * PAGE + 4) == Some(&b'n');
+        let mut ends = (300..bytes.len() - 4).filter(|at| bytes[at - 300..*at] == [b'n'; 300]);
+        (ends.find(|at| link(*at) > 0 && is_rest(link(*at))).unwrap(), NO_PAGE)
+    });
+    let (store, n) = (&fixture.store, key(&long));
+    for _ in ["live", "expired"] {
+        let (a, write) = (key("a"), || Write::new("y"));
+        let (refused, done) = tokio::join!(store.put(&n, write()), store.put(&a, write()));
+        assert_damaged(refused, &long);
+        done.unwrap();
+        assert_damaged(store.delete(&n, Precondition::Any).await, &long);
+        assert_eq!(store.cleanup_expired(10).await.unwrap(), 0);
+        fixture.clock.advance_millis(9);
+    }
 }

@@ -14,9 +14,14 @@ pub(super) fn is_damage(error: &Error) -> bool {
         | Error::IntegralValueOutOfRange(..)
         | Error::InvalidColumnType(..)
         | Error::Utf8Error(..) => true,
-        // A value's pages; of a damaged index every statement would say so.
-        other => other.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt),
+        other => is_corrupt(other),
     }
+}
+
+/// True when the engine met pages that cannot be what it wrote: mostly those of a value, since of a
+/// damaged index every statement would say so. It refuses all further writes of a transaction.
+pub(super) fn is_corrupt(error: &Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt)
 }
 
 /// Names what is wrong with the row of `key`.

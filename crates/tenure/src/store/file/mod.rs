@@ -9,6 +9,7 @@ mod open;
 mod operation;
 mod query;
 mod reader;
+mod reclaim;
 mod schema;
 mod transaction;
 mod watch;
@@ -23,9 +24,10 @@ use async_trait::async_trait;
 
 use self::cache::{Cache, Lookup};
 use self::open::Database;
-use self::operation::{Delete, Put, Reclaim};
+use self::operation::{Delete, Put};
 use self::query::Listing;
 use self::reader::Readers;
+use self::reclaim::{Position, Reclaim};
 use self::watch::Hub;
 use self::writer::Writer;
 use crate::clock::Clock;
@@ -222,11 +224,11 @@ impl StorageBackend for FileBackend {
         precondition: Precondition,
     ) -> Result<VersionToken, StoreError> {
         write.check()?;
-        self.writer.write(Put { key: key.clone(), write, precondition }).await
+        self.writer.write(Put::new(key.clone(), write, precondition)).await
     }
 
     async fn delete(&self, key: &Key, precondition: Precondition) -> Result<bool, StoreError> {
-        self.writer.write(Delete { key: key.clone(), precondition }).await
+        self.writer.write(Delete::new(key.clone(), precondition)).await
     }
 
     async fn history(&self, key: &Key) -> Result<Vec<Version>, StoreError> {
@@ -251,14 +253,12 @@ impl StorageBackend for FileBackend {
     }
 
     async fn cleanup_expired(&self, limit: usize) -> Result<usize, StoreError> {
-        let mut reclaimed = 0;
-        while reclaimed < limit {
+        let (mut reclaimed, mut next) = (0, Some(Position::START));
+        while let Some(after) = next.filter(|_| reclaimed < limit) {
             let step = RECLAIMED.min(limit - reclaimed);
-            let done = self.writer.write(Reclaim { limit: step }).await?;
-            reclaimed += done;
-            if done < step {
-                break;
-            }
+            let done = self.writer.write(Reclaim::new(after, step)).await?;
+            reclaimed += done.count;
+            next = done.next;
         }
         Ok(reclaimed)
     }

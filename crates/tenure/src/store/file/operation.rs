@@ -8,20 +8,32 @@ pub(super) trait Operation: Send + 'static {
     /// What the caller learns.
     type Output: Send + 'static;
     /// Checks everything, then writes.
-    fn run(&self, transaction: &mut Transaction<'_>) -> Result<Self::Output, Failure>;
+    fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<Self::Output, Failure>;
+    /// Damaged pages were met, and all was rolled back. True if another run would go around them.
+    fn go_around(&mut self, _cause: &rusqlite::Error) -> bool {
+        false
+    }
 }
 
 /// `put` and `put_if_version`.
 pub(super) struct Put {
-    pub(super) key: Key,
-    pub(super) write: Write,
-    pub(super) precondition: Precondition,
+    key: Key,
+    write: Write,
+    precondition: Precondition,
+    /// Damage was met elsewhere than in the record itself.
+    around: bool,
+}
+
+impl Put {
+    pub(super) fn new(key: Key, write: Write, precondition: Precondition) -> Self {
+        Self { key, write, precondition, around: false }
+    }
 }
 
 impl Operation for Put {
     type Output = VersionToken;
 
-    fn run(&self, transaction: &mut Transaction<'_>) -> Result<VersionToken, Failure> {
+    fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<VersionToken, Failure> {
         let partition = self.key.partition();
         let row = transaction.row(&self.key)?;
         let live = row.as_ref().filter(|row| row.is_live(transaction.now));
@@ -30,7 +42,7 @@ impl Operation for Put {
         if let Some(limit) = self.write.capacity
             && !live.is_some_and(|row| row.place.counted)
         {
-            transaction.check_capacity(partition, limit)?;
+            transaction.check_capacity(partition, limit, self.around)?;
         }
         let counted = self.write.capacity.is_some();
         let record = Record {
@@ -45,7 +57,9 @@ impl Operation for Put {
             _ => false,
         };
         match row {
-            Some(row) => transaction.update(&row, &record, counted, self.write.kept)?,
+            Some(row) => transaction
+                .update(&row, &record, counted, self.write.kept)
+                .map_err(Failure::at(&self.key))?,
             None => transaction.insert(&self.key, &record, counted)?,
         }
         transaction.change_count(partition, i64::from(counted) - i64::from(was_counted))?;
@@ -53,38 +67,43 @@ impl Operation for Put {
         transaction.changed.push((self.key.clone(), Some(record)));
         Ok(token)
     }
+
+    /// The capacity check changes other records, expired ones, and can do without.
+    fn go_around(&mut self, _cause: &rusqlite::Error) -> bool {
+        self.write.capacity.is_some() && !std::mem::replace(&mut self.around, true)
+    }
 }
 
 /// `delete`.
 pub(super) struct Delete {
-    pub(super) key: Key,
-    pub(super) precondition: Precondition,
+    key: Key,
+    precondition: Precondition,
+    /// The record's pages are damaged.
+    around: bool,
+}
+
+impl Delete {
+    pub(super) fn new(key: Key, precondition: Precondition) -> Self {
+        Self { key, precondition, around: false }
+    }
 }
 
 impl Operation for Delete {
     type Output = bool;
 
-    fn run(&self, transaction: &mut Transaction<'_>) -> Result<bool, Failure> {
+    fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<bool, Failure> {
         let row = transaction.row(&self.key)?;
         let live = row.as_ref().filter(|row| row.is_live(transaction.now));
         let current = live.map(|row| row.current);
         self.precondition.check(current)?;
-        if let Some(row) = &row {
+        if let Some(row) = row.as_ref().filter(|_| current.is_some() || !self.around) {
             transaction.remove(&self.key, &row.place)?;
         }
         Ok(current.is_some())
     }
-}
 
-/// One step of `cleanup_expired`.
-pub(super) struct Reclaim {
-    pub(super) limit: usize,
-}
-
-impl Operation for Reclaim {
-    type Output = usize;
-
-    fn run(&self, transaction: &mut Transaction<'_>) -> Result<usize, Failure> {
-        Ok(transaction.reclaim(self.limit)?)
+    /// What has expired need not be erased to be absent.
+    fn go_around(&mut self, _cause: &rusqlite::Error) -> bool {
+        !std::mem::replace(&mut self.around, true)
     }
 }

@@ -51,7 +51,8 @@ pub(super) fn history(
         // One statement, one snapshot.
         let mut statement = connection.prepare_cached(
             "WITH live AS (SELECT id, version, stamp, tag, value FROM records
-                 WHERE partition = ?1 AND name = ?2 AND (expires_at IS NULL OR expires_at NOT BETWEEN 0 AND ?3))
+                 WHERE partition = ?1 AND name = ?2
+                 AND (expires_at IS NULL OR expires_at NOT BETWEEN 0 AND ?3))
              SELECT version, stamp, tag, value FROM live
              UNION ALL
              SELECT former.version, former.stamp, former.tag, former.value

@@ -2,8 +2,8 @@
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::column::{current, deadline, text};
-use super::damage::{damaged, has_expired, is_damage};
+use super::column::{current, deadline};
+use super::damage::{damaged, has_expired, is_corrupt, is_damage};
 use crate::clock::Timestamp;
 use crate::store::{Current, Key, Partition, Record, StoreError, Tag};
 
@@ -11,6 +11,8 @@ use crate::store::{Current, Key, Partition, Record, StoreError, Tag};
 pub(super) const HISTORY: u64 = 64 * crate::limits::WATCH_BACKLOG as u64;
 /// Expired records that one write takes out of the count, at most.
 const UNCOUNTED: usize = 256;
+/// Values up to this size lie on their row's own page, however long the other columns are.
+const INLINE_BYTES: u64 = 2_048;
 
 /// Why an operation wrote nothing.
 #[derive(Debug)]
@@ -19,6 +21,19 @@ pub(super) enum Failure {
     Refused(StoreError),
     /// The engine failed. The transaction must not be committed.
     Engine(rusqlite::Error),
+    /// The record of this name cannot be changed, because its pages are damaged. The transaction
+    /// must not be committed: the engine may have freed some of the pages.
+    Stuck(Key, rusqlite::Error),
+}
+
+impl Failure {
+    /// What it means that the row of `key` could not be read or changed.
+    pub(super) fn at(key: &Key) -> impl FnOnce(rusqlite::Error) -> Self {
+        move |error| match error {
+            error if is_corrupt(&error) => Self::Stuck(key.clone(), error),
+            error => Self::Engine(error),
+        }
+    }
 }
 
 impl From<StoreError> for Failure {
@@ -38,7 +53,7 @@ pub(super) type Changed = Vec<(Key, Option<Record>)>;
 
 /// An open write transaction.
 pub(super) struct Transaction<'a> {
-    connection: &'a Connection,
+    pub(super) connection: &'a Connection,
     pub(super) now: Timestamp,
     sequence: u64,
     pub(super) changed: Changed,
@@ -49,6 +64,7 @@ pub(super) struct Row {
     pub(super) current: Current,
     pub(super) created_at: Timestamp,
     expires_at: Option<Timestamp>,
+    value_bytes: u64,
 }
 
 /// What a row takes up, readable or not.
@@ -60,7 +76,7 @@ pub(super) struct Place {
 
 impl Place {
     /// From three adjacent columns.
-    fn read(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Self> {
+    pub(super) fn read(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Self> {
         Ok(Self {
             id: row.get(column)?,
             counted: row.get(column + 1).unwrap_or(false),
@@ -77,6 +93,7 @@ impl Row {
             current: current(row, 3)?,
             created_at: Timestamp::from_millis(row.get(6)?),
             expires_at: deadline(row, 7)?,
+            value_bytes: row.get(8)?,
         })
     }
 
@@ -113,12 +130,14 @@ impl<'a> Transaction<'a> {
         let row = self
             .connection
             .prepare_cached(
-                "SELECT id, counted, former, version, stamp, tag, created_at, expires_at
-                 FROM records WHERE partition = ?1 AND name = ?2",
+                "SELECT id, counted, former, version, stamp, tag, created_at, expires_at,
+                 length(value) FROM records WHERE partition = ?1 AND name = ?2",
             )?
             .query_row(at, Row::read)
             .optional();
         match row {
+            // The engine lets nothing of this transaction be committed.
+            Err(error) if is_corrupt(&error) => Err(Failure::at(key)(error)),
             Err(error) if is_damage(&error) => {
                 if !has_expired(self.connection, key, self.now) {
                     return Err(damaged(key, &error).into());
@@ -129,7 +148,8 @@ impl<'a> Transaction<'a> {
                         "SELECT id, counted, former FROM records
                          WHERE partition = ?1 AND name = ?2",
                     )?
-                    .query_row(at, |row| Place::read(row, 0))?;
+                    .query_row(at, |row| Place::read(row, 0))
+                    .map_err(Failure::at(key))?;
                 self.remove(key, &place)?;
                 Ok(None)
             }
@@ -140,12 +160,13 @@ impl<'a> Transaction<'a> {
     fn count(&self, partition: &Partition) -> rusqlite::Result<u64> {
         let count = self
             .connection
-            .prepare_cached("SELECT counted FROM counts WHERE partition = ?1")?
+            .prepare_cached("SELECT max(0, counted) FROM counts WHERE partition = ?1")?
             .query_row([partition.as_str()], |row| row.get(0))
             .optional()?;
         Ok(count.unwrap_or(0))
     }
 
+    /// A count that damaged rows made wrong does not stay below none.
     pub(super) fn change_count(&self, partition: &Partition, by: i64) -> rusqlite::Result<()> {
         if by == 0 {
             return Ok(());
@@ -153,12 +174,12 @@ impl<'a> Transaction<'a> {
         self.connection
             .prepare_cached(
                 "INSERT INTO counts (partition, counted) VALUES (?1, ?2)
-                 ON CONFLICT (partition) DO UPDATE SET counted = counted + excluded.counted",
+                 ON CONFLICT (partition) DO UPDATE SET counted = max(0, counted) + ?2",
             )?
             .execute(params![partition.as_str(), by])?;
         if by < 0 {
             self.connection
-                .prepare_cached("DELETE FROM counts WHERE partition = ?1 AND counted = 0")?
+                .prepare_cached("DELETE FROM counts WHERE partition = ?1 AND counted <= 0")?
                 .execute([partition.as_str()])?;
         }
         Ok(())
@@ -168,11 +189,18 @@ impl<'a> Transaction<'a> {
     ///
     /// The count includes the expired that nobody looked at yet. Only when it says full are they
     /// taken out of it, a bounded number each time; if that does not settle it, the live ones are
-    /// counted up to the limit.
-    pub(super) fn check_capacity(&self, partition: &Partition, limit: u32) -> Result<(), Failure> {
+    /// counted up to the limit. Where that would meet `damage`, they are counted at once.
+    pub(super) fn check_capacity(
+        &self,
+        partition: &Partition,
+        limit: u32,
+        damage: bool,
+    ) -> Result<(), Failure> {
         let limit_rows = u64::from(limit);
         let mut count = self.count(partition)?;
-        if count >= limit_rows {
+        if count >= limit_rows && damage {
+            count = self.live_counted(partition, limit)?;
+        } else if count >= limit_rows {
             let uncounted = self
                 .connection
                 .prepare_cached(
@@ -182,7 +210,7 @@ impl<'a> Transaction<'a> {
                 )?
                 .execute(params![partition.as_str(), self.now.as_millis(), UNCOUNTED])?;
             self.change_count(partition, -i64::try_from(uncounted).unwrap_or(i64::MAX))?;
-            count -= uncounted as u64;
+            count = count.saturating_sub(uncounted as u64);
             if uncounted == UNCOUNTED && count >= limit_rows {
                 count = self.live_counted(partition, limit)?;
             }
@@ -202,34 +230,6 @@ impl<'a> Transaction<'a> {
                          AND counted = 1 AND expires_at > ?2 LIMIT ?3))",
             )?
             .query_row(params![partition.as_str(), self.now.as_millis(), limit], |row| row.get(0))
-    }
-
-    /// Reclaims expired records, those included that cannot be read, and tells how many.
-    pub(super) fn reclaim(&mut self, limit: usize) -> rusqlite::Result<usize> {
-        let mut statement = self.connection.prepare_cached(
-            "SELECT id, counted, former, partition, name FROM records
-             WHERE expires_at BETWEEN 0 AND ?1 ORDER BY expires_at LIMIT ?2",
-        )?;
-        let rows = statement.query_map(params![self.now.as_millis(), limit], |row| {
-            let partition = row.get_ref(3)?.as_str().map(Partition::stored);
-            let name = text(row.get_ref(4)?.as_blob()?, 4).map(str::to_owned);
-            Ok((Place::read(row, 0)?, partition.ok(), name.ok()))
-        })?;
-        let expired = rows.collect::<rusqlite::Result<Vec<_>>>()?;
-        for (place, partition, name) in &expired {
-            match (partition, name) {
-                (Some(partition), Some(name)) => {
-                    self.remove(&partition.stored_key(name), place)?;
-                }
-                // Nobody knows the name, so there is nobody to tell.
-                (Some(partition), None) => {
-                    self.erase(place)?;
-                    self.change_count(partition, -i64::from(place.counted))?;
-                }
-                (None, _) => self.erase(place)?,
-            }
-        }
-        Ok(expired.len())
     }
 
     /// The capacity check may just have taken a record that expired out of the count.
@@ -280,6 +280,7 @@ impl<'a> Transaction<'a> {
         counted: bool,
         kept: u32,
     ) -> rusqlite::Result<()> {
+        self.check_pages(row)?;
         let former = self.move_to_history(row, kept)?;
         let revision = self.next_revision();
         self.connection
@@ -301,6 +302,17 @@ impl<'a> Transaction<'a> {
                 &*record.value,
             ])?;
         Ok(())
+    }
+
+    /// Reads all pages of a row that is about to be replaced. If the new one is as long, the engine
+    /// writes it over whatever they link to, and says that this is done.
+    fn check_pages(&self, row: &Row) -> rusqlite::Result<()> {
+        if row.value_bytes <= INLINE_BYTES {
+            return Ok(());
+        }
+        self.connection
+            .prepare_cached("SELECT value FROM records WHERE id = ?1")?
+            .query_row([row.place.id], |_| Ok(()))
     }
 
     /// Moves what is about to be replaced into the history of the record, of which `kept` versions
@@ -325,8 +337,8 @@ impl<'a> Transaction<'a> {
         Ok(former.min(kept))
     }
 
-    pub(super) fn remove(&mut self, key: &Key, place: &Place) -> rusqlite::Result<()> {
-        self.erase(place)?;
+    pub(super) fn remove(&mut self, key: &Key, place: &Place) -> Result<(), Failure> {
+        self.erase(place).map_err(Failure::at(key))?;
         self.change_count(key.partition(), -i64::from(place.counted))?;
         let revision = self.next_revision();
         self.connection
@@ -336,7 +348,7 @@ impl<'a> Transaction<'a> {
         Ok(())
     }
 
-    fn erase(&self, place: &Place) -> rusqlite::Result<()> {
+    pub(super) fn erase(&self, place: &Place) -> rusqlite::Result<()> {
         self.connection.prepare_cached("DELETE FROM records WHERE id = ?1")?.execute([place.id])?;
         if place.former > 0 {
             self.connection

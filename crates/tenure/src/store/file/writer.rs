@@ -7,13 +7,14 @@ use rusqlite::{Connection, ErrorCode};
 use tokio::sync::{mpsc, oneshot};
 
 use super::cache::Cache;
+use super::damage::{damaged, is_corrupt};
 use super::error::{closed, translate};
 use super::idle::receive;
 use super::operation::Operation;
 use super::transaction::{Failure, Transaction};
 use super::watch::Hub;
 use crate::clock::Clock;
-use crate::store::{Record, StoreError};
+use crate::store::{Key, Record, StoreError};
 
 /// Writes that may wait; further callers wait for a place.
 const QUEUE: usize = 1_024;
@@ -38,7 +39,9 @@ pub(super) enum Request {
 /// A write, with the caller who waits for it.
 pub(super) trait Job: Send {
     /// Runs it, and keeps what came out. An engine failure is the transaction's end.
-    fn run(&mut self, transaction: &mut Transaction<'_>) -> rusqlite::Result<()>;
+    fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<(), Aborted>;
+    /// As [`Operation::go_around`].
+    fn go_around(&mut self, cause: &rusqlite::Error) -> bool;
     /// Tells the caller, after the transaction has committed.
     fn answer(self: Box<Self>);
     /// Tells the caller that it did not happen.
@@ -52,13 +55,20 @@ struct Waiting<O: Operation> {
 }
 
 impl<O: Operation> Job for Waiting<O> {
-    fn run(&mut self, transaction: &mut Transaction<'_>) -> rusqlite::Result<()> {
+    fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<(), Aborted> {
         self.outcome = Some(match self.operation.run(transaction) {
             Ok(output) => Ok(output),
             Err(Failure::Refused(error)) => Err(error),
-            Err(Failure::Engine(error)) => return Err(error),
+            Err(Failure::Engine(error)) => return Err(error.into()),
+            Err(Failure::Stuck(key, cause)) => {
+                return Err(Aborted { at: Some(key), ..cause.into() });
+            }
         });
         Ok(())
+    }
+
+    fn go_around(&mut self, cause: &rusqlite::Error) -> bool {
+        self.operation.go_around(cause)
     }
 
     fn answer(self: Box<Self>) {
@@ -169,7 +179,7 @@ impl State {
                 }
             }
             Err(aborted) => match <[_; 1]>::try_from(batch) {
-                Ok([job]) => job.fail(aborted.translate()),
+                Ok([job]) => self.retry(job, aborted),
                 Err(batch) => {
                     for job in batch {
                         self.commit(vec![job]);
@@ -177,6 +187,17 @@ impl State {
                 }
             },
         }
+    }
+
+    /// A write that failed on its own. There may be a way around damage.
+    fn retry(&mut self, mut job: Box<dyn Job>, mut aborted: Aborted) {
+        while is_corrupt(&aborted.cause) && job.go_around(&aborted.cause) {
+            match self.attempt(std::slice::from_mut(&mut job)) {
+                Ok(()) => return job.answer(),
+                Err(again) => aborted = again,
+            }
+        }
+        job.fail(aborted.translate());
     }
 
     fn attempt(&mut self, batch: &mut [Box<dyn Job>]) -> Result<(), Aborted> {
@@ -192,17 +213,16 @@ impl State {
 
     fn transact(&mut self, batch: &mut [Box<dyn Job>]) -> Result<(), Aborted> {
         let execute = |sql| self.connection.prepare_cached(sql)?.execute([]);
-        let aborted = |cause| Aborted { cause, committing: false };
-        execute("BEGIN IMMEDIATE").map_err(aborted)?;
+        execute("BEGIN IMMEDIATE")?;
         // Read after the lock is held: a deadline that passed while we waited for it has passed.
         let now = self.clock.now();
-        let mut transaction = Transaction::new(&self.connection, now).map_err(aborted)?;
+        let mut transaction = Transaction::new(&self.connection, now)?;
         for job in batch {
-            job.run(&mut transaction).map_err(aborted)?;
+            job.run(&mut transaction)?;
         }
-        let (sequence, changed) = transaction.finish().map_err(aborted)?;
+        let (sequence, changed) = transaction.finish()?;
         let commit = self.cache.begin_commit();
-        execute("COMMIT").map_err(|cause| Aborted { cause, committing: true })?;
+        execute("COMMIT").map_err(|cause| Aborted { committing: true, ..cause.into() })?;
         self.pages += changed.iter().map(|(_, record)| pages(record.as_ref())).sum::<usize>();
         let foreign = commit.publish(&changed, || moved(&self.connection, &mut self.known));
         if foreign {
@@ -235,9 +255,17 @@ impl State {
 }
 
 /// Why a transaction did not happen.
-struct Aborted {
+pub(super) struct Aborted {
     cause: rusqlite::Error,
+    /// The record that cannot be changed.
+    at: Option<Key>,
     committing: bool,
+}
+
+impl From<rusqlite::Error> for Aborted {
+    fn from(cause: rusqlite::Error) -> Self {
+        Self { cause, at: None, committing: false }
+    }
 }
 
 impl Aborted {
@@ -248,7 +276,10 @@ impl Aborted {
         if unknown {
             return StoreError::OutcomeUnknown(Some(self.cause.into()));
         }
-        translate(self.cause, "writing")
+        match self.at {
+            Some(key) => damaged(&key, &self.cause),
+            None => translate(self.cause, "writing"),
+        }
     }
 }
 
