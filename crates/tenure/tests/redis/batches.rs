@@ -4,6 +4,7 @@
 //! runtime gets to anything else are a batch.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use futures::future::join_all;
 use futures::{StreamExt as _, poll};
@@ -285,14 +286,14 @@ fn a_runtime_that_ends_leaves_nobody_waiting() {
             assert!(poll!(put).is_pending());
         }
     });
+    drop(puts);
     drop(ending);
-    // Of nothing that they waited for is anything left; the others do not find out by waiting.
+    // One of them had to send for the others, and for whoever joins them.
     runtime().block_on(async {
-        let all = join_all(puts.into_iter().chain([store.put(&keys[3], write("y"))]));
-        let tokens = tokio::time::timeout(12 * STANDSTILL, all).await.expect("a call hung");
-        let versions: Vec<_> = tokens.into_iter().map(|token| token.unwrap().version()).collect();
-        assert_eq!(versions[..3], [1; 3]);
-        assert_eq!(versions[3] + versions[4], 1 + 2);
+        let again = keys.iter().map(|key| store.put(key, write("y")));
+        let all = tokio::time::timeout(12 * STANDSTILL, join_all(again)).await;
+        // Whether the first had already left is left to chance.
+        assert!(all.expect("a call hung").into_iter().all(|put| put.unwrap().version() <= 2));
     });
 }
 
@@ -325,14 +326,14 @@ async fn lands_once_each(proxy: &Proxy, store: &RedisBackend, lose: impl Fn(&Pro
         let name = format!("{round}");
         lose(proxy);
         let (puts, others) = tokio::join!(
-            put_all(store, std::iter::repeat_n(&*name, 20), write("x")),
+            put_all(store, std::iter::repeat_n(&*name, 10), write("x")),
             put_all(store, ["a", "b", "c"], write("x")),
         );
         let mut versions: Vec<_> = puts.into_iter().map(|put| put.unwrap().version()).collect();
         versions.sort_unstable();
-        assert_eq!(versions, (1..=20).collect::<Vec<_>>());
+        assert_eq!(versions, (1..=10).collect::<Vec<_>>());
         assert!(others.into_iter().all(|put| put.unwrap().version() == round + 1));
-        assert_eq!(store.get(&key(&name)).await.unwrap().unwrap().token.version(), 20);
+        assert_eq!(store.get(&key(&name)).await.unwrap().unwrap().token.version(), 10);
         for name in ["a", "b", "c"] {
             let version = store.get(&key(name)).await.unwrap().unwrap().token.version();
             assert_eq!(version, round + 1);
@@ -354,6 +355,56 @@ async fn a_batch_that_is_cut_off_settles_each_of_its_writes() {
         let store = open_with(&proxy.url(), options, Clock::system()).await;
         lands_once_each(&proxy, &store, lose).await;
     }
+}
+
+/// Nobody would settle it, and it could undo what was acknowledged since.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_put_whose_caller_has_gone_before_there_was_a_connection_is_never_sent() {
+    let server = Server::start(&[]);
+    let proxy = Proxy::start(server.port).await;
+    let store = open(&proxy.url()).await;
+    let get = |name: &'static str| {
+        let store = store.clone();
+        async move { store.get(&key(name)).await }
+    };
+    // The next connection does not come about.
+    proxy.delay_requests(1, 720 * STANDSTILL);
+    let connections = proxy.connections();
+    proxy.cut();
+    let connecting = tokio::spawn(get("a"));
+    while proxy.connections() == connections {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let name = key("gone");
+    let mut gone = store.put(&name, write("late"));
+    assert!(poll!(&mut gone).is_pending());
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    drop(gone);
+    proxy.release_requests();
+    connecting.await.unwrap().unwrap();
+    // What would have been sent with it has been.
+    store.put(&key("next"), write("x")).await.unwrap();
+    assert_eq!(get("gone").await.unwrap(), None);
+}
+
+/// As when each thread has a runtime of its own, and one of them computes.
+#[test]
+fn who_is_to_send_for_others_may_stand_still() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut threads = tokio::runtime::Builder::new_multi_thread();
+    let home = threads.worker_threads(1).enable_all().build().unwrap();
+    let (still, other) = (runtime(), runtime());
+    // The connection lives where nothing stands still.
+    let store = home.block_on(open(&shared_url()));
+    let keys: Vec<_> = names(4).iter().map(|name| key(name)).collect();
+    let mut puts = join_all(keys[..3].iter().map(|key| store.put(key, write("x"))));
+    still.block_on(async {
+        let _ = poll!(&mut puts);
+    });
+    let put = store.put(&keys[3], write("x"));
+    let put = other.block_on(async { tokio::time::timeout(2 * STANDSTILL, put).await });
+    assert_eq!(put.expect("it waits for the other").unwrap().version(), 1);
+    assert!(still.block_on(puts).into_iter().all(|put| put.unwrap().version() == 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -139,6 +139,29 @@ async fn a_clock_that_is_behind_writes_records_that_live() {
 }
 
 #[tokio::test]
+async fn a_record_that_becomes_a_counted_one_leaves_nothing_behind() {
+    let it = Fixture::new().await;
+    let value = write("x").expires_at(it.in_millis(60_000));
+    it.store.put(&key("a"), value.clone()).await.unwrap();
+    it.store.put(&key("a"), value.counted_within(1)).await.unwrap();
+    assert!(it.ask::<i64>("PTTL", "counted", &[]).await > 0);
+}
+
+#[tokio::test]
+async fn what_must_not_land_is_forgotten_when_it_cannot_come_any_more() {
+    let it = Fixture::new().await;
+    it.store.put(&key("a"), write("x")).await.unwrap();
+    let seconds: Vec<u64> = redis::cmd("TIME").query_async(&mut it.raw.clone()).await.unwrap();
+    let hour = 3_600_000;
+    for (age, left) in [(hour - 60_000, 1), (hour + 60_000, 0)] {
+        let fence = format!("0123456789abcdef@{};", seconds[0] * 1_000 - age);
+        it.ask::<()>("HSET", "record:a", &["fence", &fence]).await;
+        it.store.put(&key("a"), write("x")).await.unwrap();
+        assert_eq!(it.ask::<u64>("HEXISTS", "record:a", &["fence"]).await, left);
+    }
+}
+
+#[tokio::test]
 async fn former_versions_live_and_die_with_their_record() {
     let it = Fixture::new().await;
     let keeping = |value: &str| write(value).keeping(2).expires_at(it.in_millis(60_000));

@@ -3,30 +3,41 @@
 //! A call that finds no other under way is sent as it is, at once. Others wait for as long as it
 //! takes those that are ready to join them: a turn of the runtime. Then a task sends them all, so
 //! that a caller who goes away takes nobody along. The puts of one partition are one call of the
-//! script, and so never touch more than one slot; what remains is one pipeline.
+//! script, and so never touch more than one slot; several such calls are one pipeline, and so are
+//! gets.
+//!
+//! Whoever has gone before the request leaves is left out: nobody would find out what became of it,
+//! and it could undo what was done since. So what waits is taken only when there is a connection.
 
 use std::io;
 use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::join_all;
 use parking_lot::Mutex;
 use redis::{Cmd, Pipeline, Value};
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::connect::Link;
 use super::error::Failure;
 use super::key::RecordKeys;
 use super::reply;
 use super::scripts::{self, Compiled};
+use super::single::Ready;
 use crate::clock::Clock;
 
 /// Calls in one request: few enough for the server to work on one while the next is made.
 const MOST: usize = 32;
 /// Bytes in one request, beyond which only a call that is larger by itself goes.
 const MOST_BYTES: usize = 256 << 10;
+/// What a get counts for. Its answer may be larger, and those behind it wait for that.
+const GET_BYTES: usize = 16 << 10;
+/// So long whoever waits leaves the sending to the first, whose runtime may stand still, or end.
+const TURN: Duration = Duration::from_millis(20);
 
 /// What may be sent along with others.
 #[derive(Clone)]
@@ -57,7 +68,7 @@ impl Request {
 
     fn bytes(&self) -> usize {
         match self {
-            Self::Get(record) => record.len() + 64,
+            Self::Get(_) => GET_BYTES,
             Self::Put(put, _) => put.bytes(),
         }
     }
@@ -75,6 +86,17 @@ type Answer = Result<Value, Failure>;
 struct Waiting {
     request: Request,
     answer: oneshot::Sender<Answer>,
+}
+
+impl Waiting {
+    fn is_wanted(&self) -> bool {
+        !self.answer.is_closed()
+    }
+
+    fn tell(self, answer: Answer) {
+        // Whose caller has gone, needs none.
+        let _ = self.answer.send(answer);
+    }
 }
 
 pub(super) struct Batcher {
@@ -104,25 +126,42 @@ impl Batcher {
     pub(super) async fn send(self: &Arc<Self>, request: Request) -> Answer {
         let others = self.under_way.fetch_add(1, Ordering::Relaxed);
         let _under_way = UnderWay(&self.under_way);
-        if others == 0 || !self.link.takes_batches() {
-            return self.send_alone(&request).await;
-        }
-        let (answer, answered) = oneshot::channel();
+        let single = match self.link.single() {
+            Some(single) if others > 0 => single,
+            _ => return self.send_alone(&request).await,
+        };
+        let (answer, mut answered) = oneshot::channel();
         if self.join(Waiting { request, answer }) {
-            tokio::spawn(Duty(Some(Arc::clone(self))).done());
+            let sending = Arc::clone(self).send_waiting();
+            tokio::spawn(async move {
+                tokio::task::yield_now().await;
+                sending.await;
+            });
         }
-        // Without an answer only when the runtime of the first that waited has ended.
-        answered.await.unwrap_or_else(|_| Err(lost()))
+        let answer = match timeout(TURN, &mut answered).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                tokio::spawn(Arc::clone(self).send_waiting());
+                // The task that has it may stand still, too.
+                let Ok(answer) = timeout(single.patience(), answered).await else {
+                    return Err(lost());
+                };
+                answer
+            }
+        };
+        // Without an answer when the runtime of the task that had taken it has ended.
+        answer.unwrap_or_else(|_| Err(lost()))
     }
 
     async fn send_alone(&self, request: &Request) -> Answer {
         let cmd = self.command(&[request]);
-        let answer = self.link.send(&cmd).await;
-        let answer = self.or_with_source(&cmd, answer).await;
-        match request {
-            Request::Get(_) => answer,
-            Request::Put(..) => each(answer, 1).pop().unwrap_or_else(|| Err(lost())),
-        }
+        let answer = match self.link.send(&cmd).await {
+            Err(failure) if failure.is_no_script() => {
+                self.link.send(&self.write.with_source(&cmd)).await
+            }
+            answer => answer,
+        };
+        own_answer(request, answer)
     }
 
     /// True for the first, who has to have all sent.
@@ -132,36 +171,59 @@ impl Batcher {
         waiting.len() == 1
     }
 
+    /// Sends all that waits, as soon as there is a connection.
+    async fn send_waiting(self: Arc<Self>) {
+        let Some(single) = self.link.single() else { return };
+        let ready = single.ready().await;
+        let waiting = mem::take(&mut *self.waiting.lock());
+        let ready = match ready {
+            Ok(ready) => ready,
+            Err(failure) => {
+                return waiting.into_iter().for_each(|it| it.tell(Err(failure.clone())));
+            }
+        };
+        join_all(batches(waiting).into_iter().map(|batch| self.carry(ready.share(), batch))).await;
+    }
+
     /// Sends a batch, and gives everybody their answer.
-    async fn carry(&self, batch: Vec<Waiting>) {
+    async fn carry(&self, mut ready: Ready<'_>, batch: Vec<Waiting>) {
         let groups = by_command(batch);
         let mut cmds = Pipeline::with_capacity(groups.len());
         for group in &groups {
-            let requests: Vec<_> = group.iter().map(|it| &it.request).collect();
-            cmds.add_command(self.command(&requests));
+            cmds.add_command(self.command_for(group));
         }
-        let answers = self.link.send_all(&cmds).await;
-        let telling = groups.into_iter().zip(cmds.cmd_iter()).zip(answers);
-        join_all(telling.map(async |((group, cmd), answer)| {
-            match self.or_with_source(cmd, answer).await {
-                Err(failure) if failure.is_denied() && group.len() > 1 => {
-                    self.send_each_alone(group).await;
-                }
-                answer => tell(group, answer),
-            }
-        }))
-        .await;
+        let answers = ready.send_all(&cmds).await;
+        for (group, answer) in groups.into_iter().zip(answers) {
+            self.finish(&mut ready, group, answer).await;
+        }
     }
 
-    /// What the server does when a user lacks a right to one key of a call is to refuse the call,
-    /// before the script begins. So it is found out whom that concerns.
-    async fn send_each_alone(&self, group: Vec<Waiting>) {
-        join_all(group.into_iter().map(async |it| {
-            let answer = self.send_alone(&it.request).await;
-            // Whose caller has gone, needs none.
-            let _ = it.answer.send(answer);
-        }))
-        .await;
+    /// Hands out the answer to one command, if it need not be sent again.
+    async fn finish(&self, ready: &mut Ready<'_>, mut group: Vec<Waiting>, mut answer: Answer) {
+        if answer.as_ref().is_err_and(Failure::is_no_script) {
+            group.retain(Waiting::is_wanted);
+            if group.is_empty() {
+                return;
+            }
+            answer = ready.send(&self.write.with_source(&self.command_for(&group))).await;
+        }
+        // A server refuses a call, before the script begins, when a user lacks a right to one of its
+        // keys. So it is found out whom that concerns.
+        let concerns_some = answer.as_ref().is_err_and(Failure::is_denied) && group.len() > 1;
+        if !concerns_some {
+            return tell(group, answer);
+        }
+        for it in group {
+            if it.is_wanted() {
+                let answer = ready.send(&self.command(&[&it.request])).await;
+                let answer = own_answer(&it.request, answer);
+                it.tell(answer);
+            }
+        }
+    }
+
+    fn command_for(&self, group: &[Waiting]) -> Cmd {
+        self.command(&group.iter().map(|it| &it.request).collect::<Vec<_>>())
     }
 
     /// The command for one get, or for puts of one partition.
@@ -190,51 +252,21 @@ impl Batcher {
         }
         call.cmd
     }
-
-    /// Brings the script along if that was what was missing.
-    async fn or_with_source(&self, cmd: &Cmd, answer: Answer) -> Answer {
-        match answer {
-            Err(failure) if failure.is_no_script() => {
-                self.link.send(&self.write.with_source(cmd)).await
-            }
-            answer => answer,
-        }
-    }
 }
 
-/// The duty to send what waits. When a runtime ends before its tasks have, so does this, and leaves
-/// those who wait without an answer, instead of waiting for ever with all who join them.
-struct Duty(Option<Arc<Batcher>>);
-
-impl Duty {
-    async fn done(mut self) {
-        tokio::task::yield_now().await;
-        let Some(batcher) = self.0.take() else { return };
-        let mut batches = batches(mem::take(&mut *batcher.waiting.lock()));
-        let last = batches.pop();
-        for batch in batches {
-            let batcher = Arc::clone(&batcher);
-            tokio::spawn(async move { batcher.carry(batch).await });
-        }
-        if let Some(last) = last {
-            batcher.carry(last).await;
-        }
-    }
+/// Parts what waits where the bounds are, gets from puts. What nobody waits for goes.
+fn batches(mut waiting: Vec<Waiting>) -> Vec<Vec<Waiting>> {
+    waiting.retain(Waiting::is_wanted);
+    let is_get = |it: &Waiting| matches!(it.request, Request::Get(_));
+    let (gets, puts): (Vec<_>, Vec<_>) = waiting.into_iter().partition(is_get);
+    let mut batches = within_bounds(gets);
+    batches.extend(within_bounds(puts));
+    batches
 }
 
-impl Drop for Duty {
-    fn drop(&mut self) {
-        if let Some(batcher) = &self.0 {
-            let waiting = mem::take(&mut *batcher.waiting.lock());
-            drop(waiting);
-        }
-    }
-}
-
-/// Parts what waits, but for what nobody waits for any more, where the bounds are.
-fn batches(waiting: Vec<Waiting>) -> Vec<Vec<Waiting>> {
+fn within_bounds(waiting: Vec<Waiting>) -> Vec<Vec<Waiting>> {
     let (mut batches, mut bytes) = (Vec::<Vec<_>>::new(), 0);
-    for it in waiting.into_iter().filter(|it| !it.answer.is_closed()) {
+    for it in waiting {
         bytes += it.request.bytes();
         match batches.last_mut() {
             Some(batch) if batch.len() < MOST && bytes <= MOST_BYTES => batch.push(it),
@@ -275,6 +307,14 @@ fn each(answer: Answer, count: usize) -> Vec<Answer> {
     }
 }
 
+/// The answer to a request that was a command of its own.
+fn own_answer(request: &Request, answer: Answer) -> Answer {
+    match request {
+        Request::Get(_) => answer,
+        Request::Put(..) => each(answer, 1).pop().unwrap_or_else(|| Err(lost())),
+    }
+}
+
 /// Hands out the answer to one command.
 fn tell(group: Vec<Waiting>, answer: Answer) {
     let answers = match group.first() {
@@ -282,8 +322,7 @@ fn tell(group: Vec<Waiting>, answer: Answer) {
         _ => each(answer, group.len()),
     };
     for (it, answer) in group.into_iter().zip(answers) {
-        // Whose caller has gone, needs none.
-        let _ = it.answer.send(answer);
+        it.tell(answer);
     }
 }
 
@@ -291,4 +330,52 @@ fn tell(group: Vec<Waiting>, answer: Answer) {
 fn lost() -> Failure {
     let reason = "the request of several calls has no answer for this one";
     Failure::Lost(io::Error::other(reason).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(is_get: bool, bytes: usize) -> Request {
+        let keys = || RecordKeys { record: "r".into(), log: "l".into() };
+        let put = |value| Put {
+            keys: keys(),
+            wanted: Vec::new(),
+            attributes: Vec::new(),
+            capacity: String::new(),
+            value,
+        };
+        if is_get {
+            Request::Get("r".into())
+        } else {
+            Request::Put(Arc::new(put(vec![0; bytes].into())), 1)
+        }
+    }
+
+    /// The sizes of the batches that these make.
+    fn sizes(requests: impl IntoIterator<Item = Request>) -> Vec<usize> {
+        let (waiting, _answered): (Vec<_>, Vec<_>) = requests
+            .into_iter()
+            .map(|request| {
+                let (answer, answered) = oneshot::channel();
+                (Waiting { request, answer }, answered)
+            })
+            .unzip();
+        batches(waiting).iter().map(Vec::len).collect()
+    }
+
+    #[test]
+    fn a_batch_is_bounded_and_what_is_large_makes_no_get_wait() {
+        assert_eq!(sizes((0..40).map(|_| request(true, 0))), [16, 16, 8]);
+        assert_eq!(sizes((0..40).map(|_| request(false, 10))), [32, 8]);
+        assert_eq!(sizes((0..5).map(|_| request(false, 100 << 10))), [2, 2, 1]);
+        assert_eq!(sizes((0..4).map(|it| request(it % 2 == 0, 1 << 20))), [2, 1, 1]);
+    }
+
+    #[test]
+    fn whoever_has_gone_is_left_out() {
+        let (answer, answered) = oneshot::channel();
+        drop(answered);
+        assert!(batches(vec![Waiting { request: request(false, 1), answer }]).is_empty());
+    }
 }

@@ -1,26 +1,21 @@
-//! Connections that come back by themselves.
-//!
-//! The connection manager of the redis crate reports a failed connect and a lost answer alike. A
-//! write has to tell them apart, so this is a smaller one that does.
+//! What a URL leads to: one server, or a cluster.
 
 use std::time::Duration;
 
-use futures::future::join_all;
-use parking_lot::RwLock;
-use redis::aio::{MultiplexedConnection, PubSub};
+use redis::aio::PubSub;
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
 use redis::io::tcp::TcpSettings;
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind,
-    IntoConnectionInfo as _, Pipeline, RedisError, TlsCertificates, Value,
+    Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo as _, RedisError,
+    TlsCertificates, Value,
 };
 use socket2::TcpKeepalive;
-use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::error::Failure;
 use super::nodes::{self, Nodes};
+use super::single::Single;
 use super::{RedisOptions, tls};
 use crate::store::StoreError;
 
@@ -36,24 +31,10 @@ enum Route {
     Cluster(ClusterConnection),
 }
 
-struct Single {
-    client: Client,
-    config: AsyncConnectionConfig,
-    live: RwLock<Option<Live>>,
-    /// Held by the one caller that connects for all.
-    connecting: Mutex<u64>,
-}
-
-#[derive(Clone)]
-struct Live {
-    generation: u64,
-    connection: MultiplexedConnection,
-}
-
 #[derive(Clone, Copy)]
-struct Timeouts {
-    connect: Duration,
-    response: Duration,
+pub(super) struct Timeouts {
+    pub(super) connect: Duration,
+    pub(super) response: Duration,
 }
 
 impl Link {
@@ -86,12 +67,12 @@ impl Link {
                 Ok(connection) => Route::Cluster(connection),
                 // The cluster's client keeps the cause to itself, so one node is asked for it.
                 Err(failure) => {
-                    let cause = single.connect(timeouts.connect).await.err().unwrap_or(failure);
+                    let cause = single.ready().await.err().unwrap_or(failure);
                     return Err(cause.into_store_error());
                 }
             }
         } else {
-            single.connect(timeouts.connect).await.map_err(Failure::into_store_error)?;
+            single.ready().await.map_err(Failure::into_store_error)?;
             Route::Single(Box::new(single))
         };
         Ok(Self { route, nodes: known, timeouts })
@@ -100,27 +81,19 @@ impl Link {
     /// Sends one command and waits for its answer.
     pub(super) async fn send(&self, cmd: &Cmd) -> Result<Value, Failure> {
         match &self.route {
-            Route::Single(single) => single.send(cmd, self.timeouts).await,
+            Route::Single(single) => single.send(cmd).await,
             Route::Cluster(connection) => {
                 cmd.query_async(&mut connection.clone()).await.map_err(Failure::of_sent)
             }
         }
     }
 
-    /// Whether several commands may be sent at once. Those for a cluster go to different nodes, and
-    /// its client may send them again.
-    pub(super) fn takes_batches(&self) -> bool {
-        matches!(self.route, Route::Single(_))
-    }
-
-    /// Sends several commands at once, and waits for the answer to each.
-    pub(super) async fn send_all(&self, cmds: &Pipeline) -> Vec<Result<Value, Failure>> {
-        let Route::Single(single) = &self.route else {
-            return join_all(cmds.cmd_iter().map(|cmd| self.send(cmd))).await;
-        };
-        match single.send_all(cmds, self.timeouts).await {
-            Ok(answers) => answers.into_iter().map(own_error).collect(),
-            Err(failure) => vec![Err(failure); cmds.len()],
+    /// The one server there is, on whose connection several commands may be sent at once. Those for a
+    /// cluster go to different nodes, and its client may send them again.
+    pub(super) fn single(&self) -> Option<&Single> {
+        match &self.route {
+            Route::Single(single) => Some(single),
+            Route::Cluster(_) => None,
         }
     }
 
@@ -182,99 +155,7 @@ impl Timeouts {
     }
 }
 
-impl Single {
-    fn new(client: Client, timeouts: Timeouts) -> Self {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(timeouts.connect))
-            .set_response_timeout(Some(timeouts.response))
-            .set_pipeline_buffer_size(256)
-            .set_write_backpressure_boundary(64 << 10);
-        Self { client, config, live: RwLock::default(), connecting: Mutex::default() }
-    }
-
-    async fn send(&self, cmd: &Cmd, timeouts: Timeouts) -> Result<Value, Failure> {
-        let mut live = self.live(timeouts).await?;
-        let answer = live.connection.send_packed_command(cmd).await.map_err(Failure::of_sent);
-        self.judge(&live, answer.as_ref().map(std::slice::from_ref));
-        answer.and_then(own_error)
-    }
-
-    async fn send_all(&self, cmds: &Pipeline, timeouts: Timeouts) -> Result<Vec<Value>, Failure> {
-        let mut live = self.live(timeouts).await?;
-        let sending = live.connection.send_packed_commands(cmds, 0, cmds.len());
-        let answers = sending.await.map_err(Failure::of_sent);
-        self.judge(&live, answers.as_deref());
-        answers
-    }
-
-    async fn live(&self, timeouts: Timeouts) -> Result<Live, Failure> {
-        let current = self.live.read().clone();
-        match current {
-            Some(live) => Ok(live),
-            None => self.connect(timeouts.connect).await,
-        }
-    }
-
-    /// Forgets a connection on which nothing more, or nothing good, will come.
-    fn judge(&self, live: &Live, answers: Result<&[Value], &Failure>) {
-        let is_of_use = match answers {
-            // After a failover the address may lead to the new primary.
-            Ok(answers) => !answers.iter().any(is_read_only),
-            Err(failure) => !matches!(failure, Failure::Lost(_) | Failure::NotSent(_)),
-        };
-        if !is_of_use {
-            self.forget(live.generation);
-        }
-    }
-
-    /// Drops a connection that is of no more use, unless somebody has already replaced it.
-    fn forget(&self, generation: u64) {
-        let mut live = self.live.write();
-        if live.as_ref().is_some_and(|live| live.generation == generation) {
-            *live = None;
-        }
-    }
-
-    async fn connect(&self, limit: Duration) -> Result<Live, Failure> {
-        let connecting = async {
-            let mut generation = self.connecting.lock().await;
-            if let Some(live) = self.live.read().clone() {
-                return Ok(live);
-            }
-            let connection =
-                self.client.get_multiplexed_async_connection_with_config(&self.config).await?;
-            *generation += 1;
-            let live = Live { generation: *generation, connection };
-            *self.live.write() = Some(live.clone());
-            Ok(live)
-        };
-        timeout(limit, connecting)
-            .await
-            .unwrap_or_else(|_| Err(timed_out("connecting")))
-            .map_err(Failure::NotSent)
-    }
-}
-
-/// The error that an answer is. Those inside it belong to its parts.
-fn own_error(answer: Value) -> Result<Value, Failure> {
-    match answer {
-        Value::ServerError(error) => Err(Failure::of_sent(error.into())),
-        answer => Ok(answer),
-    }
-}
-
-/// Whether the server says so, or a script about one of its writes.
-fn is_read_only(answer: &Value) -> bool {
-    match answer {
-        Value::ServerError(error) => error.code() == "READONLY",
-        Value::Array(parts) => parts
-            .iter()
-            .any(|part| matches!(part, Value::ServerError(error) if error.code() == "READONLY")),
-        _ => false,
-    }
-}
-
-fn timed_out(what: &'static str) -> RedisError {
+pub(super) fn timed_out(what: &'static str) -> RedisError {
     std::io::Error::new(std::io::ErrorKind::TimedOut, format!("{what} took too long")).into()
 }
 

@@ -15,7 +15,8 @@
 //! An entry of the log is a field with the name of the record and its new head; of a deleted one it is
 //! the token alone, with version 0.
 //!
-//! `fence` holds the stamps of the writes of the last hour that were given up and must not land.
+//! `fence` holds the stamps of writes that were given up and must not land: for an hour, or for as
+//! long as the record's key lives, which is five minutes more than the record.
 
 mod batch;
 mod call;
@@ -26,6 +27,7 @@ mod nodes;
 mod options;
 mod reply;
 mod scripts;
+mod single;
 mod subscriber;
 mod tls;
 mod watch;

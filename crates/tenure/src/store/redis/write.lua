@@ -72,7 +72,12 @@ local function place(record, at, head, fence)
   end
   if not is_told() then denied = 'PUBLISH' end
   needs('HSET', record, 'data', '')
-  local moved = not head or old_expires_at ~= expires_at
+  -- Whether the keys that go by deadlines have to follow.
+  local moved = not head or old_expires_at ~= expires_at or (counts ~= '' and counted == '')
+  -- The last stamp is the youngest; they are kept for as long as a lost write could come.
+  local at_rest = fence and tonumber(string.match(fence, '@(%d+);$')) or nil
+  at_rest = at_rest and at_rest < tonumber(call('TIME')[1]) * 1000 - GRACE_MS
+  if at_rest then needs('HDEL', record, 'fence') end
   if oldest or (moved and old_expires_at ~= '') then needs('HDEL', record, 'expires_at') end
   if counted ~= '' and counts == '' then needs('ZREM', counted_key, name) end
   if counts ~= '' then needs('ZADD', counted_key, '0', name) end
@@ -131,6 +136,7 @@ local function place(record, at, head, fence)
       unset[#unset + 1] = format('was:%.0f', former)
     end
   end
+  if at_rest then unset[#unset + 1] = 'fence' end
   if moved and expires_at ~= '' then
     set[#set + 1], set[#set + 2] = 'expires_at', expires_at
   elseif moved and old_expires_at ~= '' then
@@ -141,9 +147,10 @@ local function place(record, at, head, fence)
     first = first and format('%.0f', first) or ''
     new = table.concat({ new, expires_at, counts, first, tag }, ';')
   end
-  call('HSET', record, 'version', new, unpack(set))
+  -- The log first: it may yet refuse, and a change that it does not tell of would be lost to watches.
   call('XADD', log, 'MAXLEN', '~', LOG_LENGTH, '*', name, new)
   logged = true
+  call('HSET', record, 'version', new, unpack(set))
   if unset[1] then call('HDEL', record, unpack(unset)) end
   if reclaimed then call('ZREMRANGEBYSCORE', counted_key, '-inf', reclaimed) end
   if counted ~= '' and counts == '' then call('ZREM', counted_key, name) end
@@ -190,13 +197,9 @@ local function write(record, at)
   end
   if not is_told() then return redis.error_reply('NOPERM this user may not PUBLISH') end
   local new = format('%d-%s%s', version + 1, ARGV[at + 2], sub(head, dash + 17))
-  -- What may yet be refused, for want of a right or of memory, comes first.
-  if logged then
-    call('HSET', record, 'version', new, 'data', ARGV[at + 5])
-    call('XADD', log, 'MAXLEN', '~', LOG_LENGTH, '*', sub(record, #log + 5), new)
-    return version + 1
-  end
-  if not redis.acl_check_cmd('HSET', record, 'version', '') then
+  -- The server has looked at the rights to the keys before the script began, so that the right to
+  -- the command is the same for all. The log comes first, as above.
+  if not logged and not redis.acl_check_cmd('HSET', record, 'version', '') then
     return redis.error_reply('NOPERM this user may not HSET')
   end
   call('XADD', log, 'MAXLEN', '~', LOG_LENGTH, '*', sub(record, #log + 5), new)
