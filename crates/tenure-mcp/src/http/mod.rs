@@ -66,8 +66,9 @@ pub struct HttpOptions {
     pub body_bytes: usize,
     /// How long a request's body may take to come.
     pub body_read_ms: u64,
-    /// How long a request's head may take to come, and so how long a connection may stay idle. One on
-    /// which something is still answered, such as a stream of events, is not.
+    /// How long a request's head may take to come, and so how long a connection may stay idle. One
+    /// on which something is still answered, such as a stream of events, is not. Over HTTP/2 the
+    /// client is then told so, and has as long again to go if it never asked for anything.
     pub header_read_ms: u64,
     /// How long a client may take nothing of what it is sent (on Linux).
     pub write_stall_ms: u64,
