@@ -252,12 +252,12 @@ async fn health<H: ServerHandler>(State(server): State<DurableServer<H>>) -> imp
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mcp::LISTENERS;
+    use crate::LISTENERS_PER_OWNER;
 
     #[test]
     fn the_shares_of_one_owner_come_to_a_quarter_of_the_connections() {
         let options = HttpOptions::default();
-        let shares = options.streams_per_owner + options.sessions_per_owner + LISTENERS.1;
+        let shares = options.streams_per_owner + options.sessions_per_owner + LISTENERS_PER_OWNER;
         assert!(shares * 4 <= options.connections, "{shares}");
     }
 }
