@@ -3,15 +3,16 @@
 use std::num::NonZeroUsize;
 
 use clap::{Args, value_parser};
+use tenure_mcp::LISTENERS_PER_OWNER;
 use tenure_mcp::http::HttpOptions;
 
-/// The shares of one owner come to a quarter of the connections by default, so that others find a
-/// place: whoever raises a share should raise the connections too.
+/// The bounds that operators set.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Bounds over HTTP")]
 pub(crate) struct Bounds {
     /// Open connections; others wait. Half of them may be streams of /v1. There are fewer if the
-    /// process may not have so many open files.
+    /// process may not have so many open files. The shares of one owner come to a quarter of them
+    /// by default, so that others find a place: raise these too when you raise a share.
     #[arg(
         long,
         value_name = "COUNT",
@@ -32,7 +33,7 @@ pub(crate) struct Bounds {
         long,
         value_name = "COUNT",
         env = "TENURE_LISTENERS_PER_OWNER",
-        default_value_t = count(384)
+        default_value_t = count(LISTENERS_PER_OWNER)
     )]
     pub(crate) listeners_per_owner: NonZeroUsize,
     /// Sessions of MCP clients of 2025-11-25 and before that one owner may have open.
@@ -71,7 +72,7 @@ fn count(count: usize) -> NonZeroUsize {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser as _;
+    use clap::{CommandFactory as _, Parser as _};
 
     use super::*;
 
@@ -92,6 +93,13 @@ mod tests {
     fn what_is_not_said_is_as_the_library_has_it() {
         let (ours, theirs) = (applied(&[]), HttpOptions::default());
         assert_eq!(format!("{ours:?}"), format!("{theirs:?}"));
+    }
+
+    #[test]
+    fn the_help_says_which_bounds_go_together() {
+        let help = Alone::command().render_long_help().to_string();
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(help.contains("raise these too when you raise a share"), "{help}");
     }
 
     #[test]

@@ -26,8 +26,8 @@ pub(crate) enum CliError {
     File { path: PathBuf, source: std::io::Error },
     #[error("{0}")]
     Value(String),
-    #[error("your version is kept in {}", .path.display())]
-    Kept { path: PathBuf, source: Box<CliError> },
+    #[error("{}your version is kept in {}", before(.earlier), .path.display())]
+    Kept { path: PathBuf, earlier: Vec<PathBuf>, source: Box<CliError> },
     #[error(transparent)]
     Task(TaskError),
     #[error(transparent)]
@@ -87,6 +87,14 @@ fn changed(current: Option<&str>) -> String {
     match current {
         Some(etag) => format!("the resource is not the one expected: its ETag is {etag}"),
         None => "the resource is not the one expected: there is none".into(),
+    }
+}
+
+fn before(earlier: &[PathBuf]) -> String {
+    let earlier: Vec<_> = earlier.iter().map(|it| it.display().to_string()).collect();
+    match earlier.as_slice() {
+        [] => String::new(),
+        _ => format!("what you wrote before is kept in {}, and ", earlier.join(", ")),
     }
 }
 

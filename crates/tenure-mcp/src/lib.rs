@@ -33,5 +33,6 @@ pub mod stdio;
 
 pub use identity::{Caller, Callers, Projects, Rights};
 pub use mcp::{
-    Builder, DurableServer, IDEMPOTENCY_KEY, OpenError, TaskPolicy, TaskSupport, owner, task,
+    Builder, DurableServer, IDEMPOTENCY_KEY, LISTENERS_PER_OWNER, OpenError, TaskPolicy,
+    TaskSupport, owner, task,
 };

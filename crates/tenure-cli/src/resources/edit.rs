@@ -3,25 +3,22 @@
 //! Once the editor has opened, every way out either stores the user's text or says which file
 //! keeps it. When somebody else was faster, it may be opened again on both texts brought together.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
-use tempfile::NamedTempFile;
 use tenure::resources::Document;
 use tenure_mcp::http::resources::WrittenDocument;
 
 use crate::error::{CliError, printable};
 use crate::output::note;
 use crate::resources::args::Common;
+use crate::resources::drafts::Drafts;
 use crate::resources::file;
-use crate::resources::merge::{Merged, merge};
 use crate::resources::output::Output;
 use crate::resources::place::{Address, Condition, Resources};
-
-/// Characters of a remark in the editor's file; a value may be large.
-const REMARK: usize = 200;
+use crate::resources::together::together;
 
 pub(crate) async fn edit(
     resources: &Resources,
@@ -34,46 +31,55 @@ pub(crate) async fn edit(
         Err(error) => return Err(error),
     };
     let text = before.as_ref().map_or_else(|| Ok("{}\n".into()), file::yaml)?;
-    let path = draft(&text)?.keep().map_err(|error| error.error)?.1;
-    let kept = |error| CliError::Kept { path: path.clone(), source: Box::new(error) };
-    loop {
-        let round = round(resources, address, before.as_ref(), &path).await.map_err(kept)?;
-        let (mine, current) = match round {
+    let mut drafts = Drafts::new(&text)?;
+    // A text that is not to be stored as it stands.
+    let mut undecided = None;
+    let (current, theirs) = loop {
+        let round =
+            round(resources, address, before.as_ref(), drafts.path(), undecided.as_deref()).await;
+        let (mine, current) = match round.map_err(|error| drafts.kept(error))? {
             Round::Unchanged => {
                 note("nothing was changed");
-                let _ = std::fs::remove_file(&path);
+                drafts.discard();
                 return Ok(());
             }
             Round::Stored(written) => {
-                let _ = std::fs::remove_file(&path);
+                drafts.discard();
                 return Output::new(common.json).written(&written);
+            }
+            Round::Undecided => {
+                note("the file is as it was opened: nothing was decided, and nothing is stored");
+                let theirs = etag(before.as_ref());
+                break (theirs.clone(), theirs);
             }
             Round::TooLate { mine, current } => (mine, current),
         };
         let theirs = tell_changes(resources, address, before.as_ref()).await;
-        if let Some(theirs) = &theirs
-            && std::io::stdin().is_terminal()
-            && agrees("open the editor again on both together?").await
-        {
-            let both = together(before.as_ref(), &mine, theirs.as_ref()).map_err(kept)?;
-            replace(&path, &both).map_err(kept)?;
-            before.clone_from(theirs);
-            continue;
+        let Some(theirs) = theirs else { break (current.clone(), current) };
+        if !agrees("open the editor again on both together?").await {
+            break (current, etag(theirs.as_ref()));
         }
-        let etag = match &theirs {
-            Some(theirs) => theirs.as_ref().map(|it| it.etag().to_string()),
-            None => current.clone(),
-        };
-        eprintln!("tenure: bring both together in {}, then", path.display());
-        let again = command(address, common, &path, etag.as_deref());
-        eprintln!("  {}", printable(&again));
-        return Err(kept(CliError::Changed { current }));
-    }
+        let both = together(before.as_ref(), &mine, theirs.as_ref());
+        let both = both.map_err(|error| drafts.kept(error))?;
+        drafts.go_on(&both.text).map_err(|error| drafts.kept(error))?;
+        undecided = both.is_contradictory.then_some(both.text);
+        before = theirs;
+    };
+    eprintln!("tenure: bring both together in {}, then", drafts.path().display());
+    let again = command(address, common, drafts.path(), theirs.as_deref());
+    eprintln!("  {}", printable(&again));
+    Err(drafts.kept(CliError::Changed { current }))
+}
+
+fn etag(document: Option<&Document>) -> Option<String> {
+    document.map(|it| it.etag().to_string())
 }
 
 /// What came of one time in the editor.
 enum Round {
     Unchanged,
+    /// The text is still the one that is not to be stored as it stands.
+    Undecided,
     Stored(WrittenDocument),
     /// Somebody else was faster, and has left the value with this ETag, or none.
     TooLate {
@@ -87,9 +93,14 @@ async fn round(
     address: &Address,
     before: Option<&Document>,
     path: &Path,
+    undecided: Option<&str>,
 ) -> Result<Round, CliError> {
     open_editor(path).await?;
-    let mine = file::read(path)?;
+    let text = file::text(path)?;
+    if undecided == Some(text.as_str()) {
+        return Ok(Round::Undecided);
+    }
+    let mine = file::parse(path, &text)?;
     if before.is_some_and(|before| before.etag() == mine.etag()) {
         return Ok(Round::Unchanged);
     }
@@ -104,51 +115,12 @@ async fn round(
     }
 }
 
-/// A file of our own with a text.
-fn draft(text: &str) -> Result<NamedTempFile, CliError> {
-    let mut file = tempfile::Builder::new().prefix("tenure-").suffix(".yaml").tempfile()?;
-    file.write_all(text.as_bytes())?;
-    Ok(file)
-}
-
-/// Puts a text in place of the file's, all of it or none.
-fn replace(path: &Path, text: &str) -> Result<(), CliError> {
-    draft(text)?.persist(path).map_err(|error| error.error)?;
-    Ok(())
-}
-
-/// What the editor is opened on after somebody else was faster.
-fn together(
-    before: Option<&Document>,
-    mine: &Document,
-    theirs: Option<&Document>,
-) -> Result<String, CliError> {
-    let Some(theirs) = theirs else {
-        return Ok(format!("# Somebody else deleted it.\n{}", file::yaml(mine)?));
-    };
-    let base = before.map_or(Ok(Value::Null), file::value)?;
-    let Merged { value, contradictions } = merge(&base, file::value(mine)?, file::value(theirs)?);
-    let mut text = String::from("# With what somebody else wrote meanwhile.\n");
-    let theirs = file::value(theirs)?;
-    for pointer in contradictions {
-        let theirs = match theirs.pointer(&pointer) {
-            Some(theirs) => format!("theirs is {theirs}"),
-            None => "they took it away".into(),
-        };
-        text += &remark(&format!("Both changed {pointer}, and this is yours; {theirs}"));
-    }
-    Ok(text + &file::yaml(&Document::from_value(&value)?)?)
-}
-
-/// A line that is no part of the value: nothing in it ends the line, in any version of YAML.
-fn remark(text: &str) -> String {
-    let breaks = |it: char| it.is_control() || matches!(it, '\u{2028}' | '\u{2029}' | '\u{feff}');
-    let text = text.chars().take(REMARK).map(|it| if breaks(it) { '\u{fffd}' } else { it });
-    format!("# {}\n", text.collect::<String>())
-}
-
-/// Asks at the terminal; an interrupt, and anything but a clear yes, is a no.
+/// Asks at the terminal; an interrupt, and anything but a clear yes, is a no. Nobody is asked who
+/// cannot see the question or cannot answer it.
 async fn agrees(question: &str) -> bool {
+    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        return false;
+    }
     eprint!("tenure: {question} [Y/n] ");
     let (answer, answered) = tokio::sync::oneshot::channel();
     // Not one of the runtime's threads: it would wait for an answer that is not wanted any more.
@@ -224,23 +196,4 @@ fn command(address: &Address, common: &Common, path: &Path, theirs: Option<&str>
     words.extend(["--".into(), address.project().into(), address.text()]);
     let quoted = words.iter().map(|it| shlex::try_quote(it).unwrap_or_else(|_| it.into()));
     quoted.collect::<Vec<_>>().join(" ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_remark_about_any_value_leaves_the_value_as_it_is() {
-        let document = |text: &str| Document::parse(text).unwrap();
-        let hostile = "\\n\\r\u{85}\u{2028}b: 2\u{2029}c: 3\\u0000".repeat(100);
-        let theirs = format!("{{\"a\\nd: 4\":\"{hostile}\"}}");
-        let mine = document(r#"{"a\nd: 4":1}"#);
-        let text = together(None, &mine, Some(&document(&theirs))).unwrap();
-        assert!(text.contains("Both changed /a"), "{text}");
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x.yaml");
-        std::fs::write(&path, text).unwrap();
-        assert_eq!(file::read(&path).unwrap(), mine);
-    }
 }

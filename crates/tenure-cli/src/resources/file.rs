@@ -13,6 +13,11 @@ const MAX_BYTES: u64 = 4 * 1_024 * 1_024;
 
 /// Reads a value: JSON from a file of that name, YAML (which JSON is) from all else.
 pub(crate) fn read(path: &Path) -> Result<Document, CliError> {
+    parse(path, &text(path)?)
+}
+
+/// A file's text, whatever it says.
+pub(crate) fn text(path: &Path) -> Result<String, CliError> {
     let failed = |source| CliError::File { path: path.to_owned(), source };
     let mut text = String::new();
     if path == Path::new("-") {
@@ -24,11 +29,16 @@ pub(crate) fn read(path: &Path) -> Result<Document, CliError> {
     if text.len() as u64 > MAX_BYTES {
         return Err(CliError::Value(format!("{} is too large", path.display())));
     }
+    Ok(text)
+}
+
+/// The value that a file of this name and text has.
+pub(crate) fn parse(path: &Path, text: &str) -> Result<Document, CliError> {
     let is_json = path.extension().is_some_and(|it| it.eq_ignore_ascii_case("json"));
     let value = if is_json {
-        serde_json::from_str(&text).map_err(|error| error.to_string())
+        serde_json::from_str(text).map_err(|error| error.to_string())
     } else {
-        yaml_serde::from_str(&text).map_err(|error| error.to_string())
+        yaml_serde::from_str(text).map_err(|error| error.to_string())
     };
     let document = value
         .and_then(|value: Value| Document::from_value(&value).map_err(|error| error.to_string()));

@@ -1,6 +1,7 @@
 //! `tenure resources`.
 
 mod args;
+mod drafts;
 mod edit;
 mod file;
 mod folder;
@@ -8,6 +9,7 @@ mod merge;
 mod output;
 mod place;
 mod server;
+mod together;
 
 use std::pin::pin;
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 pub(crate) const TENURE: &str = env!("CARGO_BIN_EXE_tenure");
 
 /// A server that does not say by then what is waited for never will.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) fn command(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(TENURE);

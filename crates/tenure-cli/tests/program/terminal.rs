@@ -2,33 +2,53 @@
 
 use std::fs::File;
 use std::io::Write as _;
-use std::process::Stdio;
+use std::process::{Command, Output, Stdio};
 use std::sync::mpsc::channel;
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
-use crate::harness::{Lines, TENURE, code, command, stderr};
+use crate::harness::{Lines, PATIENCE, TENURE, code, command, stderr};
 use crate::resources::{PLANNER, Place};
 use crate::stub;
 use crate::trouble::{follow_advice, kept};
 
 /// A terminal: the end of the person, and that of the program.
-fn terminal() -> (File, Stdio) {
+fn terminal() -> (File, File) {
     let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&person).unwrap();
     unlockpt(&person).unwrap();
     let name = ptsname(&person, Vec::new()).unwrap();
     let program = File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
-    (person.into(), program.into())
+    (person.into(), program)
 }
 
 /// An edit that meets somebody else's, and what the person answers when asked.
-fn edit(place: &Place, editor: &str, answer: &str) -> std::process::Output {
+fn edit(place: &Place, editor: &str, answer: &str) -> Output {
     place.file("editor.sh", editor);
     let (mut person, program) = terminal();
     person.write_all(answer.as_bytes()).unwrap();
+    let says = Lines::of(person);
+    let mut command = start_of_edit(place, &program);
+    let edit = command.stderr(program).spawn().unwrap().wait_with_output().unwrap();
+    // It holds the terminal, whose end is that of all that is said on it.
+    drop(command);
+    let stderr = says.into_all().join("\n") + "\n";
+    Output { stderr: stderr.into(), ..edit }
+}
+
+/// An edit whose input is a terminal's.
+fn start_of_edit(place: &Place, program: &File) -> Command {
     let mut edit = place.command(&["edit", "acme", PLANNER]);
-    edit.env("EDITOR", "sh ./editor.sh").env("TENURE", TENURE).stdin(program).output().unwrap()
+    let drafts = place.folder.path().join("drafts");
+    std::fs::create_dir_all(&drafts).unwrap();
+    edit.env("EDITOR", "sh ./editor.sh").env("TENURE", TENURE).env("TMPDIR", drafts);
+    edit.stdin(program.try_clone().unwrap()).stdout(Stdio::piped());
+    edit
+}
+
+/// How many texts an edit has left behind.
+fn drafts(place: &Place) -> usize {
+    std::fs::read_dir(place.folder.path().join("drafts")).unwrap().count()
 }
 
 /// The first time in the editor somebody else does `theirs` and the user `mine`; the second time
@@ -44,7 +64,11 @@ fn editor(place: &Place, theirs: &str, mine: &str, then: &str) -> String {
 
 const BASE: &str = "model: small\nsteps: 1\nmode: a\n";
 const THEIRS: &str = "model: large\nsteps: 1\nmode: b\n";
-const MINE: &str = "printf 'model: small\\nsteps: 2\\nmode: c\\n' >\"$1\"";
+const STORED: &str = r#"{"mode":"b","model":"large","steps":1}"#;
+/// Contradicts theirs.
+const MINE: &str = "printf '# why\nmodel: small\nsteps: 2\nmode: c\n' >\"$1\"";
+/// Does not.
+const BESIDE: &str = "printf 'model: small\nsteps: 2\nmode: a\n' >\"$1\"";
 
 fn place_with_both(place: Place) -> Place {
     place.file("base.yaml", BASE);
@@ -53,11 +77,15 @@ fn place_with_both(place: Place) -> Place {
     place
 }
 
+fn value(place: &Place) -> String {
+    place.print(&["get", "acme", PLANNER, "--json"])
+}
+
 #[test]
 fn after_a_conflict_the_editor_opens_again_on_both_texts_brought_together() {
     for place in [Place::store(), Place::server()] {
         let place = place_with_both(place);
-        let editor = editor(&place, "put -f theirs.yaml", MINE, "true");
+        let editor = editor(&place, "put -f theirs.yaml", MINE, "sed -i '/^#/d' \"$1\"");
         let edited = edit(&place, &editor, "y\n");
         assert_eq!(code(&edited), 0, "{}", stderr(&edited));
         let seen = std::fs::read_to_string(place.folder.path().join("seen.yaml")).unwrap();
@@ -65,19 +93,55 @@ fn after_a_conflict_the_editor_opens_again_on_both_texts_brought_together() {
             seen.contains("# Both changed /mode, and this is yours; theirs is \"b\""),
             "{seen}"
         );
-        let both = r#"{"mode":"c","model":"large","steps":2}"#;
-        assert_eq!(place.print(&["get", "acme", PLANNER, "--json"]), both);
+        assert_eq!(value(&place), r#"{"mode":"c","model":"large","steps":2}"#);
+        assert_eq!(drafts(&place), 0);
     }
 }
 
 #[test]
-fn what_somebody_else_deleted_can_be_written_again() {
+fn a_merge_without_contradictions_is_stored_as_it_is() {
     let place = place_with_both(Place::store());
-    let editor = editor(&place, "delete", MINE, "true");
-    let edited = edit(&place, &editor, "\n");
+    let editor = editor(&place, "put -f theirs.yaml", BESIDE, "true");
+    let edited = edit(&place, &editor, "y\n");
     assert_eq!(code(&edited), 0, "{}", stderr(&edited));
-    let mine = r#"{"mode":"c","model":"small","steps":2}"#;
-    assert_eq!(place.print(&["get", "acme", PLANNER, "--json"]), mine);
+    assert_eq!(value(&place), r#"{"mode":"b","model":"large","steps":2}"#);
+    assert_eq!(drafts(&place), 0);
+}
+
+#[test]
+fn whoever_decides_nothing_overwrites_nothing_and_keeps_every_text() {
+    for place in [Place::store(), Place::server()] {
+        let place = place_with_both(place);
+        let editor = editor(&place, "put -f theirs.yaml", MINE, "true");
+        let edited = edit(&place, &editor, "\n");
+        let told = stderr(&edited);
+        assert_eq!(code(&edited), 7, "{told}");
+        assert!(told.contains("nothing was decided"), "{told}");
+        assert_eq!(value(&place), STORED);
+        let both = std::fs::read_to_string(kept(&told)).unwrap();
+        assert!(both.contains("model: large") && both.contains("mode: c"), "{both}");
+        let (_, before) = told.split_once("what you wrote before is kept in ").unwrap();
+        let before = std::fs::read_to_string(before.split(", and ").next().unwrap()).unwrap();
+        assert!(before.starts_with("# why\nmodel: small"), "{before}");
+        assert_eq!(code(&follow_advice(&place, &told)), 0);
+        assert_eq!(value(&place), r#"{"mode":"c","model":"large","steps":2}"#);
+    }
+}
+
+#[test]
+fn what_somebody_else_deleted_is_written_again_by_a_decision_only() {
+    for (then, expected) in [("sed -i '/^#/d' \"$1\"", 0), ("true", 7)] {
+        let place = place_with_both(Place::store());
+        let editor = editor(&place, "delete", MINE, then);
+        let edited = edit(&place, &editor, "\n");
+        let told = stderr(&edited);
+        assert_eq!(code(&edited), expected, "{told}");
+        if expected == 7 {
+            assert_eq!(code(&place.run(&["get", "acme", PLANNER])), 3, "{told}");
+            assert_eq!(code(&follow_advice(&place, &told)), 0, "{told}");
+        }
+        assert_eq!(value(&place), r#"{"mode":"c","model":"small","steps":2}"#);
+    }
 }
 
 #[test]
@@ -87,20 +151,31 @@ fn whoever_does_not_want_the_editor_again_keeps_the_text() {
         let editor = editor(&place, "put -f theirs.yaml", MINE, then);
         let edited = edit(&place, &editor, answer);
         let told = stderr(&edited);
-        let kept = kept(&told);
-        let text = std::fs::read_to_string(&kept).unwrap();
+        let text = std::fs::read_to_string(kept(&told)).unwrap();
         assert!(text.contains("steps: 2") && text.contains("mode: c"), "{text}");
-        let theirs = r#"{"mode":"b","model":"large","steps":1}"#;
-        assert_eq!(place.print(&["get", "acme", PLANNER, "--json"]), theirs);
+        assert_eq!(value(&place), STORED);
         if then == "true" {
             assert_eq!(code(&edited), 7, "{told}");
             assert_eq!(code(&follow_advice(&place, &told)), 0);
-            assert!(place.print(&["get", "acme", PLANNER, "--json"]).contains(r#""steps":2"#));
+            assert!(value(&place).contains(r#""steps":2"#));
         } else {
             assert_eq!(code(&edited), 1, "{told}");
+            assert_eq!(drafts(&place), 2, "{told}");
         }
-        std::fs::remove_file(kept).unwrap();
     }
+}
+
+#[test]
+fn nobody_is_asked_who_cannot_see_the_question() {
+    let place = place_with_both(Place::store());
+    place.file("editor.sh", &editor(&place, "put -f theirs.yaml", BESIDE, "true"));
+    let (mut person, program) = terminal();
+    person.write_all(b"y\n").unwrap();
+    let edited = start_of_edit(&place, &program).output().unwrap();
+    let told = stderr(&edited);
+    assert_eq!(code(&edited), 7, "{told}");
+    assert!(!told.contains("open the editor again"), "{told}");
+    assert_eq!(value(&place), STORED);
 }
 
 /// Runs a command whose server takes its time on a terminal and, begun before, off one. Tells what
@@ -133,9 +208,9 @@ fn told_on_a_terminal_only(arguments: &[&str], line: &str) {
         command.stdout(Stdio::null()).stderr(stderr).spawn().unwrap()
     };
     let piped = start(Stdio::piped());
-    was_asked.recv().unwrap();
+    was_asked.recv_timeout(PATIENCE).unwrap();
     let (person, program) = terminal();
-    let mut before_a_person = start(program);
+    let mut before_a_person = start(program.into());
     let mut says = Lines::of(person);
     says.until(line);
     drop(gate);

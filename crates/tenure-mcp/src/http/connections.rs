@@ -8,7 +8,6 @@ use axum::Router;
 use axum::serve::Listener;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::service::TowerToHyperService;
 #[cfg(target_os = "linux")]
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
@@ -16,7 +15,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::http::exchanges::{Exchanges, Quiet};
+use crate::http::exchanges::Exchanges;
 use crate::http::{HttpOptions, descriptors};
 
 /// How often, and for how long, the other end of a quiet HTTP/2 connection is asked whether it is
@@ -53,28 +52,32 @@ pub(super) async fn serve(
         };
         prepare(&stream, options);
         let exchanges = Exchanges::default();
-        let service = TowerToHyperService::new(exchanges.counted(router.clone()));
+        let service = exchanges.counted(router.clone());
         let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
         let shutdown = shutdown.clone();
         connections.spawn(async move {
             let _place = place;
             let mut connection = pin!(connection);
-            let served = tokio::select! {
+            let ended = tokio::select! {
                 // First: a process that stood still finds the time over and the bytes there.
                 biased;
-                served = &mut connection => served,
-                quiet = exchanges.quiet(idle) => match quiet {
-                    // Which protocol it speaks is seen by its first bytes, and for those nobody
-                    // else sets a limit.
-                    Quiet::Silent => return tracing::debug!("a connection stays silent"),
-                    Quiet::Idle => {
-                        connection.as_mut().graceful_shutdown();
-                        connection.await
-                    }
-                },
-                () = shutdown.cancelled() => {
+                served = &mut connection => Some(served),
+                () = exchanges.quiet(idle) => None,
+                () = shutdown.cancelled() => None,
+            };
+            let served = match ended {
+                Some(served) => served,
+                None => {
                     connection.as_mut().graceful_shutdown();
-                    connection.await
+                    tokio::select! {
+                        biased;
+                        served = &mut connection => served,
+                        // To a client that never said anything nobody else sets a limit; a first
+                        // request that crosses the goodbye is answered.
+                        () = exchanges.none(idle) => {
+                            return tracing::debug!("a connection stays silent");
+                        }
+                    }
                 }
             };
             if let Err(error) = served {

@@ -11,9 +11,11 @@ use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::http::{Request, Response, Version};
 use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::service::{Service, service_fn};
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, sleep_until};
-use tower::{Service, ServiceExt as _, service_fn};
+use tower::ServiceExt as _;
 
 /// The exchanges of one connection. Clones are the same.
 #[derive(Clone, Default)]
@@ -33,32 +35,21 @@ impl Default for State {
     }
 }
 
-/// Why a connection may end.
-pub(super) enum Quiet {
-    /// No request ever came.
-    Silent,
-    /// All that was asked is answered.
-    Idle,
-}
-
 impl Exchanges {
-    /// The routes, whose requests are counted from their head to the end of their answer.
-    pub(super) fn counted<B>(
+    /// The routes, whose requests are counted from their head to the end of their answer: from the
+    /// moment that the connection takes them, before anything polls for the answer.
+    pub(super) fn counted(
         &self,
         router: Router,
     ) -> impl Service<
-        Request<B>,
+        Request<Incoming>,
         Response = Response<Answer>,
         Error = Infallible,
-        Future = impl Future<Output = Result<Response<Answer>, Infallible>> + Send,
-    > + Clone
-    + Send
-    + 'static
-    where
-        B: HttpBody<Data = Bytes, Error: Into<axum::BoxError>> + Send + 'static,
-    {
+        Future = impl Future<Output = Result<Response<Answer>, Infallible>> + Send + 'static,
+    > + Send
+    + 'static {
         let exchanges = self.clone();
-        service_fn(move |request: Request<B>| {
+        service_fn(move |request: Request<Incoming>| {
             let exchange = exchanges.begin(request.version());
             let answer = router.clone().oneshot(request);
             async move { Ok(answer.await?.map(|body| Answer { body, _exchange: exchange })) }
@@ -74,7 +65,7 @@ impl Exchanges {
 
     /// Ends when nothing has happened for so long. Of HTTP/1 that had a request it never does: the
     /// protocol's own implementation takes the time between requests.
-    pub(super) async fn quiet(&self, limit: Duration) -> Quiet {
+    pub(super) async fn quiet(&self, limit: Duration) {
         loop {
             let (version, open, quiet_at) = {
                 let state = self.0.lock();
@@ -84,9 +75,16 @@ impl Exchanges {
                 Some(version) if version < Version::HTTP_2 => pending().await,
                 _ if open > 0 => sleep(limit).await,
                 _ if Instant::now() < quiet_at => sleep_until(quiet_at).await,
-                None => return Quiet::Silent,
-                Some(_) => return Quiet::Idle,
+                _ => return,
             }
+        }
+    }
+
+    /// Ends so long from now, if by then there was no request at all.
+    pub(super) async fn none(&self, limit: Duration) {
+        sleep(limit).await;
+        if self.0.lock().version.is_some() {
+            pending().await
         }
     }
 }
@@ -130,9 +128,12 @@ impl HttpBody for Answer {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::timeout;
+
     use super::*;
 
     const LIMIT: Duration = Duration::from_secs(30);
+    const DAY: Duration = Duration::from_secs(86_400);
 
     /// After how many seconds the connection may end.
     async fn quiet_after(exchanges: &Exchanges) -> u64 {
@@ -154,11 +155,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_without_a_request_is_silent_and_http_1_keeps_its_own_time() {
+    async fn a_connection_without_a_request_is_quiet_and_http_1_keeps_its_own_time() {
         let exchanges = Exchanges::default();
-        assert!(matches!(exchanges.quiet(LIMIT).await, Quiet::Silent));
+        assert_eq!(quiet_after(&exchanges).await, 30);
         drop(exchanges.begin(Version::HTTP_11));
-        let day = Duration::from_secs(86_400);
-        assert!(tokio::time::timeout(day, exchanges.quiet(LIMIT)).await.is_err());
+        assert!(timeout(DAY, exchanges.quiet(LIMIT)).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_request_there_is_never_said_to_be_none() {
+        let exchanges = Exchanges::default();
+        assert!(timeout(LIMIT * 2, exchanges.none(LIMIT)).await.is_ok());
+        let none = exchanges.none(LIMIT);
+        drop(exchanges.begin(Version::HTTP_2));
+        assert!(timeout(DAY, none).await.is_err());
     }
 }

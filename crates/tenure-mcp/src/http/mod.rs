@@ -66,8 +66,9 @@ pub struct HttpOptions {
     pub body_bytes: usize,
     /// How long a request's body may take to come.
     pub body_read_ms: u64,
-    /// How long a request's head may take to come, and so how long a connection may stay idle. One on
-    /// which something is still answered, such as a stream of events, is not.
+    /// How long a request's head may take to come, and so how long a connection may stay idle. One
+    /// on which something is still answered, such as a stream of events, is not. Over HTTP/2 the
+    /// client is then told so, and has as long again to go if it never asked for anything.
     pub header_read_ms: u64,
     /// How long a client may take nothing of what it is sent (on Linux).
     pub write_stall_ms: u64,
@@ -251,12 +252,12 @@ async fn health<H: ServerHandler>(State(server): State<DurableServer<H>>) -> imp
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mcp::LISTENERS;
+    use crate::LISTENERS_PER_OWNER;
 
     #[test]
     fn the_shares_of_one_owner_come_to_a_quarter_of_the_connections() {
         let options = HttpOptions::default();
-        let shares = options.streams_per_owner + options.sessions_per_owner + LISTENERS.1;
+        let shares = options.streams_per_owner + options.sessions_per_owner + LISTENERS_PER_OWNER;
         assert!(shares * 4 <= options.connections, "{shares}");
     }
 }

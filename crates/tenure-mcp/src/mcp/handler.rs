@@ -91,7 +91,8 @@ impl<H: ServerHandler> ServerHandler for DurableServer<H> {
         let of_task = |error| error::of_task(&request.task_id, error);
         let owner = caller(&cx.extensions)?;
         let id = TaskId::from(request.task_id.as_str());
-        let task = self.tasks().get(&owner, &id).await.map_err(of_task)?;
+        let read = async { self.tasks().get(&owner, &id).await.map_err(of_task) };
+        let task = self.in_time(read).await?;
         let answers = Self::expected_answers(&task, request.input_responses)?;
         if answers.is_empty() {
             return Ok(());

@@ -67,7 +67,8 @@ struct Filter {
 impl<H: ServerHandler> DurableServer<H> {
     /// Acknowledges once every watch is in place, then sends each task as it is and as it becomes,
     /// and what else was asked for, until all of it has ended, the client leaves, its credential
-    /// ends, or the server closes. A watch that fails ends the stream with an error, so that the client listens again.
+    /// ends, or the server closes. A watch that fails ends the stream with an error, so that the
+    /// client listens again.
     pub(crate) async fn listen_to_tasks(
         &self,
         request: CustomRequest,

@@ -16,6 +16,6 @@ mod wrapper;
 pub(crate) use convert::rfc3339;
 pub(crate) use listen::{LISTEN, LISTEN_TASKS, reroute};
 pub use policy::{TaskPolicy, TaskSupport};
-#[cfg(test)]
-pub(crate) use wrapper::LISTENERS;
-pub use wrapper::{Builder, DurableServer, IDEMPOTENCY_KEY, OpenError, owner, task};
+pub use wrapper::{
+    Builder, DurableServer, IDEMPOTENCY_KEY, LISTENERS_PER_OWNER, OpenError, owner, task,
+};

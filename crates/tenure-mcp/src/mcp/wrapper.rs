@@ -31,8 +31,11 @@ use crate::places::Places;
 /// with the same key and the same call gets the same task, another call under it is refused.
 pub const IDEMPOTENCY_KEY: &str = "io.tenure/idempotencyKey";
 
-/// Streams of `subscriptions/listen` that a server serves at a time, and those of one owner.
-pub(crate) const LISTENERS: (usize, usize) = (4_096, 384);
+/// Streams of `subscriptions/listen` that a server serves to one owner at a time, unless
+/// [`Builder::listeners`] says otherwise.
+pub const LISTENERS_PER_OWNER: usize = 384;
+/// Those that it serves at a time, and those of one owner.
+const LISTENERS: (usize, usize) = (4_096, LISTENERS_PER_OWNER);
 /// What clients of older revisions follow, whose sessions are bounded by themselves.
 const LEGACY_FEEDS: (usize, usize) = (32_768, 8_192);
 
@@ -128,7 +131,7 @@ impl<H: ServerHandler> Builder<H> {
     }
 
     /// Serves `all` streams of `subscriptions/listen` at a time, and `per_owner` of them to one
-    /// owner; 4,096 and 384 by default.
+    /// owner; 4,096 and [`LISTENERS_PER_OWNER`] by default.
     #[must_use]
     pub fn listeners(mut self, all: usize, per_owner: usize) -> Self {
         self.listeners = (all, per_owner);

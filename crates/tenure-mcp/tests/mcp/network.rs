@@ -1,5 +1,7 @@
 //! On a real socket: what a server in this process cannot show.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::http::Request;
 use http_body_util::BodyExt as _;
@@ -175,7 +177,7 @@ async fn a_body_that_trickles_in_is_answered_with_408() {
         output.write_all(head.as_bytes()).await.unwrap();
         let trickling = tokio::spawn(async move {
             while output.write_all(b" ").await.is_ok() {
-                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                tokio::time::sleep(Duration::from_millis(10)).await;
             }
         });
         let mut answer = Vec::new();
@@ -203,7 +205,7 @@ async fn beyond_the_connections_that_there_may_be_one_waits_for_the_end_of_anoth
     }
     let mut third = socket.connect().await;
     third.write_all(request).await.unwrap();
-    let wait = std::time::Duration::from_millis(100);
+    let wait = Duration::from_millis(100);
     let early = tokio::time::timeout(wait, third.readable()).await;
     assert!(early.is_err(), "the third is served beside the other two");
     open.pop();
@@ -226,8 +228,8 @@ fn get(path: &str) -> Request<Body> {
 async fn an_idle_connection_of_http_2_is_ended_gracefully_and_one_with_a_stream_is_not() {
     let server = Server::new().await;
     let mut options = HttpOptions::default();
-    options.header_read_ms = 500;
-    options.heartbeat_ms = 100;
+    options.header_read_ms = 3_000;
+    options.heartbeat_ms = 600;
     let socket = serve_with(&server, options).await;
     let (mut idle, idle_ended) = http_2(&socket).await;
     let (mut listening, listening_ended) = http_2(&socket).await;
@@ -245,6 +247,118 @@ async fn an_idle_connection_of_http_2_is_ended_gracefully_and_one_with_a_stream_
     assert_eq!(soon(listening.send_request(get("/healthz"))).await.unwrap().status(), 200);
     drop(events);
     soon(listening_ended).await.unwrap().unwrap();
+}
+
+/// A client that says of HTTP/2 what a well-behaved one never would, a frame at a time.
+struct Frames(TcpStream);
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+const ACK: u8 = 1;
+
+impl Frames {
+    /// A connection on which the server awaits the first request.
+    async fn connect(socket: &Socket) -> Self {
+        let mut frames = Self(socket.connect().await);
+        frames.0.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+        frames.send(SETTINGS, 0, 0, b"");
+        frames.until(SETTINGS, ACK).await;
+        frames
+    }
+
+    /// Has the frame with the kernel of the server when it returns, and nobody else run meanwhile.
+    fn send(&self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        let frame = [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat();
+        assert_eq!(self.0.try_write(&frame).unwrap(), frame.len());
+    }
+
+    /// Asks for what is at `path`, in the names that RFC 7541 has for the rest.
+    fn get(&self, path: &str) {
+        let text = |name: u8, text: &str| {
+            [&[name, u8::try_from(text.len()).unwrap()], text.as_bytes()].concat()
+        };
+        let head = [&[0x82, 0x86][..], &text(0x04, path), &text(0x01, "localhost")].concat();
+        let (end_stream, end_headers) = (1, 4);
+        self.send(HEADERS, end_stream | end_headers, 1, &head);
+    }
+
+    /// The payload of the next frame.
+    async fn next(&mut self) -> (u8, u8, Vec<u8>) {
+        let mut head = [0; 9];
+        soon(self.0.read_exact(&mut head)).await.expect("the connection has ended");
+        let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+        soon(self.0.read_exact(&mut payload)).await.unwrap();
+        (head[3], head[4], payload)
+    }
+
+    /// The payload of the next frame of this kind that has these flags.
+    async fn until(&mut self, kind: u8, flags: u8) -> Vec<u8> {
+        loop {
+            let (is, has, payload) = self.next().await;
+            if is == kind && has & flags == flags {
+                return payload;
+            }
+        }
+    }
+}
+
+/// Has so much time go by at once, as when the machine stands still.
+async fn stand_still(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
+/// `:status: 200` is the first of a head.
+const OK: u8 = 0x88;
+
+#[tokio::test]
+async fn a_first_request_of_http_2_that_comes_at_the_last_moment_is_answered() {
+    let server = Server::new().await;
+    let mut options = HttpOptions::default();
+    options.header_read_ms = 5_000;
+    let socket = serve_with(&server, options).await;
+    let mut client = Frames::connect(&socket).await;
+    client.get("/healthz");
+    stand_still(Duration::from_secs(6)).await;
+    assert_eq!(client.until(HEADERS, 0).await[0], OK);
+}
+
+#[tokio::test]
+async fn a_first_request_of_http_2_that_crosses_the_goodbye_is_served_to_its_end() {
+    let server = Server::new().await;
+    let mut options = HttpOptions::default();
+    options.header_read_ms = 5_000;
+    options.heartbeat_ms = 50;
+    let socket = serve_with(&server, options).await;
+    let mut client = Frames::connect(&socket).await;
+    stand_still(Duration::from_secs(6)).await;
+    client.until(GOAWAY, 0).await;
+    let asked = client.until(PING, 0).await;
+    client.get("/v1/tasks/events");
+    client.send(PING, ACK, 0, &asked);
+    assert_eq!(client.until(HEADERS, 0).await[0], OK);
+    for _ in 0..2 {
+        stand_still(Duration::from_secs(6)).await;
+        client.until(DATA, 0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_of_http_2_that_never_asks_nor_answers_is_hung_up_on() {
+    let server = Server::new().await;
+    let mut options = HttpOptions::default();
+    options.header_read_ms = 5_000;
+    let socket = serve_with(&server, options).await;
+    let mut client = Frames::connect(&socket).await;
+    stand_still(Duration::from_secs(6)).await;
+    client.until(GOAWAY, 0).await;
+    stand_still(Duration::from_secs(6)).await;
+    read_to_end(&mut client.0).await;
 }
 
 #[tokio::test]

@@ -203,6 +203,7 @@ async fn whoever_reads_is_answered_in_bounded_time() {
     }
     for (method, params) in [
         ("tasks/get", json!({ "taskId": id })),
+        ("tasks/update", json!({ "taskId": id, "inputResponses": { "k": {} } })),
         ("resources/list", json!({})),
         ("resources/read", json!({ "uri": "tenure://acme/k/i" })),
     ] {
