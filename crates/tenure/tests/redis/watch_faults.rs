@@ -158,6 +158,10 @@ async fn a_node_that_has_left_its_cluster_is_not_listened_to_for_ever() {
         (count(&guest), cluster.nodes.iter().map(count).sum::<usize>())
     };
     let id = guest.cli(&["CLUSTER", "MYID"]);
+    for node in &cluster.nodes {
+        // The others hear of it from the one that it met.
+        node.wait_for("acquaintance", &["CLUSTER", "NODES"], |it| it.contains(&id));
+    }
     // It still takes subscriptions, and hears of nothing.
     guest.cli(&["CLUSTER", "RESET"]);
     for node in &cluster.nodes {
