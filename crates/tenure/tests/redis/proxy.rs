@@ -165,8 +165,10 @@ async fn pump(
     let mut ignored = false;
     loop {
         let read = tokio::select! {
-            read = from.read(&mut buffer) => read.unwrap_or(0),
+            // First: what was cut off carries nothing more.
+            biased;
             _ = cut.changed() => return,
+            read = from.read(&mut buffer) => read.unwrap_or(0),
         };
         if read == 0 || (answers && take_one(&state.lose)) {
             return;

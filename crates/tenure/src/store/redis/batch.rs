@@ -141,7 +141,9 @@ impl Batcher {
         let answer = match timeout(TURN, &mut answered).await {
             Ok(answer) => answer,
             Err(_) => {
-                tokio::spawn(Arc::clone(self).send_waiting());
+                if !self.waiting.lock().is_empty() {
+                    tokio::spawn(Arc::clone(self).send_waiting());
+                }
                 // The task that has it may stand still, too.
                 let Ok(answer) = timeout(single.patience(), answered).await else {
                     return Err(lost());
@@ -193,13 +195,12 @@ impl Batcher {
             cmds.add_command(self.command_for(group));
         }
         let answers = ready.send_all(&cmds).await;
-        for (group, answer) in groups.into_iter().zip(answers) {
-            self.finish(&mut ready, group, answer).await;
-        }
+        let told = groups.into_iter().zip(answers);
+        join_all(told.map(|(group, answer)| self.finish(ready.share(), group, answer))).await;
     }
 
     /// Hands out the answer to one command, if it need not be sent again.
-    async fn finish(&self, ready: &mut Ready<'_>, mut group: Vec<Waiting>, mut answer: Answer) {
+    async fn finish(&self, mut ready: Ready<'_>, mut group: Vec<Waiting>, mut answer: Answer) {
         if answer.as_ref().is_err_and(Failure::is_no_script) {
             group.retain(Waiting::is_wanted);
             if group.is_empty() {
@@ -213,13 +214,13 @@ impl Batcher {
         if !concerns_some {
             return tell(group, answer);
         }
-        for it in group {
-            if it.is_wanted() {
-                let answer = ready.send(&self.command(&[&it.request])).await;
-                let answer = own_answer(&it.request, answer);
-                it.tell(answer);
-            }
-        }
+        join_all(group.into_iter().filter(Waiting::is_wanted).map(async |it| {
+            let mut ready = ready.share();
+            let answer = ready.send(&self.command(&[&it.request])).await;
+            // Of one, so that this goes no deeper.
+            Box::pin(self.finish(ready, vec![it], answer)).await;
+        }))
+        .await;
     }
 
     fn command_for(&self, group: &[Waiting]) -> Cmd {

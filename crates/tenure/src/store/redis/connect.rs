@@ -106,7 +106,7 @@ impl Link {
             }
             self.nodes.at(turn).get_async_pubsub().await
         };
-        timeout(self.timeouts.connect + self.timeouts.response, connecting)
+        timeout(self.timeouts.connect.saturating_add(self.timeouts.response), connecting)
             .await
             .unwrap_or_else(|_| Err(timed_out("subscribing")))
     }
@@ -142,13 +142,13 @@ impl Timeouts {
                 .retries(0)
                 .connection_timeout(self.connect)
                 .response_timeout(self.response)
-                .overall_response_timeout(Some(self.connect + self.response))
+                .overall_response_timeout(Some(self.connect.saturating_add(self.response)))
                 .tcp_settings(tcp_settings())
                 .build()?
                 .get_async_connection()
                 .await
         };
-        timeout(self.connect + self.response, connecting)
+        timeout(self.connect.saturating_add(self.response), connecting)
             .await
             .unwrap_or_else(|_| Err(timed_out("connecting to the cluster")))
             .map_err(Failure::NotSent)

@@ -27,7 +27,10 @@ end
 if not live then return 0 end
 
 local base = string.sub(log, 1, -4)
-call('XLEN', log) -- Refuses a foreign log before anything is touched, as does this a user:
+call('XLEN', log) -- Refuses a foreign log before anything is touched, as does what follows a user.
+-- While the slot moves to another node, a key that is not here ends the script: now or never.
+call('PEXPIRETIME', base .. 'counted')
+local listed = call('ZCARD', base .. 'index')
 local denied
 local function needs(command, ...)
   if not redis.acl_check_cmd(command, ...) then denied = command end
@@ -39,11 +42,10 @@ needs('ZREM', base .. 'counted', name)
 needs('DEL', record)
 needs('HSET', record, 'fence', '')
 needs('XADD', log, '*', '', '')
-needs('EXISTS', base .. 'index')
 needs('PEXPIRE', record, '1')
 needs('PEXPIRE', log, '1')
 if denied then return redis.error_reply('NOPERM this user may not ' .. denied) end
-call('ZREM', base .. 'index', name)
+listed = listed - call('ZREM', base .. 'index', name)
 if counted == '1' then call('ZREM', base .. 'counted', name) end
 call('DEL', record)
 if fence then
@@ -52,5 +54,5 @@ if fence then
 end
 -- Version 0 says gone. After the DEL, because a server without memory refuses what adds first.
 call('XADD', log, 'MAXLEN', '~', LOG_LENGTH, '*', name, '0-' .. stamp)
-if call('EXISTS', base .. 'index') == 0 then call('PEXPIRE', log, GRACE_MS) end
+if listed == 0 then call('PEXPIRE', log, GRACE_MS) end
 return 1

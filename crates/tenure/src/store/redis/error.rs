@@ -16,10 +16,17 @@ pub(super) enum Failure {
     Lost(RedisError),
 }
 
+/// What a script is told about a key that a slot on its way has already taken to another node.
+fn has_moved_on(error: &RedisError) -> bool {
+    error.detail().is_some_and(|detail| detail.contains("access a non local key"))
+}
+
 impl Failure {
     /// Sorts the error of a command that was handed to a connection.
     pub(super) fn of_sent(error: RedisError) -> Self {
         match error.kind() {
+            // A script may have begun to write before it came to a key that has moved.
+            _ if has_moved_on(&error) => Self::Lost(error),
             ErrorKind::Server(_) | ErrorKind::Extension => Self::Refused(error),
             ErrorKind::Client
             | ErrorKind::InvalidClientConfig

@@ -58,7 +58,8 @@ use crate::store::{
 /// An acknowledged write is as durable as the server makes it: with `appendonly yes` it survives
 /// the end of the server's process, with `appendfsync always` that of its machine. A failover may
 /// lose what the replica had not received. The server must not evict keys
-/// (`maxmemory-policy noeviction`, the default).
+/// (`maxmemory-policy noeviction`, the default). An ACL user has the same rights to all keys below the
+/// prefix; selectors that give some of them more are not looked at.
 ///
 /// A record is absent from its deadline on by the clock of the process that asks. The server
 /// reclaims it some minutes later, so that clocks may differ. A lost answer is settled with the

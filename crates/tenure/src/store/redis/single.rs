@@ -87,7 +87,7 @@ impl Single {
 
     /// Longer than any call here takes: it may have to connect, and to bring its script along.
     pub(super) fn patience(&self) -> Duration {
-        self.timeouts.connect + 2 * self.timeouts.response
+        self.timeouts.connect.saturating_add(self.timeouts.response.saturating_mul(2))
     }
 
     /// Forgets a connection on which nothing more, or nothing good, will come.

@@ -97,6 +97,8 @@ local function place(record, at, head, fence)
       ending = lifetime ~= -1 and 'PERSIST'
     end
     if ending then
+      -- While the slot moves to another node, one that is not here ends the script: now or never.
+      call('PEXPIRETIME', counted_key)
       needs(ending, index, '1')
       needs(ending, counted_key, '1')
       needs(ending, log, '1')
