@@ -241,6 +241,37 @@ async fn a_locked_file_is_unavailable_after_a_bounded_wait() {
     store.put(&key("a"), Write::new("1")).await.unwrap();
 }
 
+/// Nobody can tell from the file alone that it is in use: there is no log beside it.
+#[tokio::test]
+async fn a_file_that_is_in_use_while_it_is_opened_is_not_taken_for_one_that_can_only_be_read() {
+    let folder = Folder::new();
+    folder.open().await.close().await;
+    let lock = rusqlite::Connection::open(folder.file()).unwrap();
+    lock.execute_batch("PRAGMA journal_mode = delete; BEGIN EXCLUSIVE").unwrap();
+    let open = async |lock_wait_ms| {
+        let mut options = FileOptions::default();
+        options.lock_wait_ms = lock_wait_ms;
+        FileBackend::open_with(folder.file(), clock(), options).await
+    };
+    let error = open(20).await.unwrap_err();
+    assert!(matches!(error, StoreError::Unavailable { .. }), "{error:?}");
+    lock.execute_batch("ROLLBACK").unwrap();
+    drop(lock);
+    open(5_000).await.unwrap().put(&key("a"), Write::new("1")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_opens_a_new_file_at_the_same_time_as_others_can_write() {
+    for _ in 0..10 {
+        let folder = Folder::new();
+        let opening = (0..6).map(|_| tokio::spawn(FileBackend::open(folder.file(), clock())));
+        for (number, store) in futures::future::join_all(opening).await.into_iter().enumerate() {
+            let store = store.unwrap().unwrap();
+            store.put(&key(&format!("{number}")), Write::new("1")).await.unwrap();
+        }
+    }
+}
+
 #[tokio::test]
 async fn the_capacity_is_free_again_when_many_counted_records_expire() {
     let folder = Folder::new();

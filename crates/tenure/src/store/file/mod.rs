@@ -19,6 +19,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -68,6 +69,12 @@ pub struct FileOptions {
     /// How long a write waits for another process that holds the file locked, before it is
     /// [`StoreError::Unavailable`].
     pub lock_wait_ms: u32,
+}
+
+impl FileOptions {
+    fn lock_wait(&self) -> Duration {
+        Duration::from_millis(self.lock_wait_ms.into())
+    }
 }
 
 impl Default for FileOptions {

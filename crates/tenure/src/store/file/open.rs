@@ -4,10 +4,10 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, MAIN_DB, OpenFlags};
+use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags};
 
 use super::error::translate;
 use super::schema::{self, APPLICATION_ID, FORMAT};
@@ -16,6 +16,8 @@ use crate::store::StoreError;
 
 /// Short, so that a process can get in between the commits of a busy other one.
 const BUSY_PAUSE: Duration = Duration::from_micros(500);
+/// Between two attempts at opening a file that others are opening.
+const OPEN_PAUSE: Duration = Duration::from_millis(5);
 /// Files up to this size are checked as a whole when they are opened.
 const CHECKED_BYTES: u64 = 32 << 20;
 /// The write-ahead log is cut back to this size when it starts over.
@@ -43,10 +45,8 @@ impl Database {
         prepare(&path, options)?;
         inspect(&path)?;
         let mut database = Self { path, options: options.clone(), immutable: false };
-        let first = database.accept().or_else(|error| {
-            let bare = !log_exists(&database.path);
-            if !(bare && matches!(error, StoreError::ReadOnly(_) | StoreError::Unavailable { .. }))
-            {
+        let first = database.accept_in_time().or_else(|error| {
+            if log_exists(&database.path) || !takes_no_log(&database.path, &error) {
                 return Err(error);
             }
             database.options.read_only = true;
@@ -87,6 +87,19 @@ impl Database {
         Ok(connection)
     }
 
+    /// Of those that open a file at the same time, the engine sends one away without a wait.
+    fn accept_in_time(&self) -> Result<Connection, StoreError> {
+        let (started, limit) = (Instant::now(), self.options.lock_wait());
+        loop {
+            match self.accept() {
+                Err(error) if is_in_use(&error) && started.elapsed() < limit => {
+                    thread::sleep(OPEN_PAUSE);
+                }
+                accepted => return accepted,
+            }
+        }
+    }
+
     fn accept(&self) -> Result<Connection, StoreError> {
         let connection = self.connect()?;
         let failed = |error| translate(error, "opening the file");
@@ -100,6 +113,31 @@ impl Database {
         connection.set_db_config(flag, false).map_err(failed)?;
         Ok(connection)
     }
+}
+
+/// Whether somebody else has the file for a moment.
+fn is_in_use(error: &StoreError) -> bool {
+    matches!(engine_code(error), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+}
+
+/// Whether a file that could not be opened can only be read, because its folder takes no log. Any
+/// other trouble must not make a store that refuses writes.
+fn takes_no_log(path: &Path, error: &StoreError) -> bool {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    match engine_code(error) {
+        Some(ErrorCode::ReadOnly) => true,
+        Some(ErrorCode::CannotOpen) => tempfile::tempfile_in(folder).is_err_and(|error| {
+            matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem)
+        }),
+        _ => false,
+    }
+}
+
+fn engine_code(error: &StoreError) -> Option<ErrorCode> {
+    let (StoreError::ReadOnly(source) | StoreError::Unavailable { source, .. }) = error else {
+        return None;
+    };
+    source.as_ref()?.downcast_ref::<rusqlite::Error>()?.sqlite_error_code()
 }
 
 /// Makes sure that there is a database at `path`.
@@ -253,7 +291,7 @@ fn connect(path: &Path, access: OpenFlags, immutable: bool) -> rusqlite::Result<
 
 fn configure(connection: &mut Connection, options: &FileOptions) -> rusqlite::Result<()> {
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
-    let limit = Duration::from_millis(options.lock_wait_ms.into());
+    let limit = options.lock_wait();
     connection.busy_handler(Some(move |count: i32| {
         thread::sleep(BUSY_PAUSE);
         BUSY_PAUSE * count.unsigned_abs() < limit
