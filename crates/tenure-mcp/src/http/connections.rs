@@ -72,10 +72,10 @@ pub(super) async fn serve(
                     tokio::select! {
                         biased;
                         served = &mut connection => served,
-                        // To a client that never said anything nobody else sets a limit; a first
+                        // A client need not confirm the goodbye, and nobody else sets it a limit. A
                         // request that crosses the goodbye is answered.
-                        () = exchanges.none(idle) => {
-                            return tracing::debug!("a connection stays silent");
+                        () = exchanges.quiet_from_now(idle) => {
+                            return tracing::debug!("a connection is ended without a confirmation");
                         }
                     }
                 }

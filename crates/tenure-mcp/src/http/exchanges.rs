@@ -80,12 +80,10 @@ impl Exchanges {
         }
     }
 
-    /// Ends so long from now, if by then there was no request at all.
-    pub(super) async fn none(&self, limit: Duration) {
+    /// Ends when nothing has happened for so long from now on, or later: as [`quiet`](Self::quiet).
+    pub(super) async fn quiet_from_now(&self, limit: Duration) {
         sleep(limit).await;
-        if self.0.lock().version.is_some() {
-            pending().await
-        }
+        self.quiet(limit).await;
     }
 }
 
@@ -163,11 +161,21 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn after_a_request_there_is_never_said_to_be_none() {
+    async fn from_now_on_counts_what_was_quiet_before_for_nothing_and_a_request_anew() {
         let exchanges = Exchanges::default();
-        assert!(timeout(LIMIT * 2, exchanges.none(LIMIT)).await.is_ok());
-        let none = exchanges.none(LIMIT);
+        let from_now = async || {
+            let begun = Instant::now();
+            exchanges.quiet_from_now(LIMIT).await;
+            begun.elapsed().as_secs()
+        };
+        sleep(LIMIT * 2).await;
+        assert_eq!(from_now().await, 30);
         drop(exchanges.begin(Version::HTTP_2));
-        assert!(timeout(DAY, none).await.is_err());
+        assert_eq!(from_now().await, 30);
+        // A request that crosses the goodbye is not cut off, however long it takes.
+        let crossing = exchanges.begin(Version::HTTP_2);
+        assert!(timeout(DAY, exchanges.quiet_from_now(LIMIT)).await.is_err());
+        drop(crossing);
+        assert_eq!(from_now().await, 30);
     }
 }
