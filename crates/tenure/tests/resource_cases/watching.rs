@@ -174,24 +174,27 @@ pub(crate) async fn a_watch_resumes_after_a_position(harness: &dyn Harness) {
     expect_put(&mut resumed, &c, put(&here, &c, 2).await).await;
 }
 
+fn numbered(index: usize) -> ResourceKey {
+    key("agent", &format!("{index:03}"))
+}
+
+async fn fill(resources: &ResourceStore, count: usize) {
+    join_all((0..count).map(async |index| put(resources, &numbered(index), 0).await)).await;
+}
+
 pub(crate) async fn a_watch_resumes_from_a_marker_that_held_something_back(harness: &dyn Harness) {
     let resources = open(harness).await;
-    let name = |index: usize| key("agent", &format!("{index:03}"));
-    join_all((0..450).map(|index| {
-        let resources = resources.clone();
-        async move { put(&resources, &name(index), 0).await }
-    }))
-    .await;
+    fill(&resources, 450).await;
     let mut events = watch(&resources, all(), None);
     for _ in 0..250 {
         assert!(matches!(next(&mut events).await, ResourceEvent::Present { .. }));
     }
     // It has been told already, so this change waits for the marker.
-    let written = put(&resources, &name(0), 1).await;
+    let written = put(&resources, &numbered(0), 1).await;
     let (_, primed) = prime(&mut events).await;
-    expect_put(&mut events, &name(0), written).await;
+    expect_put(&mut events, &numbered(0), written).await;
     let mut resumed = watch(&resources, all(), Some(primed));
-    expect_put(&mut resumed, &name(0), written).await;
+    expect_put(&mut resumed, &numbered(0), written).await;
 }
 
 pub(crate) async fn a_watch_from_another_history_resyncs(harness: &dyn Harness) {
@@ -273,12 +276,7 @@ pub(crate) async fn a_slow_watcher_ends_up_right_and_learns_of_deletes(harness: 
 /// ever told to be in an earlier state than it was before.
 pub(crate) async fn a_state_of_many_pages_is_told_while_it_changes(harness: &dyn Harness) {
     let resources = open(harness).await;
-    let name = |index: usize| key("agent", &format!("{index:03}"));
-    let writes = (0..450).map(|index| {
-        let resources = resources.clone();
-        async move { put(&resources, &name(index), 0).await }
-    });
-    join_all(writes).await;
+    fill(&resources, 450).await;
     let mut events = watch(&resources, all(), None);
     let (mut told, mut primed) = (BTreeMap::new(), false);
     let mut changed = 0;
@@ -289,20 +287,20 @@ pub(crate) async fn a_state_of_many_pages_is_told_while_it_changes(harness: &dyn
                 // Ahead of what was told, behind it, and in the page that was read already.
                 if told.len() % 50 == 1 && changed < 8 {
                     for index in [changed, 100 + changed, 440 + changed] {
-                        put(&resources, &name(index), 1).await;
+                        put(&resources, &numbered(index), 1).await;
                     }
                     changed += 1;
                 }
             }
             ResourceEvent::Primed(_) => {
                 primed = true;
-                put(&resources, &name(449), 2).await;
+                put(&resources, &numbered(449), 2).await;
             }
             ResourceEvent::Put { key, version, .. } => {
                 let version = version.version();
                 let before = told.insert(key.clone(), version);
                 assert!(before < Some(version), "{key:?}: {version} after {before:?}");
-                if key == name(449) {
+                if key == numbered(449) {
                     break 450;
                 }
             }
@@ -318,17 +316,12 @@ pub(crate) async fn a_state_of_many_pages_is_told_while_it_changes(harness: &dyn
 /// More is written while the state is told than any backlog holds, and still it is told once.
 pub(crate) async fn a_state_is_told_to_its_end_however_much_is_written(harness: &dyn Harness) {
     let resources = open(harness).await;
-    let name = |index: usize| key("agent", &format!("{index:03}"));
-    join_all((0..450).map(|index| {
-        let resources = resources.clone();
-        async move { put(&resources, &name(index), 0).await }
-    }))
-    .await;
+    fill(&resources, 450).await;
     let mut events = watch(&resources, all(), None);
     let (mut told, mut taken, mut writes) = (BTreeMap::new(), 0, 0);
     let mut position = None;
     let mut last = None;
-    while last.is_none_or(|last| told.get(&name(449)) != Some(&last)) {
+    while last.is_none_or(|last| told.get(&numbered(449)) != Some(&last)) {
         match next(&mut events).await {
             ResourceEvent::Present { key, version, .. } => {
                 assert!(position.is_none() && told.insert(key, version.version()).is_none());
@@ -347,11 +340,11 @@ pub(crate) async fn a_state_is_told_to_its_end_however_much_is_written(harness: 
         // Also while the changes are told that have come in while the state was told.
         if taken % 50 == 0 && last.is_none() {
             for index in 0..WATCH_BACKLOG / 4 {
-                put(&resources, &name(index * 7 % 450), writes).await;
+                put(&resources, &numbered(index * 7 % 450), writes).await;
                 writes += 1;
             }
             if taken >= 500 {
-                last = Some(put(&resources, &name(449), writes).await.version.version());
+                last = Some(put(&resources, &numbered(449), writes).await.version.version());
             }
         }
     }
