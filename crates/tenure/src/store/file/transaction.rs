@@ -320,6 +320,9 @@ impl<'a> Transaction<'a> {
     fn move_to_history(&self, row: &Row, kept: u32) -> rusqlite::Result<u32> {
         let kept = if row.is_live(self.now) { kept } else { 0 };
         let former = row.place.former.saturating_add(u32::from(kept > 0));
+        if kept > 0 && row.place.former == kept && self.overwrite_oldest(row)? {
+            return Ok(kept);
+        }
         if kept > 0 {
             self.connection
                 .prepare_cached(
@@ -335,6 +338,23 @@ impl<'a> Transaction<'a> {
                 .execute(params![row.place.id, newest.saturating_sub(u64::from(kept))])?;
         }
         Ok(former.min(kept))
+    }
+
+    /// Puts what is about to be replaced in the place of its oldest former version. A history that
+    /// is full stays on the pages that it has: a new row and a deleted one would change twice as
+    /// many. Tells whether that version was there; one with pages of its own stays, as what is as
+    /// long would be written over whatever they link to.
+    fn overwrite_oldest(&self, row: &Row) -> rusqlite::Result<bool> {
+        let oldest = row.current.token.version().checked_sub(u64::from(row.place.former));
+        let overwritten = self
+            .connection
+            .prepare_cached(
+                "UPDATE former SET (version, stamp, tag, value) =
+                     (SELECT version, stamp, tag, value FROM records WHERE id = ?1)
+                 WHERE record = ?1 AND version = ?2 AND length(value) <= ?3",
+            )?
+            .execute(params![row.place.id, oldest, INLINE_BYTES])?;
+        Ok(overwritten == 1)
     }
 
     pub(super) fn remove(&mut self, key: &Key, place: &Place) -> Result<(), Failure> {
