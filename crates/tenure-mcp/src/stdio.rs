@@ -4,6 +4,9 @@ use std::future::Future;
 use std::io;
 use std::sync::Arc;
 
+use bytes::{Buf as _, BytesMut};
+use futures::StreamExt as _;
+use futures::future::BoxFuture;
 use rmcp::model::{ErrorCode, JsonRpcError};
 use rmcp::service::{
     QuitReason, RxJsonRpcMessage, ServerInitializeError, TxJsonRpcMessage, serve_server_with_ct,
@@ -12,8 +15,9 @@ use rmcp::transport::Transport;
 use rmcp::{ErrorData, RoleServer, ServerHandler};
 use serde::Serialize;
 use serde_json::Value;
-use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Mutex;
+use tokio_util::codec::{Decoder, FramedRead};
 use tokio_util::sync::CancellationToken;
 
 use crate::DurableServer;
@@ -52,8 +56,11 @@ where
     R: AsyncRead + Send + Unpin + 'static,
     W: AsyncWrite + Send + Unpin + 'static,
 {
-    let lines =
-        Lines { input: BufReader::new(input), output: Output(Arc::new(Mutex::new(output))) };
+    let lines = Lines {
+        input: FramedRead::new(input, LineDecoder::default()),
+        output: Output(Arc::new(Mutex::new(output))),
+        reply: None,
+    };
     let running = match serve_server_with_ct(server.clone(), lines, shutdown).await {
         // Before the session was open. An end that was asked for is none of the client's making.
         Err(ServerInitializeError::Cancelled) => return Ok(()),
@@ -65,9 +72,12 @@ where
     }
 }
 
+/// What has been read of a line, and a reply that is being written, outlive a `receive` that is
+/// dropped: the session drops it whenever it has something else to do.
 struct Lines<R, W> {
-    input: BufReader<R>,
+    input: FramedRead<R, LineDecoder>,
     output: Output<W>,
+    reply: Option<BoxFuture<'static, io::Result<()>>>,
 }
 
 struct Output<W>(Arc<Mutex<W>>);
@@ -106,8 +116,12 @@ where
 
     async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
         loop {
-            let parsed = match read_line(&mut self.input).await {
-                Ok(Line::End) => return None,
+            if let Some(reply) = &mut self.reply {
+                let written = reply.await;
+                self.reply = None;
+                written.ok()?;
+            }
+            let parsed = match self.input.next().await? {
                 Ok(Line::TooLong) => Err(ErrorData::invalid_request(
                     format!("a line exceeds {LINE_BYTES} bytes"),
                     None,
@@ -119,12 +133,12 @@ where
                     return None;
                 }
             };
-            let error = match parsed {
+            match parsed {
                 Ok(message) => return Some(message),
-                Err(error) => JsonRpcError::new(None, error),
-            };
-            if self.output.write(&error).await.is_err() {
-                return None;
+                Err(error) => {
+                    let (output, error) = (self.output.clone(), JsonRpcError::new(None, error));
+                    self.reply = Some(Box::pin(async move { output.write(&error).await }));
+                }
             }
         }
     }
@@ -146,35 +160,50 @@ fn parse(line: &[u8]) -> Result<RxJsonRpcMessage<RoleServer>, ErrorData> {
     })
 }
 
+#[derive(Debug, PartialEq)]
 enum Line {
-    Text(Vec<u8>),
+    Text(BytesMut),
     TooLong,
-    End,
 }
 
-/// Reads to the next line feed, keeping no more than a line may have. A last line without one is
-/// not a message: whoever wrote it did not come to its end.
-async fn read_line(input: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Line> {
-    let mut line = Vec::new();
-    let mut is_too_long = false;
-    loop {
-        let available = input.fill_buf().await?;
-        if available.is_empty() {
-            return Ok(Line::End);
+/// Parts the input at its line feeds, keeping no more than a line may have.
+#[derive(Default)]
+struct LineDecoder {
+    /// Bytes at the front of the buffer that are known to hold no line feed.
+    searched_bytes: usize,
+    is_too_long: bool,
+}
+
+impl Decoder for LineDecoder {
+    type Item = Line;
+    type Error = io::Error;
+
+    fn decode(&mut self, input: &mut BytesMut) -> io::Result<Option<Line>> {
+        let end = input[self.searched_bytes..].iter().position(|byte| *byte == b'\n');
+        let length = end.map_or(input.len(), |end| self.searched_bytes + end);
+        self.is_too_long |= length > LINE_BYTES;
+        if end.is_none() {
+            if self.is_too_long {
+                input.clear();
+            }
+            self.searched_bytes = input.len();
+            return Ok(None);
         }
-        let end = available.iter().position(|byte| *byte == b'\n');
-        let part = &available[..end.unwrap_or(available.len())];
-        is_too_long |= line.len() + part.len() > LINE_BYTES;
-        if is_too_long {
-            line = Vec::new();
-        } else {
-            line.extend_from_slice(part);
+        let line = input.split_to(length);
+        input.advance(1);
+        self.searched_bytes = 0;
+        let is_too_long = std::mem::take(&mut self.is_too_long);
+        Ok(Some(if is_too_long { Line::TooLong } else { Line::Text(line) }))
+    }
+
+    /// A last line without a line feed is not a message: whoever wrote it did not come to its end.
+    fn decode_eof(&mut self, input: &mut BytesMut) -> io::Result<Option<Line>> {
+        let line = self.decode(input)?;
+        if line.is_none() {
+            input.clear();
+            self.searched_bytes = 0;
         }
-        let used = part.len() + usize::from(end.is_some());
-        input.consume(used);
-        if end.is_some() {
-            return Ok(if is_too_long { Line::TooLong } else { Line::Text(line) });
-        }
+        Ok(line)
     }
 }
 
@@ -182,14 +211,19 @@ async fn read_line(input: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Line> 
 mod tests {
     use super::*;
 
+    async fn lines(text: &[u8]) -> Vec<Line> {
+        let lines = FramedRead::new(text, LineDecoder::default());
+        lines.map(|line| line.expect("a line")).collect().await
+    }
+
     #[tokio::test]
     async fn a_line_that_is_too_long_is_skipped_and_the_next_one_read() {
-        let mut text = vec![b'x'; LINE_BYTES + 1];
-        text.extend_from_slice(b"\nshort\nunfinished");
-        let mut input = BufReader::new(&text[..]);
-        assert!(matches!(read_line(&mut input).await.unwrap(), Line::TooLong));
-        let Line::Text(line) = read_line(&mut input).await.unwrap() else { panic!("a line") };
-        assert_eq!(line, b"short");
-        assert!(matches!(read_line(&mut input).await.unwrap(), Line::End));
+        let mut text = vec![b'x'; LINE_BYTES];
+        text.extend_from_slice(b"\n");
+        text.extend(vec![b'x'; LINE_BYTES + 1]);
+        text.extend_from_slice(b"\n\nshort\nunfinished");
+        let longest = Line::Text(vec![b'x'; LINE_BYTES].as_slice().into());
+        let text_of = |text: &str| Line::Text(text.into());
+        assert_eq!(lines(&text).await, [longest, Line::TooLong, text_of(""), text_of("short")]);
     }
 }

@@ -16,16 +16,8 @@ impl Pipe {
         self.output.write_all(format!("{line}\n").as_bytes()).await.unwrap();
     }
 
-    async fn send(&mut self, id: u64, method: &str, mut params: Value) {
-        params["_meta"] = json!({
-            "io.modelcontextprotocol/protocolVersion": VERSION,
-            "io.modelcontextprotocol/clientInfo": { "name": "test", "version": "1" },
-            "io.modelcontextprotocol/clientCapabilities": {
-                "extensions": { "io.modelcontextprotocol/tasks": {} },
-            },
-        });
-        let message = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
-        self.write(&message.to_string()).await;
+    async fn send(&mut self, id: u64, method: &str, params: Value) {
+        self.write(&request(id, method, params)).await;
     }
 
     async fn read(&mut self) -> Value {
@@ -33,6 +25,17 @@ impl Pipe {
         soon(self.input.read_line(&mut line)).await.unwrap();
         serde_json::from_str(&line).unwrap()
     }
+}
+
+fn request(id: u64, method: &str, mut params: Value) -> String {
+    params["_meta"] = json!({
+        "io.modelcontextprotocol/protocolVersion": VERSION,
+        "io.modelcontextprotocol/clientInfo": { "name": "test", "version": "1" },
+        "io.modelcontextprotocol/clientCapabilities": {
+            "extensions": { "io.modelcontextprotocol/tasks": {} },
+        },
+    });
+    json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params }).to_string()
 }
 
 type Serving = tokio::task::JoinHandle<std::io::Result<()>>;
@@ -116,4 +119,21 @@ async fn bad_lines_are_answered_and_the_next_one_is_read() {
     assert_eq!(pipe.read().await["error"]["code"], -32600);
     pipe.send(1, "tools/call", json!({ "name": "echo", "arguments": {} })).await;
     assert_eq!(pipe.read().await["result"]["content"][0]["text"], "{}");
+}
+
+#[tokio::test]
+async fn a_line_is_read_whole_though_answers_are_written_meanwhile() {
+    let server = Server::new().await;
+    let (mut pipe, _serving) = serve(&server);
+    let call = |id| request(id, "tools/call", json!({ "name": "echo", "arguments": {} })) + "\n";
+    pipe.output.write_all(call(0).as_bytes()).await.unwrap();
+    for id in 0..32 {
+        // The answer to the call before comes while half of the next line is there.
+        let next = call(id + 1);
+        let (first, rest) = next.split_at(next.len() / 2);
+        pipe.output.write_all(first.as_bytes()).await.unwrap();
+        assert_eq!(pipe.read().await["id"], id);
+        pipe.output.write_all(rest.as_bytes()).await.unwrap();
+    }
+    assert_eq!(pipe.read().await["id"], 32);
 }
