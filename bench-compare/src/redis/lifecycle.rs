@@ -19,6 +19,7 @@ use crate::table::{Figure, Row, Target};
 
 const OTHERS: usize = 99;
 const OWNER: &str = "me";
+const CALLERS: [usize; 3] = [1, 8, 64];
 
 pub async fn run(effort: Effort, url: &str) -> Result<Vec<Row>> {
     let clock = Clock::system();
@@ -34,50 +35,65 @@ pub async fn run(effort: Effort, url: &str) -> Result<Vec<Row>> {
         ours.create(&me, NewTask::new(Call::new("tools/call", Map::new()))).await?;
         theirs.create(OWNER, "tools/call", None).await?;
     }
-    let (our_calls, their_calls) = (effort.calls(500), effort.calls(20));
-    let (us, them) = alternate(
-        effort,
-        // On a worker of the runtime, as on a server, where no reply has to wake another thread.
-        async || {
-            let (store, me) = (ours.clone(), me.clone());
-            tokio::spawn(async move { live_ours(&store, &me, our_calls).await }).await?
-        },
-        async || {
-            let store = Arc::clone(&theirs);
-            tokio::spawn(async move { live_theirs(&store, their_calls).await }).await?
-        },
-    )
-    .await?;
-    Ok(vec![Row {
-        what: format!("create, variables, result, get; {OTHERS} other tasks of the owner"),
-        ours: Figure::Time(us),
-        theirs: Some((PMCP, Figure::Time(them))),
-        target: Target::Ratio(50.0),
-    }])
+    let mut rows = Vec::new();
+    for callers in CALLERS {
+        let (our_calls, their_calls) = (effort.calls(500), effort.calls(20));
+        let (us, them) = alternate(
+            effort,
+            async || at_once(callers, || live_ours(ours.clone(), me.clone(), our_calls)).await,
+            async || at_once(callers, || live_theirs(Arc::clone(&theirs), their_calls)).await,
+        )
+        .await?;
+        rows.push(Row {
+            what: format!(
+                "create, variables, result, get; {OTHERS} other tasks of the owner, {callers} callers"
+            ),
+            ours: Figure::Time(us),
+            theirs: Some((PMCP, Figure::Time(them))),
+            target: Target::Ratio(50.0),
+        });
+    }
+    Ok(rows)
+}
+
+/// What one caller's task takes while `callers` do the same, divided by them: the time of a task.
+/// Each runs on a worker of the runtime, as on a server, where no reply has to wake another thread.
+#[allow(clippy::cast_precision_loss)]
+async fn at_once<F>(callers: usize, caller: impl Fn() -> F) -> Result<f64>
+where
+    F: Future<Output = Result<f64>> + Send + 'static,
+{
+    let callers: Vec<_> = (0..callers).map(|_| tokio::spawn(caller())).collect();
+    let mut total = 0.0;
+    let count = callers.len() as f64;
+    for caller in callers {
+        total += caller.await??;
+    }
+    Ok(total / count / count)
 }
 
 fn variables() -> Map<String, Value> {
     Map::from_iter([("step".to_owned(), json!(1))])
 }
 
-async fn live_ours(store: &TaskStore, me: &Owner, calls: usize) -> Result<f64> {
+async fn live_ours(store: TaskStore, me: Owner, calls: usize) -> Result<f64> {
     let partition = tenure::store::Partition::new(["tasks", OWNER])?;
     let mut total = Duration::ZERO;
     for _ in 0..calls {
         let new = NewTask::new(Call::new("tools/call", Map::new()));
         let started = Instant::now();
-        let id = store.create(me, new).await?.id;
+        let id = store.create(&me, new).await?.id;
         let this = TaskRef::new(me.clone(), id.clone());
         store.set_variables(&this, variables()).await?;
         store.complete(&this, json!({ "content": [] })).await?;
-        store.get(me, &id).await?;
+        store.get(&me, &id).await?;
         total += started.elapsed();
         store.backend().delete(&partition.key(id.as_str())?, Precondition::Present).await?;
     }
     Ok(per_call(total, calls))
 }
 
-async fn live_theirs(store: &GenericTaskStore<PmcpRedis>, calls: usize) -> Result<f64> {
+async fn live_theirs(store: Arc<GenericTaskStore<PmcpRedis>>, calls: usize) -> Result<f64> {
     use pmcp_tasks::store::backend::{StorageBackend as _, make_key};
     let mut total = Duration::ZERO;
     for _ in 0..calls {
