@@ -13,9 +13,22 @@ pub struct Server {
     _folder: TempDir,
 }
 
+/// Ports to try: between finding one free and the server's taking it, somebody else may.
+const PORTS: usize = 5;
+
 impl Server {
     pub async fn start() -> Result<Self> {
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        for _ in 0..PORTS {
+            let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+            let mut server = Self::spawn(port)?;
+            if server.answers().await? {
+                return Ok(server);
+            }
+        }
+        bail!("redis-server ended by itself on each of {PORTS} ports")
+    }
+
+    fn spawn(port: u16) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let process = Command::new("redis-server")
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
@@ -23,15 +36,27 @@ impl Server {
             .stdout(Stdio::null())
             .spawn()
             .context("redis-server is not installed")?;
-        let this = Self { process, url: format!("redis://127.0.0.1:{port}"), _folder: folder };
-        let client = redis::Client::open(&*this.url)?;
+        Ok(Self { process, url: format!("redis://127.0.0.1:{port}"), _folder: folder })
+    }
+
+    /// Waits until it answers, it and no other. False when it has ended instead.
+    async fn answers(&mut self) -> Result<bool> {
+        let client = redis::Client::open(&*self.url)?;
+        let ours = format!("process_id:{}\r\n", self.process.id());
         for _ in 0..100 {
-            if client.get_multiplexed_async_connection().await.is_ok() {
-                return Ok(this);
+            if self.process.try_wait()?.is_some() {
+                return Ok(false);
+            }
+            if let Ok(mut connection) = client.get_multiplexed_async_connection().await {
+                let asked = redis::cmd("INFO").arg("server").query_async(&mut connection).await;
+                let info: String = asked.unwrap_or_default();
+                if info.contains(&ours) {
+                    return Ok(true);
+                }
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        bail!("redis-server does not answer on port {port}")
+        bail!("redis-server does not answer at {}", self.url)
     }
 
     pub fn url(&self) -> &str {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::serve::Listener;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 #[cfg(target_os = "linux")]
 use socket2::SockRef;
@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::http::exchanges::Exchanges;
+use crate::http::streams::Streams;
 use crate::http::{HttpOptions, descriptors};
 
 /// How often, and for how long, the other end of a quiet HTTP/2 connection is asked whether it is
@@ -31,7 +32,8 @@ pub(super) async fn serve(
     shutdown: CancellationToken,
 ) {
     let idle = Duration::from_millis(options.header_read_ms);
-    let mut builder = Builder::new(TokioExecutor::new());
+    let streams = Streams::new(Duration::from_millis(options.write_stall_ms));
+    let mut builder = Builder::new(streams);
     // It is also how long a connection may stay idle between requests. HTTP/2 has no such limit: pings
     // find who has gone, and `Exchanges` who is there and wants nothing.
     builder.http1().timer(TokioTimer::new()).header_read_timeout(idle);
@@ -92,7 +94,8 @@ pub(super) async fn serve(
 fn prepare(stream: &TcpStream, options: &HttpOptions) {
     // Small messages one after the other: held back, each waits for the acknowledgement of the last.
     let prepared = stream.set_nodelay(true);
-    // Nothing in the process notices a client that is there and reads nothing; the kernel does.
+    // Over HTTP/1 nothing in the process notices a client that is there and reads nothing; the kernel
+    // does. Over HTTP/2 `Streams` does as well.
     #[cfg(target_os = "linux")]
     let prepared = prepared.and_then(|()| {
         let limit = Duration::from_millis(options.write_stall_ms);

@@ -1,14 +1,14 @@
 //! The requests of one connection that are not answered to the end, and since when there is none.
 
 use std::convert::Infallible;
-use std::future::pending;
-use std::pin::Pin;
+use std::future::{pending, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, Bytes, HttpBody};
+use axum::body::{Bytes, HttpBody};
 use axum::http::{Request, Response, Version};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
@@ -16,6 +16,8 @@ use hyper::service::{Service, service_fn};
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, sleep_until};
 use tower::ServiceExt as _;
+
+use crate::http::streams::{Pieces, noted};
 
 /// The exchanges of one connection. Clones are the same.
 #[derive(Clone, Default)]
@@ -52,7 +54,11 @@ impl Exchanges {
         service_fn(move |request: Request<Incoming>| {
             let exchange = exchanges.begin(request.version());
             let answer = router.clone().oneshot(request);
-            async move { Ok(answer.await?.map(|body| Answer { body, _exchange: exchange })) }
+            async move {
+                let mut answer = pin!(answer);
+                let answer = poll_fn(|cx| noted(answer.as_mut().poll(cx))).await?;
+                Ok(answer.map(|body| Answer { body: Pieces::of(body), _exchange: exchange }))
+            }
         })
     }
 
@@ -100,7 +106,7 @@ impl Drop for Exchange {
 
 /// The body of an answer, with the exchange that it ends.
 pub(super) struct Answer {
-    body: Body,
+    body: Pieces,
     _exchange: Exchange,
 }
 

@@ -16,6 +16,7 @@ mod problem;
 pub mod resources;
 mod session;
 mod site;
+mod streams;
 pub mod tasks;
 
 use std::io;
@@ -68,9 +69,10 @@ pub struct HttpOptions {
     pub body_read_ms: u64,
     /// How long a request's head may take to come, and so how long a connection may stay idle. One
     /// on which something is still answered, such as a stream of events, is not. Over HTTP/2 the
-    /// client is then told so, and has as long again to go if it never asked for anything.
+    /// client is then told so, and has as long again to go.
     pub header_read_ms: u64,
-    /// How long a client may take nothing of what it is sent (on Linux).
+    /// How long a client may take nothing of what it is sent. Over HTTP/2 it is the answer that is
+    /// given up then, on Linux also the connection when it takes nothing of any.
     pub write_stall_ms: u64,
     /// Open connections. Others wait until one of them ends. There are fewer if the process may
     /// not have so many open files; its soft limit is raised as far as it can be.

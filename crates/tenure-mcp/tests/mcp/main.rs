@@ -5,6 +5,7 @@ mod bad_input;
 mod expiry;
 mod full_store;
 mod harness;
+mod http_2;
 mod isolation;
 mod legacy;
 mod listen;

@@ -19,6 +19,7 @@ mod failover;
 mod faults;
 mod layout;
 mod linearizability;
+mod migration;
 mod proxy;
 mod server;
 mod store;

@@ -30,6 +30,8 @@ local base = string.sub(log, 1, -4)
 call('XLEN', log) -- Refuses a foreign log before anything is touched, as does what follows a user.
 -- While the slot moves to another node, a key that is not here ends the script: now or never.
 call('PEXPIRETIME', base .. 'counted')
+-- So is one that comes back: the record, deleted, would not take its fence again.
+if fence then call('EXISTS', base .. 'nothing') end
 local listed = call('ZCARD', base .. 'index')
 local denied
 local function needs(command, ...)

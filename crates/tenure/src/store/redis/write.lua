@@ -163,18 +163,20 @@ local function place(record, at, head, fence)
       call('PERSIST', record)
     end
     -- The partition's own keys outlive its records, and not by much.
+    -- That of the count comes last: it may have gone with the last name, which ends the script while
+    -- the slot moves.
     if expires_at == '' then
       if lifetime ~= -1 then
         call('PERSIST', index)
-        call('PERSIST', counted_key)
         call('PERSIST', log)
+        call('PERSIST', counted_key)
       end
     elseif lifetime ~= -1 then
       if lifetime < needed then
         local until_ms = format('%.0f', needed + GRACE_MS)
         call('PEXPIREAT', index, until_ms)
-        call('PEXPIREAT', counted_key, until_ms)
         call('PEXPIREAT', log, until_ms)
+        call('PEXPIREAT', counted_key, until_ms)
       elseif counts ~= '' then
         call('PEXPIREAT', counted_key, format('%.0f', lifetime))
       end
