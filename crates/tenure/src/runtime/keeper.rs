@@ -1,4 +1,4 @@
-//! The keeper of a worker: beats its heart, and inherits from those whose heart has stopped.
+//! The keeper of a worker: beats its heart, inherits from those whose heart has stopped, and sweeps.
 
 use std::sync::Arc;
 
@@ -9,6 +9,10 @@ use crate::store::StoreError;
 
 /// Beats per timeout. Three may be late or lost before anybody notices.
 const BEATS_PER_TIMEOUT: u64 = 4;
+/// Expired records that are reclaimed by one call, and the pause before the next when there may be
+/// more: callers come in between.
+const SWEEP_RECORDS: usize = 1_000;
+const SWEEP_PAUSE_MS: u64 = 100;
 
 /// Keeps the worker alive in the eyes of others until it is released.
 pub(super) async fn keep(shared: Arc<Shared>, mut heartbeat: Heartbeat) {
@@ -18,6 +22,7 @@ pub(super) async fn keep(shared: Arc<Shared>, mut heartbeat: Heartbeat) {
             () = beat(&shared, &generation, &mut heartbeat) => {}
             () = inherit(&shared, &generation) => {}
             () = look_after_own(&shared, &generation) => {}
+            () = sweep(&shared) => {}
             () = shared.released.cancelled() => {
                 let released = heartbeat.release(&**shared.tasks.backend()).await;
                 if let Err(error) = released {
@@ -58,6 +63,22 @@ async fn settle_own(shared: &Arc<Shared>, heir: &Arc<Generation>) -> Result<(), 
         shared.formers.lock().retain(|it| *it != former);
     }
     Estate { shared, heir, former: &heir.worker, own: true }.settle_all().await
+}
+
+/// Reclaims what has expired, in the store as a whole. Never returns.
+async fn sweep(shared: &Shared) {
+    let clock = shared.tasks.clock();
+    let interval_ms = shared.options.sweep_interval_ms.max(1);
+    loop {
+        match shared.tasks.cleanup(SWEEP_RECORDS).await {
+            Ok(SWEEP_RECORDS) => clock.sleep_millis(SWEEP_PAUSE_MS.min(interval_ms)).await,
+            Ok(_) => clock.sleep_millis(interval_ms).await,
+            Err(error) => {
+                tracing::warn!(%error, "expired records were not reclaimed");
+                clock.sleep_millis(interval_ms).await;
+            }
+        }
+    }
 }
 
 /// Beats until others have taken this worker for dead.

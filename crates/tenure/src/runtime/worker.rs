@@ -28,6 +28,9 @@ pub struct WorkerOptions {
     pub heartbeat_timeout_ms: u64,
     /// How long a cancelled handler may take to return before it is dropped.
     pub cancel_grace_ms: u64,
+    /// How often the worker reclaims expired records of the store, tasks and others, 1,000 at a
+    /// time. It begins with it, too.
+    pub sweep_interval_ms: u64,
 }
 
 impl Default for WorkerOptions {
@@ -37,6 +40,7 @@ impl Default for WorkerOptions {
             capacity: 10_000,
             heartbeat_timeout_ms: 5_000,
             cancel_grace_ms: 5_000,
+            sweep_interval_ms: 30_000,
         }
     }
 }
@@ -59,7 +63,7 @@ pub struct Worker(Arc<Inner>);
 
 struct Inner {
     shared: Arc<Shared>,
-    /// Beats, observes and takes over; gives the last heartbeat back when asked to close.
+    /// Beats, observes, takes over and sweeps; gives the last heartbeat back when asked to close.
     keeper: Mutex<Option<AbortOnDropHandle<()>>>,
 }
 
@@ -117,7 +121,7 @@ impl Generation {
 }
 
 impl Worker {
-    /// Registers with the store and begins to beat, to run and to take over.
+    /// Registers with the store and begins to beat, to run, to take over and to sweep.
     ///
     /// # Errors
     /// The store's, if it cannot even be told that this worker is here.

@@ -9,13 +9,13 @@ use serde_json::{Map, Value, json};
 use tenure::Owner;
 use tenure::clock::{Clock, Timestamp};
 use tenure::runtime::{Exit, Failure, Handler, Policy, TaskContext, Worker, WorkerOptions};
-use tenure::store::{InMemoryBackend, PageRequest, Partition, StorageBackend as _};
+use tenure::store::{InMemoryBackend, PageRequest, Partition, StorageBackend as _, Write};
 use tenure::tasks::{
     Call, NewTask, Outcome, Phase, Rerun, Status, Task, TaskError, TaskId, TaskLimits, TaskRef,
     TaskStore,
 };
 
-use crate::faults::{Fault, Faulty, Plan};
+use crate::faults::{self, Fault, Faulty, Plan};
 
 const TIMEOUT_MS: u64 = 5_000;
 
@@ -450,4 +450,36 @@ async fn a_refusal_of_what_was_written_last_is_not_believed_before_the_task_was_
     world.tasks.complete(&this, json!(1)).await.unwrap();
     let refused = tasks.cancel(&this, None).await;
     assert!(matches!(refused, Err(TaskError::Finished { status: Status::Completed })));
+}
+
+#[tokio::test]
+async fn a_worker_reclaims_what_has_expired_by_itself_a_bounded_number_at_a_time() {
+    let world = World::new();
+    let process = world.healthy();
+    let options = WorkerOptions { sweep_interval_ms: 10_000, ..WorkerOptions::default() };
+    let _worker = world.worker(&process, options).await;
+    let partition = Partition::new(["brief"]).unwrap();
+    let deadline = world.clock.now().plus_millis(1_000);
+    for name in 0..1_500 {
+        let write = Write::new("x").expires_at(Some(deadline));
+        world.store.put(&partition.key(name.to_string()).unwrap(), write).await.unwrap();
+    }
+    let swept = || {
+        let removed = |call| match call {
+            faults::Call::Sweep { limit, removed } => Some((limit, removed)),
+            _ => None,
+        };
+        process.log().into_iter().filter_map(removed).collect::<Vec<_>>()
+    };
+    settle().await;
+    assert_eq!(swept(), [(1_000, 0)], "once at the start");
+    world.clock.advance_millis(9_999);
+    settle().await;
+    assert_eq!(swept(), [], "not before the interval is over");
+    world.clock.advance_millis(1);
+    settle().await;
+    assert_eq!(swept(), [(1_000, 1_000)]);
+    world.clock.advance_millis(100);
+    settle().await;
+    assert_eq!(swept(), [(1_000, 500)], "the rest a moment later");
 }
