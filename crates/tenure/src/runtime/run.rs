@@ -1,9 +1,10 @@
 //! One task in a worker's care, from its first attempt here to its end.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use futures::StreamExt as _;
 use futures::stream::BoxStream;
+use futures::{FutureExt as _, StreamExt as _};
 use serde_json::{Map, Value};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinError;
@@ -40,33 +41,49 @@ enum Next {
 }
 
 impl Run {
-    /// Runs the task to its end. `slot` is given when its first attempt is already on record.
-    pub(super) async fn drive(mut self, mut slot: Option<OwnedSemaphorePermit>) {
-        let mut wait_ms = 0;
-        let next = match self.states().await {
-            Err(error) => {
-                tracing::error!(task = %self.task.id, %error, "the task cannot be followed");
-                Next::Left
-            }
-            Ok(mut states) => loop {
-                let next = match slot.take() {
-                    Some(slot) => self.attempt(&mut states, slot).await,
-                    None => self.start(&mut states, wait_ms).await,
-                };
-                match next {
-                    Next::Attempt { after_ms } => wait_ms = after_ms,
-                    last => break last,
-                }
-            },
-        };
-        if matches!(next, Next::Ended) && self.unclaim().await {
+    /// Runs the task to its end, and settles its claim whatever ends the run. `slot` is given when
+    /// its first attempt is already on record.
+    pub(super) async fn drive(mut self, slot: Option<OwnedSemaphorePermit>) {
+        // After a panic the task is read and judged afresh, as that of a dead worker is, so it does
+        // not matter in which state it left this run.
+        let settled = AssertUnwindSafe(self.see_through(slot)).catch_unwind().await;
+        let panicked = settled.is_err();
+        if settled.unwrap_or(false) {
             return;
+        }
+        if panicked {
+            // Whatever panics each time does not keep the processor busy. The panic hook has told
+            // of it; a log line could be what panics.
+            self.shared.tasks.clock().back_off_long(u32::MAX).await;
         }
         // The claim is still there, for an heir or for this worker itself.
         let Self { shared, generation, place, in_hand, .. } = self;
         drop((place, in_hand));
         if !shared.closing.is_cancelled() && !generation.lost.is_cancelled() {
             shared.look_after(generation.worker.clone());
+        }
+    }
+
+    /// Runs the task to its end. Tells whether it has ended and nothing of it is left to do.
+    async fn see_through(&mut self, mut slot: Option<OwnedSemaphorePermit>) -> bool {
+        let mut wait_ms = 0;
+        let mut states = match self.states().await {
+            Ok(states) => states,
+            Err(error) => {
+                tracing::error!(task = %self.task.id, %error, "the task cannot be followed");
+                return false;
+            }
+        };
+        loop {
+            let next = match slot.take() {
+                Some(slot) => self.attempt(&mut states, slot).await,
+                None => self.start(&mut states, wait_ms).await,
+            };
+            match next {
+                Next::Attempt { after_ms } => wait_ms = after_ms,
+                Next::Ended => return self.unclaim().await,
+                Next::Left => return false,
+            }
         }
     }
 

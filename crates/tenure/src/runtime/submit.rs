@@ -1,7 +1,9 @@
 //! Submissions: a claim, a task, a run, in this order.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures::FutureExt as _;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::owner::Owner;
@@ -14,13 +16,23 @@ use crate::runtime::worker::{Generation, Shared};
 use crate::store::StoreError;
 use crate::tasks::{Custody, NewTask, Task, TaskError, TaskStore};
 
-/// Creates a task and starts its run. Once begun it has to be carried through: a task that is
-/// created and not run would stay as it is for as long as this worker lives.
-pub(super) async fn submit(
+/// Submits a task. A panic below leaves its claim to be looked after, as an unknown outcome does.
+pub(super) async fn submit_through_panics(
     shared: Arc<Shared>,
     owner: Owner,
-    mut new: NewTask,
+    new: NewTask,
 ) -> Result<Task, TaskError> {
+    let worker = shared.generation().worker.clone();
+    let submission = submit(Arc::clone(&shared), owner, new);
+    AssertUnwindSafe(submission).catch_unwind().await.unwrap_or_else(|_| {
+        shared.look_after(worker);
+        Err(StoreError::OutcomeUnknown(None).into())
+    })
+}
+
+/// Creates a task and starts its run. Once begun it has to be carried through: a task that is
+/// created and not run would stay as it is for as long as this worker lives.
+async fn submit(shared: Arc<Shared>, owner: Owner, mut new: NewTask) -> Result<Task, TaskError> {
     if shared.closing.is_cancelled() {
         return Err(TaskError::ShuttingDown);
     }

@@ -173,7 +173,7 @@ impl Estate<'_> {
         let Some(policy) = shared.handler.policy(&task.call.tool) else {
             return Ok((Fate::Kept, Some(in_hand)));
         };
-        if let Some(reason) = hopeless(&task) {
+        if let Some(reason) = hopeless(&task, self.own) {
             let Failure { error, message, .. } = Failure::of_worker(reason);
             let failed = self.change(&task, Transition::Fail { error, message }).await;
             return Ok((settled(failed)?, Some(in_hand)));
@@ -200,10 +200,10 @@ impl Estate<'_> {
         let from = Fence { worker: self.former.clone(), attempt: task.attempt };
         match self.change(&task, Transition::Adopt { worker: worker.clone(), from }).await {
             Ok(task) => {
-                tracing::info!(task = %task.id, from = self.former.as_str(), "adopted");
                 let (shared, generation) = (Arc::clone(shared), Arc::clone(self.heir));
                 let runs = shared.runs.clone();
                 runs.spawn(Run { shared, generation, policy, task, place, in_hand }.drive(None));
+                tracing::info!(task = %claim.id, from = self.former.as_str(), "adopted");
                 Ok((Fate::Adopted, None))
             }
             Err(TaskError::Store(error)) => {
@@ -259,12 +259,15 @@ impl Drop for UnderWay<'_> {
     }
 }
 
-/// Why a task must not be started again, if so.
-fn hopeless(task: &Task) -> Option<&'static str> {
+/// Why a task must not be started again, if so. Of its own tasks a worker knows that no server had
+/// to stop for it to lose them.
+fn hopeless(task: &Task, own: bool) -> Option<&'static str> {
     if is_lost_for_good(task) {
-        return Some(
-            "the server stopped while the tool was running, and the tool may not run twice",
-        );
+        return Some(if own {
+            "the server lost hold of the tool while it was running, and the tool may not run twice"
+        } else {
+            "the server stopped while the tool was running, and the tool may not run twice"
+        });
     }
     // A call that takes every server down with it does not go round for ever.
     (task.phase == Phase::Running && task.attempt >= limits::ATTEMPTS)

@@ -13,7 +13,7 @@ use crate::runtime::Handler;
 use crate::runtime::hands::Hands;
 use crate::runtime::keeper::keep;
 use crate::runtime::liveness::Heartbeat;
-use crate::runtime::submit::submit;
+use crate::runtime::submit::submit_through_panics;
 use crate::tasks::{NewTask, Task, TaskError, TaskStore, WorkerId};
 
 /// The bounds and times of a worker.
@@ -165,7 +165,7 @@ impl Worker {
         let shared = &self.0.shared;
         // On its own, so that a caller who goes away half-way leaves nothing half-done; and among
         // the runs, so that a shutdown waits for it.
-        let submission = submit(Arc::clone(shared), owner.clone(), new);
+        let submission = submit_through_panics(Arc::clone(shared), owner.clone(), new);
         // It fails only if the runtime goes down.
         shared.runs.spawn(submission).await.unwrap_or(Err(TaskError::ShuttingDown))
     }

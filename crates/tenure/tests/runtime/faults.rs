@@ -24,6 +24,8 @@ pub(crate) enum Fault {
     StalledBefore,
     /// The same, but the call was carried out before.
     StalledAfter,
+    /// Nothing happened, and the call panics, as a driver or a logger below it might.
+    Panics,
     /// Nothing happened, and the caller is told so.
     Unavailable,
     /// Nothing happened, and the caller is told that it may have.
@@ -153,6 +155,8 @@ impl Faulty {
                 self.powered().await;
                 done
             }
+            // As a panic, but without its noise.
+            Some(Fault::Panics) => std::panic::resume_unwind(Box::new("as planned")),
             Some(Fault::Unavailable) => {
                 Err(StoreError::Unavailable { reason: "as planned".into(), source: None })
             }
