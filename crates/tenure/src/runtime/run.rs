@@ -215,7 +215,8 @@ impl Run {
             Ok(Err(failure)) => failure,
             Err(panic) => {
                 tracing::error!(task = %self.task.id, tool = %self.task.call.tool, %panic, "the tool panicked");
-                Failure::of_worker("the tool panicked")
+                // A panic may pass as any failure may; a worker that goes down is no panic.
+                Failure { retryable: panic.is_panic(), ..Failure::of_worker("the tool panicked") }
             }
         };
         if failure.retryable && self.task.attempt < self.policy.max_attempts {
