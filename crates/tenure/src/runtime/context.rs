@@ -12,7 +12,8 @@ use crate::tasks::{Call, Task, TaskError, TaskId, TaskRef, TaskStore, Transition
 /// A handler's hold on its task. Clones are the same hold.
 ///
 /// Every write is fenced: once the task has ended or another worker has taken it over, writes are
-/// refused, and the handler should return. While the store is unavailable a write waits for it.
+/// refused, and the handler should return. While the store takes no writes (it is away, read-only or
+/// full) a write waits for it, as long as the task is wanted.
 #[derive(Clone)]
 pub struct TaskContext(Arc<Hold>);
 
@@ -202,12 +203,10 @@ impl TaskContext {
                     self.observe(&task);
                     return Ok(());
                 }
-                Err(TaskError::Store(error))
-                    if (error.is_retryable() || error.is_in_doubt()) && !self.is_over() =>
-                {
+                Err(error) if error.is_waited_out() && !self.is_over() => {
                     tokio::select! {
                         () = clock.back_off_long(round) => round = round.saturating_add(1),
-                        () = self.0.cancellation.cancelled() => return Err(error.into()),
+                        () = self.0.cancellation.cancelled() => return Err(error),
                     }
                 }
                 Err(error) => return Err(error),

@@ -84,6 +84,25 @@ impl TaskError {
         }
     }
 
+    /// True when a worker waits and tries again: what is wrong is the store's state, which passes or
+    /// is put right, and not the call. Unlike [`is_retryable`](Self::is_retryable), which is what
+    /// a caller is told who may have better things to do, it takes in a disk that is full, a
+    /// replica that is not yet a primary, and a write whose outcome is unknown.
+    pub(crate) fn is_waited_out(&self) -> bool {
+        match self {
+            Self::Contended => true,
+            Self::Store(error) => matches!(
+                error,
+                StoreError::Unavailable { .. }
+                    | StoreError::OutcomeUnknown(_)
+                    | StoreError::ReadOnly(_)
+                    | StoreError::Full(_)
+                    | StoreError::Engine { .. }
+            ),
+            _ => false,
+        }
+    }
+
     /// True when the same call may succeed later.
     #[must_use]
     pub fn is_retryable(&self) -> bool {

@@ -3,7 +3,10 @@
 
 mod exploration;
 mod faults;
+mod reading;
 mod trouble;
+mod waiting;
+mod world;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -2,152 +2,16 @@
 //! never answer.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use async_trait::async_trait;
 use serde_json::{Map, Value, json};
-use tenure::Owner;
-use tenure::clock::{Clock, Timestamp};
+use tenure::clock::Clock;
 use tenure::runtime::{Exit, Failure, Handler, Policy, TaskContext, Worker, WorkerOptions};
-use tenure::store::{InMemoryBackend, PageRequest, Partition, StorageBackend as _, Write};
-use tenure::tasks::{
-    Call, NewTask, Outcome, Phase, Rerun, Status, Task, TaskError, TaskId, TaskLimits, TaskRef,
-    TaskStore,
-};
+use tenure::store::{PageRequest, Partition, StorageBackend as _, Write};
+use tenure::tasks::{Outcome, Phase, Rerun, Status, TaskError, TaskLimits, TaskStore};
 
 use crate::faults::{self, Fault, Faulty, Plan};
-
-const TIMEOUT_MS: u64 = 5_000;
-
-#[derive(Default)]
-struct Tools {
-    starts: AtomicU32,
-    without: Option<&'static str>,
-}
-
-fn one(key: &str, value: Value) -> Map<String, Value> {
-    Map::from_iter([(key.to_owned(), value)])
-}
-
-#[async_trait]
-impl Handler for Tools {
-    fn policy(&self, tool: &str) -> Option<Policy> {
-        if self.without == Some(tool) {
-            return None;
-        }
-        Some(match tool {
-            "kills" | "lasts" => Policy::rerun_after_crash(),
-            _ => Policy::default(),
-        })
-    }
-
-    async fn run(&self, task: TaskContext) -> Result<Exit, Failure> {
-        self.starts.fetch_add(1, Ordering::SeqCst);
-        match task.call().tool.as_str() {
-            "asks twice" => {
-                let answers = tokio::join!(
-                    task.request_inputs(one("a", json!("?"))),
-                    task.request_inputs(one("b", json!("?"))),
-                );
-                match answers {
-                    (Ok(_), Ok(_)) => Ok(Exit::Complete(json!("both"))),
-                    _ => Err(Failure::new(json!({}), "no answer")),
-                }
-            }
-            "asks" => match task.request_inputs(one("a", json!("?"))).await {
-                Ok(_) => Ok(Exit::Complete(json!("answered"))),
-                Err(error) => Err(Failure::new(json!({}), error.to_string())),
-            },
-            "asks late" => {
-                task.cancellation().cancelled().await;
-                let refused = task.request_inputs(one("a", json!("?"))).await.unwrap_err();
-                assert!(matches!(refused, TaskError::Finished { status: Status::Cancelled }));
-                Ok(Exit::Complete(json!("too late")))
-            }
-            "parks" if task.attempt() == 1 => {
-                Ok(Exit::Park { requests: one("a", json!("?")), variables: Map::new() })
-            }
-            "waits" | "lasts" | "kills" => std::future::pending().await,
-            _ => Ok(Exit::Complete(json!("done"))),
-        }
-    }
-}
-
-struct World {
-    clock: Clock,
-    store: InMemoryBackend,
-    tasks: TaskStore,
-    tools: Arc<Tools>,
-    alice: Owner,
-}
-
-impl World {
-    fn new() -> Self {
-        let clock = Clock::manual(Timestamp::from_millis(1_000_000));
-        let store = InMemoryBackend::new(clock.clone());
-        let tasks = TaskStore::new(Arc::new(store.clone()), clock.clone());
-        Self { clock, store, tasks, tools: Arc::default(), alice: Owner::new("alice").unwrap() }
-    }
-
-    async fn worker(&self, process: &Faulty, options: WorkerOptions) -> Worker {
-        self.worker_with(process, options, TaskLimits::default(), Arc::clone(&self.tools)).await
-    }
-
-    async fn worker_with(
-        &self,
-        process: &Faulty,
-        options: WorkerOptions,
-        limits: TaskLimits,
-        tools: Arc<Tools>,
-    ) -> Worker {
-        let tasks = TaskStore::new(Arc::new(process.clone()), self.clock.clone());
-        Worker::start(tasks.with_limits(limits), tools, options).await.unwrap()
-    }
-
-    fn healthy(&self) -> Faulty {
-        Faulty::new(self.store.clone(), None)
-    }
-
-    async fn submit(&self, worker: &Worker, tool: &str) -> Task {
-        worker.submit(&self.alice, call(tool)).await.unwrap()
-    }
-
-    async fn get(&self, id: &TaskId) -> Task {
-        self.tasks.get(&self.alice, id).await.unwrap()
-    }
-
-    fn this(&self, id: &TaskId) -> TaskRef {
-        TaskRef::new(self.alice.clone(), id.clone())
-    }
-
-    async fn pass(&self, millis: u64) {
-        for _ in 0..millis.div_ceil(TIMEOUT_MS / 4) {
-            settle().await;
-            self.clock.advance_millis(TIMEOUT_MS / 4);
-        }
-        settle().await;
-    }
-
-    async fn claims(&self, process: &Faulty) -> usize {
-        let mut claims = 0;
-        for partition in process.claims() {
-            let request = PageRequest::default();
-            claims +=
-                self.store.list_by_prefix(&partition, "", request).await.unwrap().entries.len();
-        }
-        claims
-    }
-}
-
-fn call(tool: &str) -> NewTask {
-    NewTask::new(Call::new(tool, Map::new()))
-}
-
-async fn settle() {
-    for _ in 0..100 {
-        tokio::task::yield_now().await;
-    }
-}
+use crate::world::{TIMEOUT_MS, Tools, World, call, one, settle};
 
 #[tokio::test]
 async fn a_caller_that_leaves_during_a_submit_leaves_no_task_behind_that_nobody_runs() {
