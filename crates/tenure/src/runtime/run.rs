@@ -14,6 +14,7 @@ use crate::runtime::context::Slot;
 use crate::runtime::hands::InHand;
 use crate::runtime::worker::{Generation, Shared};
 use crate::runtime::{Exit, Failure, Policy, TaskContext, claims};
+use crate::store::StoreError;
 use crate::tasks::{Fence, Phase, Rerun, Task, TaskError, TaskRef, Transition};
 
 type States = BoxStream<'static, Result<Task, TaskError>>;
@@ -198,8 +199,14 @@ impl Run {
                     Some(Next::Left)
                 }
             }
-            // Expired or deleted; or damaged, and then nothing can be written to it either.
-            Some(Err(_)) | None => Some(Next::Ended),
+            // Expired or deleted.
+            Some(Err(TaskError::NotFound)) | None => Some(Next::Ended),
+            // Damaged, or written by a newer program: nothing can be written to it here, and its
+            // claim stays for a worker that can read it.
+            Some(Err(error)) => {
+                tracing::warn!(task = %self.task.id, %error, "left for a worker that can read it");
+                Some(Next::Left)
+            }
         }
     }
 
@@ -275,15 +282,18 @@ impl Run {
                     self.task = task;
                     return Ok(());
                 }
-                Err(
-                    TaskError::Finished { .. } | TaskError::NotFound | TaskError::Unreadable { .. },
-                ) => {
-                    return Err(Next::Ended);
-                }
+                Err(TaskError::Finished { .. } | TaskError::NotFound) => return Err(Next::Ended),
                 Err(TaskError::Superseded { .. }) => return Err(Next::Left),
                 Err(
+                    error @ (TaskError::Unreadable { .. }
+                    | TaskError::Store(StoreError::Damaged { .. })),
+                ) => {
+                    tracing::warn!(task = %self.task.id, %error, "left for a worker that can read it");
+                    return Err(Next::Left);
+                }
+                Err(
                     error @ (TaskError::Invalid { .. }
-                    | TaskError::Store(crate::store::StoreError::TooLarge { .. })),
+                    | TaskError::Store(StoreError::TooLarge { .. })),
                 ) if !is_refused => {
                     // The worker's own words fit. A failure may be refused as a result may.
                     is_refused = true;
@@ -296,7 +306,7 @@ impl Run {
                     return Err(Next::Left);
                 }
                 // In doubt for good: whether a start is on record has to be found out afresh.
-                Err(TaskError::Store(crate::store::StoreError::OutcomeUnknown(_)))
+                Err(TaskError::Store(StoreError::OutcomeUnknown(_)))
                     if matches!(transition, Transition::Start { .. }) =>
                 {
                     return Err(Next::Left);

@@ -161,7 +161,9 @@ impl Estate<'_> {
         let task = match shared.tasks.get(&claim.owner, &claim.id).await {
             Ok(task) => task,
             Err(TaskError::NotFound) => return Ok((Fate::Settled, Some(in_hand))),
-            Err(TaskError::Store(error)) => return Err(error),
+            Err(TaskError::Store(error)) if !matches!(error, StoreError::Damaged { .. }) => {
+                return Err(error);
+            }
             Err(error) => {
                 tracing::warn!(task = %claim.id, %error, "left for a worker that can read it");
                 return Ok((Fate::Kept, Some(in_hand)));
