@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::owner::Owner;
+use crate::runtime::shares::{Place, Shares};
 use crate::tasks::{Call, Task, TaskError, TaskId, TaskRef, TaskStore, Transition, WorkerId};
 
 /// A handler's hold on its task. Clones are the same hold.
@@ -29,28 +30,28 @@ struct Hold {
 
 /// The right to run, given back while a handler waits for a person.
 pub(super) struct Slot {
-    slots: Arc<Semaphore>,
+    slots: Arc<Shares>,
+    owner: Owner,
     /// Locked while it is being regained, so that two parts of a handler that go on at the same
     /// time need one slot, not two.
-    permit: Mutex<Option<OwnedSemaphorePermit>>,
+    place: Mutex<Option<Place>>,
 }
 
 impl Slot {
-    pub(super) fn new(slots: Arc<Semaphore>, permit: OwnedSemaphorePermit) -> Self {
-        Self { slots, permit: Mutex::new(Some(permit)) }
+    pub(super) fn new(slots: Arc<Shares>, owner: Owner, place: Place) -> Self {
+        Self { slots, owner, place: Mutex::new(Some(place)) }
     }
 
     fn release(&self) {
-        if let Ok(mut permit) = self.permit.try_lock() {
-            permit.take();
+        if let Ok(mut place) = self.place.try_lock() {
+            place.take();
         }
     }
 
     async fn regain(&self) {
-        let mut permit = self.permit.lock().await;
-        if permit.is_none() {
-            // The semaphore is never closed; were it, the handler would run on unbounded but right.
-            *permit = Arc::clone(&self.slots).acquire_owned().await.ok();
+        let mut place = self.place.lock().await;
+        if place.is_none() {
+            *place = Some(self.slots.take(&self.owner).await);
         }
     }
 }

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use futures::stream::BoxStream;
 use futures::{FutureExt as _, StreamExt as _};
 use serde_json::{Map, Value};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinError;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::runtime::context::Slot;
 use crate::runtime::hands::InHand;
+use crate::runtime::shares::Place;
 use crate::runtime::worker::{Generation, Shared};
 use crate::runtime::{Exit, Failure, Policy, TaskContext, claims};
 use crate::store::StoreError;
@@ -26,7 +26,7 @@ pub(super) struct Run {
     pub(super) policy: Policy,
     pub(super) task: Task,
     /// Its share of the worker's capacity, held to the end.
-    pub(super) place: OwnedSemaphorePermit,
+    pub(super) place: Place,
     /// Nothing else in this process is busy with the task.
     pub(super) in_hand: InHand,
 }
@@ -44,7 +44,7 @@ enum Next {
 impl Run {
     /// Runs the task to its end, and settles its claim whatever ends the run. `slot` is given when
     /// its first attempt is already on record.
-    pub(super) async fn drive(mut self, slot: Option<OwnedSemaphorePermit>) {
+    pub(super) async fn drive(mut self, slot: Option<Place>) {
         // After a panic the task is read and judged afresh, as that of a dead worker is, so it does
         // not matter in which state it left this run.
         let settled = AssertUnwindSafe(self.see_through(slot)).catch_unwind().await;
@@ -66,7 +66,7 @@ impl Run {
     }
 
     /// Runs the task to its end. Tells whether it has ended and nothing of it is left to do.
-    async fn see_through(&mut self, mut slot: Option<OwnedSemaphorePermit>) -> bool {
+    async fn see_through(&mut self, mut slot: Option<Place>) -> bool {
         let mut wait_ms = 0;
         let mut states = match self.states().await {
             Ok(states) => states,
@@ -106,10 +106,11 @@ impl Run {
     async fn start(&mut self, states: &mut States, wait_ms: u64) -> Next {
         let slot = {
             let (shared, generation) = (Arc::clone(&self.shared), Arc::clone(&self.generation));
+            let owner = self.task.owner.clone();
             let timer = shared.tasks.clock().sleep_millis(wait_ms);
             let turn = async {
                 timer.await;
-                Arc::clone(&shared.slots).acquire_owned().await
+                shared.slots.take(&owner).await
             };
             tokio::pin!(turn);
             loop {
@@ -120,7 +121,7 @@ impl Run {
                     state = states.next() => if let Some(over) = self.note(state) { return over },
                     () = generation.lost.cancelled() => return Next::Left,
                     () = shared.closing.cancelled() => return Next::Left,
-                    Ok(slot) = &mut turn, if answered => break slot,
+                    slot = &mut turn, if answered => break slot,
                 }
             }
         };
@@ -131,8 +132,8 @@ impl Run {
     }
 
     /// Runs one attempt. The task is on record as running.
-    async fn attempt(&mut self, states: &mut States, slot: OwnedSemaphorePermit) -> Next {
-        let slot = Slot::new(Arc::clone(&self.shared.slots), slot);
+    async fn attempt(&mut self, states: &mut States, slot: Place) -> Next {
+        let slot = Slot::new(Arc::clone(&self.shared.slots), self.task.owner.clone(), slot);
         let worker = self.generation.worker.clone();
         let context = TaskContext::new(self.shared.tasks.clone(), worker, self.task.clone(), slot);
         let handler = Arc::clone(&self.shared.handler);

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use futures::stream;
 use futures::{FutureExt as _, StreamExt as _};
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::limits;
+use crate::owner::Owner;
 use crate::runtime::claims::{self, Claim};
 use crate::runtime::hands::InHand;
 use crate::runtime::liveness::Dead;
 use crate::runtime::run::{Run, is_lost_for_good};
+use crate::runtime::shares::Place;
 use crate::runtime::worker::{Generation, Shared};
 use crate::runtime::{Failure, Policy};
 use crate::store::{Cursor, Key, StoreError};
@@ -135,7 +136,7 @@ impl Estate<'_> {
         &self,
         claim: Claim,
         in_hand: InHand,
-        place: Option<OwnedSemaphorePermit>,
+        place: Option<Place>,
     ) -> Result<Fate, StoreError> {
         let backend = &**self.shared.tasks.backend();
         let (fate, _in_hand) = self.decide(&claim, in_hand, place).await?;
@@ -155,7 +156,7 @@ impl Estate<'_> {
         &self,
         claim: &Claim,
         in_hand: InHand,
-        place: Option<OwnedSemaphorePermit>,
+        place: Option<Place>,
     ) -> Result<(Fate, Option<InHand>), StoreError> {
         let shared = self.shared;
         let task = match shared.tasks.get(&claim.owner, &claim.id).await {
@@ -180,7 +181,7 @@ impl Estate<'_> {
             let failed = self.change(&task, Transition::Fail { error, message }).await;
             return Ok((settled(failed)?, Some(in_hand)));
         }
-        let Some(place) = self.place(place).await else {
+        let Some(place) = self.place(&task.owner, place).await else {
             return Ok((Fate::Kept, Some(in_hand)));
         };
         self.adopt(claim, task, policy, place, in_hand).await
@@ -191,7 +192,7 @@ impl Estate<'_> {
         claim: &Claim,
         task: Task,
         policy: Policy,
-        place: OwnedSemaphorePermit,
+        place: Place,
         in_hand: InHand,
     ) -> Result<(Fate, Option<InHand>), StoreError> {
         let (shared, worker) = (self.shared, self.heir.worker.clone());
@@ -224,12 +225,12 @@ impl Estate<'_> {
 
     /// Room for one more task. What was this process's before is waited for, since nobody else
     /// may come to look; what is a dead worker's can be left for another heir.
-    async fn place(&self, given: Option<OwnedSemaphorePermit>) -> Option<OwnedSemaphorePermit> {
-        let capacity = Arc::clone(&self.shared.capacity);
+    async fn place(&self, owner: &Owner, given: Option<Place>) -> Option<Place> {
+        let capacity = &self.shared.capacity;
         match given {
             Some(place) => Some(place),
-            None if self.own => capacity.acquire_owned().await.ok(),
-            None => capacity.try_acquire_owned().ok(),
+            None if self.own => Some(capacity.take(owner).await),
+            None => capacity.try_take(owner).ok(),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
@@ -13,6 +13,7 @@ use crate::runtime::Handler;
 use crate::runtime::hands::Hands;
 use crate::runtime::keeper::keep;
 use crate::runtime::liveness::Heartbeat;
+use crate::runtime::shares::Shares;
 use crate::runtime::submit::submit_through_panics;
 use crate::tasks::{NewTask, Task, TaskError, TaskStore, WorkerId};
 
@@ -21,8 +22,14 @@ use crate::tasks::{NewTask, Task, TaskError, TaskStore, WorkerId};
 pub struct WorkerOptions {
     /// Handlers that run at the same time.
     pub concurrency: usize,
+    /// Those of one owner. Its other tasks wait and hold up nobody else's; what becomes free goes
+    /// round the owners that wait. `None` is half of all, rounded up. A server that has one owner
+    /// may give it all.
+    pub concurrency_per_owner: Option<usize>,
     /// Tasks in the worker's care: running, queued, and waiting for input.
     pub capacity: usize,
+    /// Those of one owner. `None` is half of all, rounded up.
+    pub capacity_per_owner: Option<usize>,
     /// After this long without a heartbeat a worker counts as dead. It beats four times as often.
     /// It must be the same for all workers on a store: each relies on how long the others wait.
     pub heartbeat_timeout_ms: u64,
@@ -37,7 +44,9 @@ impl Default for WorkerOptions {
     fn default() -> Self {
         Self {
             concurrency: 64,
+            concurrency_per_owner: None,
             capacity: 10_000,
+            capacity_per_owner: None,
             heartbeat_timeout_ms: 5_000,
             cancel_grace_ms: 5_000,
             sweep_interval_ms: 30_000,
@@ -71,8 +80,8 @@ pub(super) struct Shared {
     pub(super) tasks: TaskStore,
     pub(super) handler: Arc<dyn Handler>,
     pub(super) options: WorkerOptions,
-    pub(super) capacity: Arc<Semaphore>,
-    pub(super) slots: Arc<Semaphore>,
+    pub(super) capacity: Arc<Shares>,
+    pub(super) slots: Arc<Shares>,
     pub(super) runs: TaskTracker,
     /// No further attempt starts.
     pub(super) closing: CancellationToken,
@@ -136,8 +145,8 @@ impl Worker {
             tasks,
             handler,
             options,
-            capacity: Arc::new(Semaphore::new(options.capacity)),
-            slots: Arc::new(Semaphore::new(options.concurrency)),
+            capacity: shares(options.capacity, options.capacity_per_owner),
+            slots: shares(options.concurrency, options.concurrency_per_owner),
             runs: TaskTracker::new(),
             closing: CancellationToken::new(),
             stopping: CancellationToken::new(),
@@ -221,6 +230,10 @@ impl Worker {
             let _ = keeper.await;
         }
     }
+}
+
+fn shares(all: usize, per_owner: Option<usize>) -> Arc<Shares> {
+    Shares::new(all, per_owner.unwrap_or(all.div_ceil(2)).max(1))
 }
 
 impl Shared {

@@ -50,10 +50,10 @@ pub enum TaskError {
     /// So many writers changed the task at the same time that this one gave up.
     #[error("the task is too contended")]
     Contended,
-    /// The worker has as many tasks in its queue as it takes.
+    /// The worker has as many tasks in its queue as it takes, in all or of this owner.
     #[error("the queue of {limit} tasks is full")]
     QueueFull {
-        /// The bound of the queue.
+        /// The bound that is reached: that of the queue, or of an owner's share of it.
         limit: usize,
     },
     /// The worker is shutting down and takes no more tasks.

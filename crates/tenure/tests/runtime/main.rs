@@ -3,6 +3,7 @@
 
 mod exploration;
 mod faults;
+mod owners;
 mod reading;
 mod trouble;
 mod waiting;
@@ -269,7 +270,8 @@ async fn a_handler_that_asks_gets_the_answer_and_holds_no_slot_meanwhile() {
 #[tokio::test]
 async fn the_bound_of_the_queue_holds() {
     let fixture = Fixture::new();
-    let options = WorkerOptions { capacity: 2, ..WorkerOptions::default() };
+    let options =
+        WorkerOptions { capacity: 2, capacity_per_owner: Some(2), ..WorkerOptions::default() };
     let worker = fixture.worker_with(options).await;
     fixture.submit(&worker, "stuck").await;
     fixture.submit(&worker, "stuck").await;

@@ -166,7 +166,11 @@ async fn a_tool_that_the_heir_has_not_got_waits_for_one_that_has() {
 #[tokio::test]
 async fn a_shutdown_leaves_every_task_finished_or_to_others() {
     let world = World::new();
-    let options = WorkerOptions { concurrency: 2, ..WorkerOptions::default() };
+    let options = WorkerOptions {
+        concurrency: 2,
+        concurrency_per_owner: Some(2),
+        ..WorkerOptions::default()
+    };
     let process = world.healthy();
     let worker = world.worker(&process, options).await;
     let parked = world.submit(&worker, "parks").await;
