@@ -1,8 +1,9 @@
-//! How much `tenure serve` takes on over HTTP, and how much of it from one owner.
+//! How much `tenure serve` takes on, and how much of it from one owner.
 
 use std::num::NonZeroUsize;
 
 use clap::{Args, value_parser};
+use tenure::runtime::WorkerOptions;
 use tenure_mcp::LISTENERS_PER_OWNER;
 use tenure_mcp::http::HttpOptions;
 
@@ -54,6 +55,23 @@ pub(crate) struct Bounds {
         value_parser = value_parser!(u64).range(100..=3_600_000)
     )]
     pub(crate) idle_ms: u64,
+    /// Tools that run as tasks at the same time; others wait.
+    #[arg(
+        long,
+        value_name = "COUNT",
+        help_heading = "Bounds of tasks",
+        env = "TENURE_CONCURRENCY",
+        default_value_t = count(WorkerOptions::default().concurrency)
+    )]
+    pub(crate) concurrency: NonZeroUsize,
+    /// Those of one owner; half of all if not given. Its other tasks hold up nobody else's.
+    #[arg(
+        long,
+        value_name = "COUNT",
+        help_heading = "Bounds of tasks",
+        env = "TENURE_CONCURRENCY_PER_OWNER"
+    )]
+    pub(crate) concurrency_per_owner: Option<NonZeroUsize>,
 }
 
 impl Bounds {
@@ -63,6 +81,14 @@ impl Bounds {
         options.streams_per_owner = self.streams_per_owner.get();
         options.sessions_per_owner = self.sessions_per_owner.get();
         options.header_read_ms = self.idle_ms;
+    }
+
+    pub(crate) fn worker(&self) -> WorkerOptions {
+        WorkerOptions {
+            concurrency: self.concurrency.get(),
+            concurrency_per_owner: self.concurrency_per_owner.map(NonZeroUsize::get),
+            ..WorkerOptions::default()
+        }
     }
 }
 
@@ -82,10 +108,14 @@ mod tests {
         bounds: Bounds,
     }
 
+    fn parsed(arguments: &[&str]) -> Bounds {
+        let arguments = [&["tenure"], arguments].concat();
+        Alone::try_parse_from(arguments).unwrap().bounds
+    }
+
     fn applied(arguments: &[&str]) -> HttpOptions {
         let mut options = HttpOptions::default();
-        let arguments = [&["tenure"], arguments].concat();
-        Alone::try_parse_from(arguments).unwrap().bounds.apply(&mut options);
+        parsed(arguments).apply(&mut options);
         options
     }
 
@@ -93,6 +123,7 @@ mod tests {
     fn what_is_not_said_is_as_the_library_has_it() {
         let (ours, theirs) = (applied(&[]), HttpOptions::default());
         assert_eq!(format!("{ours:?}"), format!("{theirs:?}"));
+        assert_eq!(parsed(&[]).worker(), WorkerOptions::default());
     }
 
     #[test]
@@ -113,7 +144,14 @@ mod tests {
         let bounds = (options.connections, options.streams, options.streams_per_owner);
         assert_eq!(bounds, (9, 5, 2));
         assert_eq!((options.sessions_per_owner, options.header_read_ms), (3, 400));
-        for refused in ["--connections=0", "--idle-ms=1", "--sessions-per-owner=many"] {
+        let worker = parsed(&["--concurrency=8", "--concurrency-per-owner=3"]).worker();
+        assert_eq!((worker.concurrency, worker.concurrency_per_owner), (8, Some(3)));
+        for refused in [
+            "--connections=0",
+            "--concurrency-per-owner=0",
+            "--idle-ms=1",
+            "--sessions-per-owner=many",
+        ] {
             assert!(Alone::try_parse_from(["tenure", refused]).is_err(), "{refused}");
         }
     }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use tenure::clock::Clock;
 use tenure::runtime::WorkerOptions;
-use tenure::tasks::TaskStore;
 use tenure_mcp::http::{self, HttpOptions};
 use tenure_mcp::{Callers, DurableServer, stdio};
 use tokio::net::TcpListener;
@@ -17,9 +16,6 @@ use crate::demo::{self, Demo};
 use crate::error::CliError;
 use crate::progress::Progress;
 
-/// Expired records are reclaimed this often, and this many at a time.
-const CLEANUP_INTERVAL_MS: u64 = 30_000;
-const CLEANUP_BATCH: usize = 1_000;
 /// The environment variable with what `--tokens` has in a file.
 const TOKENS: &str = "TENURE_TOKENS";
 
@@ -30,10 +26,8 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), CliError> {
         http::check_exposure(args.listen, &callers)?;
     }
     let listener = if args.stdio { None } else { Some(listen(&args).await?) };
-    let options = WorkerOptions {
-        heartbeat_timeout_ms: args.heartbeat_timeout_ms,
-        ..WorkerOptions::default()
-    };
+    let options =
+        WorkerOptions { heartbeat_timeout_ms: args.heartbeat_timeout_ms, ..args.bounds.worker() };
     let progress = Arc::new(Progress::new(Clock::system()));
     let (listeners, per_owner) = (args.bounds.connections, args.bounds.listeners_per_owner);
     let durable = demo::durable(Demo::new())
@@ -45,7 +39,6 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), CliError> {
     let (telling, takeovers) = (Arc::clone(&progress), server.worker().takeover());
     let telling = tokio::spawn(async move { telling.of_takeovers(takeovers).await });
     let shutdown = CancellationToken::new();
-    let cleanup = tokio::spawn(reclaim(server.tasks().clone()));
     // Before anybody is served: from the first answer on, a signal is a shutdown.
     let signals = tokio::spawn(on_signal(Signals::new()?, shutdown.clone(), args.drain_ms));
     let mut served = pin!(async {
@@ -64,7 +57,6 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), CliError> {
     let worker = server.worker().clone();
     progress.of(|| draining(worker.in_care()), server.shutdown(args.drain_ms)).await;
     telling.abort();
-    cleanup.abort();
     signals.abort();
     served
 }
@@ -185,20 +177,5 @@ impl Signals {
         #[cfg(not(unix))]
         tokio::signal::ctrl_c().await?;
         Ok(())
-    }
-}
-
-/// Gives the space of expired records back, a little at a time.
-async fn reclaim(tasks: TaskStore) {
-    let clock: Clock = tasks.clock().clone();
-    loop {
-        match tasks.cleanup(CLEANUP_BATCH).await {
-            Ok(CLEANUP_BATCH) => clock.sleep_millis(100).await,
-            Ok(_) => clock.sleep_millis(CLEANUP_INTERVAL_MS).await,
-            Err(error) => {
-                tracing::warn!(%error, "expired tasks were not reclaimed");
-                clock.sleep_millis(CLEANUP_INTERVAL_MS).await;
-            }
-        }
     }
 }

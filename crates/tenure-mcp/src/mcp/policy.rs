@@ -85,7 +85,8 @@ impl TaskPolicy {
     }
 
     /// A call that fails with an internal error (-32603) or a panic is made again, up to
-    /// `max_attempts` in all, the first time after `backoff_ms`.
+    /// `max_attempts` in all, the first time after `backoff_ms`. This is about calls that ended: one
+    /// that a crash cut off is made again only if the tool may be rerun.
     #[must_use]
     pub fn retry(mut self, max_attempts: u32, backoff_ms: u64) -> Self {
         self.max_attempts = max_attempts.max(1);

@@ -3,16 +3,18 @@
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::owner::Owner;
+use crate::runtime::shares::{Place, Shares};
 use crate::tasks::{Call, Task, TaskError, TaskId, TaskRef, TaskStore, Transition, WorkerId};
 
 /// A handler's hold on its task. Clones are the same hold.
 ///
 /// Every write is fenced: once the task has ended or another worker has taken it over, writes are
-/// refused, and the handler should return. While the store is unavailable a write waits for it.
+/// refused, and the handler should return. While the store takes no writes (it is away, read-only or
+/// full) a write waits for it, as long as the task is wanted.
 #[derive(Clone)]
 pub struct TaskContext(Arc<Hold>);
 
@@ -28,28 +30,28 @@ struct Hold {
 
 /// The right to run, given back while a handler waits for a person.
 pub(super) struct Slot {
-    slots: Arc<Semaphore>,
+    slots: Arc<Shares>,
+    owner: Owner,
     /// Locked while it is being regained, so that two parts of a handler that go on at the same
     /// time need one slot, not two.
-    permit: Mutex<Option<OwnedSemaphorePermit>>,
+    place: Mutex<Option<Place>>,
 }
 
 impl Slot {
-    pub(super) fn new(slots: Arc<Semaphore>, permit: OwnedSemaphorePermit) -> Self {
-        Self { slots, permit: Mutex::new(Some(permit)) }
+    pub(super) fn new(slots: Arc<Shares>, owner: Owner, place: Place) -> Self {
+        Self { slots, owner, place: Mutex::new(Some(place)) }
     }
 
     fn release(&self) {
-        if let Ok(mut permit) = self.permit.try_lock() {
-            permit.take();
+        if let Ok(mut place) = self.place.try_lock() {
+            place.take();
         }
     }
 
     async fn regain(&self) {
-        let mut permit = self.permit.lock().await;
-        if permit.is_none() {
-            // The semaphore is never closed; were it, the handler would run on unbounded but right.
-            *permit = Arc::clone(&self.slots).acquire_owned().await.ok();
+        let mut place = self.place.lock().await;
+        if place.is_none() {
+            *place = Some(self.slots.take(&self.owner).await);
         }
     }
 }
@@ -202,12 +204,10 @@ impl TaskContext {
                     self.observe(&task);
                     return Ok(());
                 }
-                Err(TaskError::Store(error))
-                    if (error.is_retryable() || error.is_in_doubt()) && !self.is_over() =>
-                {
+                Err(error) if error.is_waited_out() && !self.is_over() => {
                     tokio::select! {
                         () = clock.back_off_long(round) => round = round.saturating_add(1),
-                        () = self.0.cancellation.cancelled() => return Err(error.into()),
+                        () = self.0.cancellation.cancelled() => return Err(error),
                     }
                 }
                 Err(error) => return Err(error),

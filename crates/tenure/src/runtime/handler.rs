@@ -16,7 +16,8 @@ pub trait Handler: Send + Sync + 'static {
     /// Runs a task from its variables to its end, or to the next input.
     ///
     /// When [`TaskContext::cancellation`] fires it should return soon, with anything; after a
-    /// grace period it is dropped at its next await. A panic fails the task.
+    /// grace period it is dropped at its next await. A panic is a retryable failure: it fails the task
+    /// unless the policy allows another attempt.
     async fn run(&self, task: TaskContext) -> Result<Exit, Failure>;
 }
 
@@ -25,7 +26,7 @@ pub trait Handler: Send + Sync + 'static {
 pub struct Policy {
     /// Whether it may be started again after a crash.
     pub rerun: Rerun,
-    /// Attempts before a retryable failure is final. 1 never retries.
+    /// Attempts before a retryable failure, or a panic, is final. 1 never retries.
     pub max_attempts: u32,
     /// The wait before the second attempt; it doubles with each further one, up to 5 minutes.
     pub backoff_ms: u64,

@@ -1,6 +1,10 @@
-//! The keeper of a worker: beats its heart, and inherits from those whose heart has stopped.
+//! The keeper of a worker: beats its heart, inherits from those whose heart has stopped, and sweeps.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 
 use crate::runtime::liveness::{Heartbeat, Observer, Pulse};
 use crate::runtime::takeover::{Estate, Fate, take_over};
@@ -9,30 +13,58 @@ use crate::store::StoreError;
 
 /// Beats per timeout. Three may be late or lost before anybody notices.
 const BEATS_PER_TIMEOUT: u64 = 4;
+/// Expired records that are reclaimed by one call, and the pause before the next when there may be
+/// more: callers come in between.
+const SWEEP_RECORDS: usize = 1_000;
+const SWEEP_PAUSE_MS: u64 = 100;
 
 /// Keeps the worker alive in the eyes of others until it is released.
 pub(super) async fn keep(shared: Arc<Shared>, mut heartbeat: Heartbeat) {
-    loop {
-        let generation = shared.generation();
+    let shared = &shared;
+    while keep_alive(shared, &heartbeat).await {
+        let former = shared.generation();
+        former.lost.cancel();
         tokio::select! {
-            () = beat(&shared, &generation, &mut heartbeat) => {}
-            () = inherit(&shared, &generation) => {}
-            () = look_after_own(&shared, &generation) => {}
-            () = shared.released.cancelled() => {
-                let released = heartbeat.release(&**shared.tasks.backend()).await;
-                if let Err(error) = released {
-                    tracing::warn!(%error, "the heartbeat was not released; others will wait it out");
-                }
-                return;
-            }
-        }
-        tracing::warn!(worker = generation.worker.as_str(), "taken for dead; starting anew");
-        generation.lost.cancel();
-        tokio::select! {
-            anew = start_anew(&shared) => heartbeat = anew,
+            anew = through_panics(shared, || start_anew(shared).boxed()) => heartbeat = anew,
             () = shared.released.cancelled() => return,
         }
-        shared.look_after(generation.worker.clone());
+        shared.look_after(former.worker.clone());
+        let worker = former.worker.as_str();
+        tracing::warn!(worker, "was taken for dead, and has started anew");
+    }
+}
+
+/// Does all that a worker does beside its runs. False when it is released, true when others have
+/// taken it for dead.
+async fn keep_alive(shared: &Arc<Shared>, heartbeat: &Heartbeat) -> bool {
+    let generation = &shared.generation();
+    tokio::select! {
+        () = through_panics(shared, || beat(shared, generation, heartbeat).boxed()) => true,
+        () = through_panics(shared, || inherit(shared, generation).boxed()) => true,
+        () = through_panics(shared, || look_after_own(shared, generation).boxed()) => true,
+        () = through_panics(shared, || sweep(shared).boxed()) => true,
+        () = shared.released.cancelled() => {
+            let released = heartbeat.release(&**shared.tasks.backend()).await;
+            if let Err(error) = released {
+                tracing::warn!(%error, "the heartbeat was not released; others will wait it out");
+            }
+            false
+        }
+    }
+}
+
+/// Does the work again, after a pause, for as long as it panics: no panic of a logger or of a
+/// store's driver ends a worker that has tasks in its care, and none of its duties ends another.
+async fn through_panics<'a, T>(shared: &Shared, work: impl Fn() -> BoxFuture<'a, T>) -> T {
+    let mut round = 0;
+    loop {
+        if let Ok(done) = AssertUnwindSafe(work()).catch_unwind().await {
+            return done;
+        }
+        // What it was about to do may be half done: adopted, say, and not run.
+        shared.unsettled.notify_one();
+        shared.tasks.clock().back_off_long(round).await;
+        round = round.saturating_add(1);
     }
 }
 
@@ -60,8 +92,24 @@ async fn settle_own(shared: &Arc<Shared>, heir: &Arc<Generation>) -> Result<(), 
     Estate { shared, heir, former: &heir.worker, own: true }.settle_all().await
 }
 
+/// Reclaims what has expired, in the store as a whole. Never returns.
+async fn sweep(shared: &Shared) {
+    let clock = shared.tasks.clock();
+    let interval_ms = shared.options.sweep_interval_ms.max(1);
+    loop {
+        match shared.tasks.cleanup(SWEEP_RECORDS).await {
+            Ok(SWEEP_RECORDS) => clock.sleep_millis(SWEEP_PAUSE_MS.min(interval_ms)).await,
+            Ok(_) => clock.sleep_millis(interval_ms).await,
+            Err(error) => {
+                tracing::warn!(%error, "expired records were not reclaimed");
+                clock.sleep_millis(interval_ms).await;
+            }
+        }
+    }
+}
+
 /// Beats until others have taken this worker for dead.
-async fn beat(shared: &Shared, generation: &Generation, heartbeat: &mut Heartbeat) {
+async fn beat(shared: &Shared, generation: &Generation, heartbeat: &Heartbeat) {
     let clock = shared.tasks.clock();
     let interval_ms = (shared.options.heartbeat_timeout_ms / BEATS_PER_TIMEOUT).max(1);
     loop {

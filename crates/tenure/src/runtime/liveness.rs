@@ -7,6 +7,7 @@
 use std::collections::{HashMap, HashSet};
 
 use futures::StreamExt as _;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::{Clock, Timestamp};
@@ -33,7 +34,8 @@ enum Beat {
 #[derive(Debug)]
 pub(super) struct Heartbeat {
     key: Key,
-    token: VersionToken,
+    /// The beat before.
+    token: Mutex<VersionToken>,
 }
 
 /// What became of a beat.
@@ -70,32 +72,25 @@ impl Heartbeat {
     ) -> Result<Self, StoreError> {
         let key = partition()?.key(worker.as_str())?;
         let token = backend.put_if_version(&key, write(Beat::Alive), Precondition::Absent).await?;
-        Ok(Self { key, token })
+        Ok(Self { key, token: Mutex::new(token) })
     }
 
     /// Another beat.
-    pub(super) async fn beat(&mut self, backend: &dyn StorageBackend) -> Result<Pulse, StoreError> {
+    pub(super) async fn beat(&self, backend: &dyn StorageBackend) -> Result<Pulse, StoreError> {
         self.write(backend, Beat::Alive).await
     }
 
     /// The last beat: what this worker had is free to take.
-    pub(super) async fn release(
-        mut self,
-        backend: &dyn StorageBackend,
-    ) -> Result<Pulse, StoreError> {
+    pub(super) async fn release(&self, backend: &dyn StorageBackend) -> Result<Pulse, StoreError> {
         self.write(backend, Beat::Released).await
     }
 
-    async fn write(
-        &mut self,
-        backend: &dyn StorageBackend,
-        beat: Beat,
-    ) -> Result<Pulse, StoreError> {
+    async fn write(&self, backend: &dyn StorageBackend, beat: Beat) -> Result<Pulse, StoreError> {
         for _ in 0..3 {
-            let precondition = Precondition::Matches(self.token);
+            let precondition = Precondition::Matches(*self.token.lock());
             match backend.put_if_version(&self.key, write(beat), precondition).await {
                 Ok(token) => {
-                    self.token = token;
+                    *self.token.lock() = token;
                     return Ok(Pulse::Alive);
                 }
                 // Perhaps an earlier beat landed and its reply was lost. Nobody else writes that
@@ -104,7 +99,7 @@ impl Heartbeat {
                 Err(StoreError::VersionConflict { .. } | StoreError::OutcomeUnknown(_)) => {
                     match backend.get(&self.key).await? {
                         Some(record) if read(&record.value) == Beat::Alive => {
-                            self.token = record.token;
+                            *self.token.lock() = record.token;
                         }
                         _ => return Ok(Pulse::Lost),
                     }

@@ -22,6 +22,7 @@ mod hands;
 mod keeper;
 mod liveness;
 mod run;
+mod shares;
 mod submit;
 mod takeover;
 mod worker;

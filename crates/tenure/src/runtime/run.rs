@@ -1,18 +1,20 @@
 //! One task in a worker's care, from its first attempt here to its end.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use futures::StreamExt as _;
 use futures::stream::BoxStream;
+use futures::{FutureExt as _, StreamExt as _};
 use serde_json::{Map, Value};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinError;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::runtime::context::Slot;
 use crate::runtime::hands::InHand;
+use crate::runtime::shares::Place;
 use crate::runtime::worker::{Generation, Shared};
 use crate::runtime::{Exit, Failure, Policy, TaskContext, claims};
+use crate::store::StoreError;
 use crate::tasks::{Fence, Phase, Rerun, Task, TaskError, TaskRef, Transition};
 
 type States = BoxStream<'static, Result<Task, TaskError>>;
@@ -24,7 +26,7 @@ pub(super) struct Run {
     pub(super) policy: Policy,
     pub(super) task: Task,
     /// Its share of the worker's capacity, held to the end.
-    pub(super) place: OwnedSemaphorePermit,
+    pub(super) place: Place,
     /// Nothing else in this process is busy with the task.
     pub(super) in_hand: InHand,
 }
@@ -40,33 +42,49 @@ enum Next {
 }
 
 impl Run {
-    /// Runs the task to its end. `slot` is given when its first attempt is already on record.
-    pub(super) async fn drive(mut self, mut slot: Option<OwnedSemaphorePermit>) {
-        let mut wait_ms = 0;
-        let next = match self.states().await {
-            Err(error) => {
-                tracing::error!(task = %self.task.id, %error, "the task cannot be followed");
-                Next::Left
-            }
-            Ok(mut states) => loop {
-                let next = match slot.take() {
-                    Some(slot) => self.attempt(&mut states, slot).await,
-                    None => self.start(&mut states, wait_ms).await,
-                };
-                match next {
-                    Next::Attempt { after_ms } => wait_ms = after_ms,
-                    last => break last,
-                }
-            },
-        };
-        if matches!(next, Next::Ended) && self.unclaim().await {
+    /// Runs the task to its end, and settles its claim whatever ends the run. `slot` is given when
+    /// its first attempt is already on record.
+    pub(super) async fn drive(mut self, slot: Option<Place>) {
+        // After a panic the task is read and judged afresh, as that of a dead worker is, so it does
+        // not matter in which state it left this run.
+        let settled = AssertUnwindSafe(self.see_through(slot)).catch_unwind().await;
+        let panicked = settled.is_err();
+        if settled.unwrap_or(false) {
             return;
+        }
+        if panicked {
+            // Whatever panics each time does not keep the processor busy. The panic hook has told
+            // of it; a log line could be what panics.
+            self.shared.tasks.clock().back_off_long(u32::MAX).await;
         }
         // The claim is still there, for an heir or for this worker itself.
         let Self { shared, generation, place, in_hand, .. } = self;
         drop((place, in_hand));
         if !shared.closing.is_cancelled() && !generation.lost.is_cancelled() {
             shared.look_after(generation.worker.clone());
+        }
+    }
+
+    /// Runs the task to its end. Tells whether it has ended and nothing of it is left to do.
+    async fn see_through(&mut self, mut slot: Option<Place>) -> bool {
+        let mut wait_ms = 0;
+        let mut states = match self.states().await {
+            Ok(states) => states,
+            Err(error) => {
+                tracing::error!(task = %self.task.id, %error, "the task cannot be followed");
+                return false;
+            }
+        };
+        loop {
+            let next = match slot.take() {
+                Some(slot) => self.attempt(&mut states, slot).await,
+                None => self.start(&mut states, wait_ms).await,
+            };
+            match next {
+                Next::Attempt { after_ms } => wait_ms = after_ms,
+                Next::Ended => return self.unclaim().await,
+                Next::Left => return false,
+            }
         }
     }
 
@@ -88,10 +106,11 @@ impl Run {
     async fn start(&mut self, states: &mut States, wait_ms: u64) -> Next {
         let slot = {
             let (shared, generation) = (Arc::clone(&self.shared), Arc::clone(&self.generation));
+            let owner = self.task.owner.clone();
             let timer = shared.tasks.clock().sleep_millis(wait_ms);
             let turn = async {
                 timer.await;
-                Arc::clone(&shared.slots).acquire_owned().await
+                shared.slots.take(&owner).await
             };
             tokio::pin!(turn);
             loop {
@@ -102,7 +121,7 @@ impl Run {
                     state = states.next() => if let Some(over) = self.note(state) { return over },
                     () = generation.lost.cancelled() => return Next::Left,
                     () = shared.closing.cancelled() => return Next::Left,
-                    Ok(slot) = &mut turn, if answered => break slot,
+                    slot = &mut turn, if answered => break slot,
                 }
             }
         };
@@ -113,8 +132,8 @@ impl Run {
     }
 
     /// Runs one attempt. The task is on record as running.
-    async fn attempt(&mut self, states: &mut States, slot: OwnedSemaphorePermit) -> Next {
-        let slot = Slot::new(Arc::clone(&self.shared.slots), slot);
+    async fn attempt(&mut self, states: &mut States, slot: Place) -> Next {
+        let slot = Slot::new(Arc::clone(&self.shared.slots), self.task.owner.clone(), slot);
         let worker = self.generation.worker.clone();
         let context = TaskContext::new(self.shared.tasks.clone(), worker, self.task.clone(), slot);
         let handler = Arc::clone(&self.shared.handler);
@@ -181,8 +200,14 @@ impl Run {
                     Some(Next::Left)
                 }
             }
-            // Expired or deleted; or damaged, and then nothing can be written to it either.
-            Some(Err(_)) | None => Some(Next::Ended),
+            // Expired or deleted.
+            Some(Err(TaskError::NotFound)) | None => Some(Next::Ended),
+            // Damaged, or written by a newer program: nothing can be written to it here, and its
+            // claim stays for a worker that can read it.
+            Some(Err(error)) => {
+                tracing::warn!(task = %self.task.id, %error, "left for a worker that can read it");
+                Some(Next::Left)
+            }
         }
     }
 
@@ -198,7 +223,8 @@ impl Run {
             Ok(Err(failure)) => failure,
             Err(panic) => {
                 tracing::error!(task = %self.task.id, tool = %self.task.call.tool, %panic, "the tool panicked");
-                Failure::of_worker("the tool panicked")
+                // A panic may pass as any failure may; a worker that goes down is no panic.
+                Failure { retryable: panic.is_panic(), ..Failure::of_worker("the tool panicked") }
             }
         };
         if failure.retryable && self.task.attempt < self.policy.max_attempts {
@@ -257,15 +283,18 @@ impl Run {
                     self.task = task;
                     return Ok(());
                 }
-                Err(
-                    TaskError::Finished { .. } | TaskError::NotFound | TaskError::Unreadable { .. },
-                ) => {
-                    return Err(Next::Ended);
-                }
+                Err(TaskError::Finished { .. } | TaskError::NotFound) => return Err(Next::Ended),
                 Err(TaskError::Superseded { .. }) => return Err(Next::Left),
                 Err(
+                    error @ (TaskError::Unreadable { .. }
+                    | TaskError::Store(StoreError::Damaged { .. })),
+                ) => {
+                    tracing::warn!(task = %self.task.id, %error, "left for a worker that can read it");
+                    return Err(Next::Left);
+                }
+                Err(
                     error @ (TaskError::Invalid { .. }
-                    | TaskError::Store(crate::store::StoreError::TooLarge { .. })),
+                    | TaskError::Store(StoreError::TooLarge { .. })),
                 ) if !is_refused => {
                     // The worker's own words fit. A failure may be refused as a result may.
                     is_refused = true;
@@ -278,7 +307,7 @@ impl Run {
                     return Err(Next::Left);
                 }
                 // In doubt for good: whether a start is on record has to be found out afresh.
-                Err(TaskError::Store(crate::store::StoreError::OutcomeUnknown(_)))
+                Err(TaskError::Store(StoreError::OutcomeUnknown(_)))
                     if matches!(transition, Transition::Start { .. }) =>
                 {
                     return Err(Next::Left);

@@ -1,26 +1,37 @@
 //! Submissions: a claim, a task, a run, in this order.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::owner::Owner;
 use crate::runtime::Policy;
 use crate::runtime::claims::{self, Claim};
 use crate::runtime::hands::InHand;
 use crate::runtime::run::Run;
+use crate::runtime::shares::Place;
 use crate::runtime::takeover::Estate;
 use crate::runtime::worker::{Generation, Shared};
 use crate::store::StoreError;
 use crate::tasks::{Custody, NewTask, Task, TaskError, TaskStore};
+use futures::FutureExt as _;
+
+/// Submits a task. A panic below leaves its claim to be looked after, as an unknown outcome does.
+pub(super) async fn submit_through_panics(
+    shared: Arc<Shared>,
+    owner: Owner,
+    new: NewTask,
+) -> Result<Task, TaskError> {
+    let worker = shared.generation().worker.clone();
+    let submission = submit(Arc::clone(&shared), owner, new);
+    AssertUnwindSafe(submission).catch_unwind().await.unwrap_or_else(|_| {
+        shared.look_after(worker);
+        Err(StoreError::OutcomeUnknown(None).into())
+    })
+}
 
 /// Creates a task and starts its run. Once begun it has to be carried through: a task that is
 /// created and not run would stay as it is for as long as this worker lives.
-pub(super) async fn submit(
-    shared: Arc<Shared>,
-    owner: Owner,
-    mut new: NewTask,
-) -> Result<Task, TaskError> {
+async fn submit(shared: Arc<Shared>, owner: Owner, mut new: NewTask) -> Result<Task, TaskError> {
     if shared.closing.is_cancelled() {
         return Err(TaskError::ShuttingDown);
     }
@@ -29,9 +40,7 @@ pub(super) async fn submit(
         reason: "this server does not have it".into(),
     })?;
     new.rerun = policy.rerun;
-    let place = Arc::clone(&shared.capacity)
-        .try_acquire_owned()
-        .map_err(|_| TaskError::QueueFull { limit: shared.options.capacity })?;
+    let place = shared.capacity.try_take(&owner).map_err(|limit| TaskError::QueueFull { limit })?;
     let claim = Claim { id: TaskStore::id_for(&owner, &new)?, owner };
     let in_hand = match take(&shared, &claim, &new).await? {
         Taken::InHand(in_hand) => in_hand,
@@ -70,7 +79,7 @@ struct Submission {
     policy: Policy,
     claim: Claim,
     in_hand: InHand,
-    place: OwnedSemaphorePermit,
+    place: Place,
 }
 
 impl Submission {
@@ -86,7 +95,7 @@ impl Submission {
         if let Err(error) = claimed {
             return Err(self.withdraw(&generation, error.into()).await);
         }
-        let slot = Arc::clone(&shared.slots).try_acquire_owned().ok();
+        let slot = shared.slots.try_take(&self.claim.owner).ok();
         let custody = Custody { worker: Some(generation.worker.clone()), started: slot.is_some() };
         let Claim { owner, id } = self.claim.clone();
         match shared.tasks.create_for(&owner, id, new, custody).await {

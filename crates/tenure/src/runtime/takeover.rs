@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use futures::stream;
 use futures::{FutureExt as _, StreamExt as _};
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::limits;
+use crate::owner::Owner;
 use crate::runtime::claims::{self, Claim};
 use crate::runtime::hands::InHand;
 use crate::runtime::liveness::Dead;
 use crate::runtime::run::{Run, is_lost_for_good};
+use crate::runtime::shares::Place;
 use crate::runtime::worker::{Generation, Shared};
 use crate::runtime::{Failure, Policy};
 use crate::store::{Cursor, Key, StoreError};
@@ -135,7 +136,7 @@ impl Estate<'_> {
         &self,
         claim: Claim,
         in_hand: InHand,
-        place: Option<OwnedSemaphorePermit>,
+        place: Option<Place>,
     ) -> Result<Fate, StoreError> {
         let backend = &**self.shared.tasks.backend();
         let (fate, _in_hand) = self.decide(&claim, in_hand, place).await?;
@@ -155,13 +156,15 @@ impl Estate<'_> {
         &self,
         claim: &Claim,
         in_hand: InHand,
-        place: Option<OwnedSemaphorePermit>,
+        place: Option<Place>,
     ) -> Result<(Fate, Option<InHand>), StoreError> {
         let shared = self.shared;
         let task = match shared.tasks.get(&claim.owner, &claim.id).await {
             Ok(task) => task,
             Err(TaskError::NotFound) => return Ok((Fate::Settled, Some(in_hand))),
-            Err(TaskError::Store(error)) => return Err(error),
+            Err(TaskError::Store(error)) if !matches!(error, StoreError::Damaged { .. }) => {
+                return Err(error);
+            }
             Err(error) => {
                 tracing::warn!(task = %claim.id, %error, "left for a worker that can read it");
                 return Ok((Fate::Kept, Some(in_hand)));
@@ -173,12 +176,12 @@ impl Estate<'_> {
         let Some(policy) = shared.handler.policy(&task.call.tool) else {
             return Ok((Fate::Kept, Some(in_hand)));
         };
-        if let Some(reason) = hopeless(&task) {
+        if let Some(reason) = hopeless(&task, self.own) {
             let Failure { error, message, .. } = Failure::of_worker(reason);
             let failed = self.change(&task, Transition::Fail { error, message }).await;
             return Ok((settled(failed)?, Some(in_hand)));
         }
-        let Some(place) = self.place(place).await else {
+        let Some(place) = self.place(&task.owner, place).await else {
             return Ok((Fate::Kept, Some(in_hand)));
         };
         self.adopt(claim, task, policy, place, in_hand).await
@@ -189,7 +192,7 @@ impl Estate<'_> {
         claim: &Claim,
         task: Task,
         policy: Policy,
-        place: OwnedSemaphorePermit,
+        place: Place,
         in_hand: InHand,
     ) -> Result<(Fate, Option<InHand>), StoreError> {
         let (shared, worker) = (self.shared, self.heir.worker.clone());
@@ -200,10 +203,10 @@ impl Estate<'_> {
         let from = Fence { worker: self.former.clone(), attempt: task.attempt };
         match self.change(&task, Transition::Adopt { worker: worker.clone(), from }).await {
             Ok(task) => {
-                tracing::info!(task = %task.id, from = self.former.as_str(), "adopted");
                 let (shared, generation) = (Arc::clone(shared), Arc::clone(self.heir));
                 let runs = shared.runs.clone();
                 runs.spawn(Run { shared, generation, policy, task, place, in_hand }.drive(None));
+                tracing::info!(task = %claim.id, from = self.former.as_str(), "adopted");
                 Ok((Fate::Adopted, None))
             }
             Err(TaskError::Store(error)) => {
@@ -222,12 +225,12 @@ impl Estate<'_> {
 
     /// Room for one more task. What was this process's before is waited for, since nobody else
     /// may come to look; what is a dead worker's can be left for another heir.
-    async fn place(&self, given: Option<OwnedSemaphorePermit>) -> Option<OwnedSemaphorePermit> {
-        let capacity = Arc::clone(&self.shared.capacity);
+    async fn place(&self, owner: &Owner, given: Option<Place>) -> Option<Place> {
+        let capacity = &self.shared.capacity;
         match given {
             Some(place) => Some(place),
-            None if self.own => capacity.acquire_owned().await.ok(),
-            None => capacity.try_acquire_owned().ok(),
+            None if self.own => Some(capacity.take(owner).await),
+            None => capacity.try_take(owner).ok(),
         }
     }
 
@@ -259,12 +262,15 @@ impl Drop for UnderWay<'_> {
     }
 }
 
-/// Why a task must not be started again, if so.
-fn hopeless(task: &Task) -> Option<&'static str> {
+/// Why a task must not be started again, if so. Of its own tasks a worker knows that no server had
+/// to stop for it to lose them.
+fn hopeless(task: &Task, own: bool) -> Option<&'static str> {
     if is_lost_for_good(task) {
-        return Some(
-            "the server stopped while the tool was running, and the tool may not run twice",
-        );
+        return Some(if own {
+            "the server lost hold of the tool while it was running, and the tool may not run twice"
+        } else {
+            "the server stopped while the tool was running, and the tool may not run twice"
+        });
     }
     // A call that takes every server down with it does not go round for ever.
     (task.phase == Phase::Running && task.attempt >= limits::ATTEMPTS)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
@@ -13,7 +13,8 @@ use crate::runtime::Handler;
 use crate::runtime::hands::Hands;
 use crate::runtime::keeper::keep;
 use crate::runtime::liveness::Heartbeat;
-use crate::runtime::submit::submit;
+use crate::runtime::shares::Shares;
+use crate::runtime::submit::submit_through_panics;
 use crate::tasks::{NewTask, Task, TaskError, TaskStore, WorkerId};
 
 /// The bounds and times of a worker.
@@ -21,22 +22,34 @@ use crate::tasks::{NewTask, Task, TaskError, TaskStore, WorkerId};
 pub struct WorkerOptions {
     /// Handlers that run at the same time.
     pub concurrency: usize,
+    /// Those of one owner. Its other tasks wait and hold up nobody else's; what becomes free goes
+    /// round the owners that wait. `None` is half of all, rounded up. A server that has one owner
+    /// may give it all.
+    pub concurrency_per_owner: Option<usize>,
     /// Tasks in the worker's care: running, queued, and waiting for input.
     pub capacity: usize,
+    /// Those of one owner. `None` is half of all, rounded up.
+    pub capacity_per_owner: Option<usize>,
     /// After this long without a heartbeat a worker counts as dead. It beats four times as often.
     /// It must be the same for all workers on a store: each relies on how long the others wait.
     pub heartbeat_timeout_ms: u64,
     /// How long a cancelled handler may take to return before it is dropped.
     pub cancel_grace_ms: u64,
+    /// How often the worker reclaims expired records of the store, tasks and others, 1,000 at a
+    /// time. It begins with it, too.
+    pub sweep_interval_ms: u64,
 }
 
 impl Default for WorkerOptions {
     fn default() -> Self {
         Self {
             concurrency: 64,
+            concurrency_per_owner: None,
             capacity: 10_000,
+            capacity_per_owner: None,
             heartbeat_timeout_ms: 5_000,
             cancel_grace_ms: 5_000,
+            sweep_interval_ms: 30_000,
         }
     }
 }
@@ -59,7 +72,7 @@ pub struct Worker(Arc<Inner>);
 
 struct Inner {
     shared: Arc<Shared>,
-    /// Beats, observes and takes over; gives the last heartbeat back when asked to close.
+    /// Beats, observes, takes over and sweeps; gives the last heartbeat back when asked to close.
     keeper: Mutex<Option<AbortOnDropHandle<()>>>,
 }
 
@@ -67,8 +80,8 @@ pub(super) struct Shared {
     pub(super) tasks: TaskStore,
     pub(super) handler: Arc<dyn Handler>,
     pub(super) options: WorkerOptions,
-    pub(super) capacity: Arc<Semaphore>,
-    pub(super) slots: Arc<Semaphore>,
+    pub(super) capacity: Arc<Shares>,
+    pub(super) slots: Arc<Shares>,
     pub(super) runs: TaskTracker,
     /// No further attempt starts.
     pub(super) closing: CancellationToken,
@@ -117,7 +130,7 @@ impl Generation {
 }
 
 impl Worker {
-    /// Registers with the store and begins to beat, to run and to take over.
+    /// Registers with the store and begins to beat, to run, to take over and to sweep.
     ///
     /// # Errors
     /// The store's, if it cannot even be told that this worker is here.
@@ -132,8 +145,8 @@ impl Worker {
             tasks,
             handler,
             options,
-            capacity: Arc::new(Semaphore::new(options.capacity)),
-            slots: Arc::new(Semaphore::new(options.concurrency)),
+            capacity: shares(options.capacity, options.capacity_per_owner),
+            slots: shares(options.concurrency, options.concurrency_per_owner),
             runs: TaskTracker::new(),
             closing: CancellationToken::new(),
             stopping: CancellationToken::new(),
@@ -161,7 +174,7 @@ impl Worker {
         let shared = &self.0.shared;
         // On its own, so that a caller who goes away half-way leaves nothing half-done; and among
         // the runs, so that a shutdown waits for it.
-        let submission = submit(Arc::clone(shared), owner.clone(), new);
+        let submission = submit_through_panics(Arc::clone(shared), owner.clone(), new);
         // It fails only if the runtime goes down.
         shared.runs.spawn(submission).await.unwrap_or(Err(TaskError::ShuttingDown))
     }
@@ -217,6 +230,10 @@ impl Worker {
             let _ = keeper.await;
         }
     }
+}
+
+fn shares(all: usize, per_owner: Option<usize>) -> Arc<Shares> {
+    Shares::new(all, per_owner.unwrap_or(all.div_ceil(2)).max(1))
 }
 
 impl Shared {

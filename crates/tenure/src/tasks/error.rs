@@ -50,10 +50,10 @@ pub enum TaskError {
     /// So many writers changed the task at the same time that this one gave up.
     #[error("the task is too contended")]
     Contended,
-    /// The worker has as many tasks in its queue as it takes.
+    /// The worker has as many tasks in its queue as it takes, in all or of this owner.
     #[error("the queue of {limit} tasks is full")]
     QueueFull {
-        /// The bound of the queue.
+        /// The bound that is reached: that of the queue, or of an owner's share of it.
         limit: usize,
     },
     /// The worker is shutting down and takes no more tasks.
@@ -81,6 +81,25 @@ impl TaskError {
             | Self::QueueFull { .. }
             | Self::ShuttingDown
             | Self::Store(_) => false,
+        }
+    }
+
+    /// True when a worker waits and tries again: what is wrong is the store's state, which passes or
+    /// is put right, and not the call. Unlike [`is_retryable`](Self::is_retryable), which is what
+    /// a caller is told who may have better things to do, it takes in a disk that is full, a
+    /// replica that is not yet a primary, and a write whose outcome is unknown.
+    pub(crate) fn is_waited_out(&self) -> bool {
+        match self {
+            Self::Contended => true,
+            Self::Store(error) => matches!(
+                error,
+                StoreError::Unavailable { .. }
+                    | StoreError::OutcomeUnknown(_)
+                    | StoreError::ReadOnly(_)
+                    | StoreError::Full(_)
+                    | StoreError::Engine { .. }
+            ),
+            _ => false,
         }
     }
 

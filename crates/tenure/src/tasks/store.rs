@@ -329,7 +329,8 @@ impl TaskStore {
         self.change(task, &Transition::Cancel { message }).await
     }
 
-    /// Reclaims up to `limit` expired records. Nothing depends on it but the space.
+    /// Reclaims up to `limit` expired records. Nothing depends on it but the space. A
+    /// [`Worker`](crate::runtime::Worker) does so by itself; a store without one wants it.
     ///
     /// # Errors
     /// The backend's own trouble.

@@ -24,6 +24,8 @@ pub(crate) enum Fault {
     StalledBefore,
     /// The same, but the call was carried out before.
     StalledAfter,
+    /// Nothing happened, and the call panics, as a driver or a logger below it might.
+    Panics,
     /// Nothing happened, and the caller is told so.
     Unavailable,
     /// Nothing happened, and the caller is told that it may have.
@@ -58,6 +60,19 @@ struct Inner {
     power: watch::Sender<Power>,
     claims: Mutex<BTreeSet<Partition>>,
     damaged: Mutex<Option<Key>>,
+    log: Mutex<Vec<Call>>,
+}
+
+/// A call of the store, and what it was limited to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Call {
+    Get,
+    Write,
+    Delete,
+    History,
+    List { limit: usize },
+    Sweep { limit: usize, removed: usize },
+    Watch,
 }
 
 impl Faulty {
@@ -69,12 +84,22 @@ impl Faulty {
             power: watch::Sender::new(Power::On),
             claims: Mutex::default(),
             damaged: Mutex::default(),
+            log: Mutex::default(),
         }))
     }
 
     /// How many calls there were.
     pub(crate) fn calls(&self) -> u64 {
         self.0.calls.load(Ordering::SeqCst)
+    }
+
+    /// The calls since this was asked last.
+    pub(crate) fn log(&self) -> Vec<Call> {
+        std::mem::take(&mut *self.0.log.lock())
+    }
+
+    fn record(&self, call: Call) {
+        self.0.log.lock().push(call);
     }
 
     /// Stands still, as under a debugger or on a machine that was suspended.
@@ -130,6 +155,8 @@ impl Faulty {
                 self.powered().await;
                 done
             }
+            // As a panic, but without its noise.
+            Some(Fault::Panics) => std::panic::resume_unwind(Box::new("as planned")),
             Some(Fault::Unavailable) => {
                 Err(StoreError::Unavailable { reason: "as planned".into(), source: None })
             }
@@ -176,11 +203,13 @@ impl std::fmt::Debug for Faulty {
 #[async_trait]
 impl StorageBackend for Faulty {
     async fn get(&self, key: &Key) -> Result<Option<Record>, StoreError> {
+        self.record(Call::Get);
         self.read(self.0.store.get(key)).await
     }
 
     async fn put(&self, key: &Key, write: Write) -> Result<VersionToken, StoreError> {
         self.note(key);
+        self.record(Call::Write);
         self.call(self.0.store.put(key, write)).await
     }
 
@@ -190,6 +219,7 @@ impl StorageBackend for Faulty {
         write: Write,
         precondition: Precondition,
     ) -> Result<VersionToken, StoreError> {
+        self.record(Call::Write);
         if self.0.damaged.lock().as_ref() == Some(key) {
             return Err(StoreError::Damaged { key: key.clone(), reason: "as planned".into() });
         }
@@ -197,10 +227,12 @@ impl StorageBackend for Faulty {
     }
 
     async fn delete(&self, key: &Key, precondition: Precondition) -> Result<bool, StoreError> {
+        self.record(Call::Delete);
         self.call(self.0.store.delete(key, precondition)).await
     }
 
     async fn history(&self, key: &Key) -> Result<Vec<Version>, StoreError> {
+        self.record(Call::History);
         self.read(self.0.store.history(key)).await
     }
 
@@ -210,14 +242,18 @@ impl StorageBackend for Faulty {
         prefix: &str,
         page: PageRequest,
     ) -> Result<Page, StoreError> {
+        self.record(Call::List { limit: page.limit() });
         self.read(self.0.store.list_by_prefix(partition, prefix, page)).await
     }
 
     async fn cleanup_expired(&self, limit: usize) -> Result<usize, StoreError> {
-        self.call(self.0.store.cleanup_expired(limit)).await
+        let removed = self.call(self.0.store.cleanup_expired(limit)).await?;
+        self.record(Call::Sweep { limit, removed });
+        Ok(removed)
     }
 
     async fn watch(&self, partition: &Partition, from: WatchFrom) -> Result<Watch, StoreError> {
+        self.record(Call::Watch);
         let watch = self.read(self.0.store.watch(partition, from)).await?;
         let process = self.clone();
         // What has died or stands still hears nothing.

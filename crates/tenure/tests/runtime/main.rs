@@ -3,7 +3,11 @@
 
 mod exploration;
 mod faults;
+mod owners;
+mod reading;
 mod trouble;
+mod waiting;
+mod world;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -30,7 +34,9 @@ impl Handler for Tools {
     fn policy(&self, tool: &str) -> Option<Policy> {
         match tool {
             "unknown" => None,
-            "flaky" => Some(Policy { max_attempts: 3, backoff_ms: 1_000, ..Policy::default() }),
+            "flaky" | "startles" => {
+                Some(Policy { max_attempts: 3, backoff_ms: 1_000, ..Policy::default() })
+            }
             "resumable" => Some(Policy::rerun_after_crash()),
             _ => Some(Policy::default()),
         }
@@ -41,6 +47,8 @@ impl Handler for Tools {
         match task.call().tool.as_str() {
             "echo" => Ok(Exit::Complete(Value::Object(task.call().arguments.clone()))),
             "panic" => panic!("as asked"),
+            "startles" if task.attempt() < 3 => panic!("as asked"),
+            "startles" => Ok(Exit::Complete(json!(task.attempt()))),
             "flaky" if task.attempt() < 3 => Err(Failure::retryable(json!({}), "not yet")),
             "flaky" => Ok(Exit::Complete(json!(task.attempt()))),
             "stuck" => std::future::pending().await,
@@ -198,16 +206,18 @@ async fn a_result_beyond_the_limit_fails_the_task_and_says_so() {
 }
 
 #[tokio::test]
-async fn a_retryable_failure_is_tried_again_after_its_backoff() {
-    let fixture = Fixture::new();
-    let worker = fixture.worker().await;
-    let task = fixture.submit(&worker, "flaky").await;
-    for (attempt, backoff_ms) in [(1, 1_000), (2, 2_000)] {
-        fixture.until(&task.id, |it| it.phase == Phase::Queued && it.attempt == attempt).await;
-        fixture.settle().await;
-        fixture.clock.advance_millis(backoff_ms);
+async fn a_retryable_failure_or_a_panic_is_tried_again_after_its_backoff() {
+    for tool in ["flaky", "startles"] {
+        let fixture = Fixture::new();
+        let worker = fixture.worker().await;
+        let task = fixture.submit(&worker, tool).await;
+        for (attempt, backoff_ms) in [(1, 1_000), (2, 2_000)] {
+            fixture.until(&task.id, |it| it.phase == Phase::Queued && it.attempt == attempt).await;
+            fixture.settle().await;
+            fixture.clock.advance_millis(backoff_ms);
+        }
+        assert_eq!(fixture.ended(&task.id).await.outcome, Some(Outcome::Result(json!(3))));
     }
-    assert_eq!(fixture.ended(&task.id).await.outcome, Some(Outcome::Result(json!(3))));
 }
 
 #[tokio::test]
@@ -260,7 +270,8 @@ async fn a_handler_that_asks_gets_the_answer_and_holds_no_slot_meanwhile() {
 #[tokio::test]
 async fn the_bound_of_the_queue_holds() {
     let fixture = Fixture::new();
-    let options = WorkerOptions { capacity: 2, ..WorkerOptions::default() };
+    let options =
+        WorkerOptions { capacity: 2, capacity_per_owner: Some(2), ..WorkerOptions::default() };
     let worker = fixture.worker_with(options).await;
     fixture.submit(&worker, "stuck").await;
     fixture.submit(&worker, "stuck").await;
