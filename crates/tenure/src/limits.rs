@@ -12,6 +12,8 @@ pub const VALUE_BYTES: usize = 384 * 1_024;
 pub const KEPT_VERSIONS: u32 = 32;
 /// Records of one page.
 pub const PAGE_RECORDS: usize = 1_000;
+/// Bytes of values after which a page ends: the one that reaches them is its last.
+pub const PAGE_BYTES: usize = 4 * 1_024 * 1_024;
 /// Changes of a partition that a backend remembers for watchers to resume from.
 pub const WATCH_BACKLOG: usize = 256;
 

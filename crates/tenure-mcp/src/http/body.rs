@@ -8,16 +8,18 @@ use axum::http::StatusCode;
 use axum::http::header::{CONTENT_LENGTH, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
+use http_body::Body as _;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use rmcp::model::ErrorCode;
 use serde_json::Value;
-use tower_http::timeout::{DeadlineBody, TimeoutError};
 
 use crate::http::HttpOptions;
 use crate::http::error::refusal;
 use crate::mcp::{LISTEN, LISTEN_TASKS, reroute as reroute_message};
 
 const METHOD: &str = "mcp-method";
+/// Of the time in which a body has to come.
+const STEPS: u32 = 32;
 
 /// How large a body may be, and how long it may take to come.
 #[derive(Debug, Clone, Copy)]
@@ -43,19 +45,38 @@ impl BodyBounds {
         Self { bytes: options.body_bytes, within }
     }
 
+    /// The same for bodies that need no more than this.
+    pub(super) fn at_most(self, bytes: usize) -> Self {
+        Self { bytes: self.bytes.min(bytes), ..self }
+    }
+
     /// Reads a whole body: all of it counts, however steadily it trickles in.
     pub(super) async fn read(self, body: Body) -> Result<Bytes, NoBody> {
-        let body = Limited::new(DeadlineBody::new(self.within, body), self.bytes);
-        let read = Box::pin(body.collect()).await;
+        if body.size_hint().lower() > self.bytes as u64 {
+            return Err(NoBody::TooLarge(self.bytes));
+        }
+        let body = Box::pin(Limited::new(body, self.bytes).collect());
+        let read = tokio::select! {
+            // First: what is there when the time is over has come in time.
+            biased;
+            read = body => read,
+            () = waited(self.within) => return Err(NoBody::TooSlow),
+        };
         read.map(|body| body.to_bytes()).map_err(|error| {
             if error.is::<LengthLimitError>() {
                 NoBody::TooLarge(self.bytes)
-            } else if error.is::<TimeoutError>() {
-                NoBody::TooSlow
             } else {
                 NoBody::BrokeOff
             }
         })
+    }
+}
+
+/// Waits so long, in short steps: of a time in which this process itself stood still, and read
+/// nothing of what had come, one step counts.
+async fn waited(time: Duration) {
+    for _ in 0..STEPS {
+        tokio::time::sleep(time / STEPS).await;
     }
 }
 
@@ -97,4 +118,52 @@ pub(super) async fn reroute(
 fn rerouted(body: &[u8]) -> Option<Bytes> {
     let mut message: Value = serde_json::from_slice(body).ok()?;
     reroute_message(&mut message).then(|| message.to_string().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures::stream;
+
+    use super::*;
+
+    const WITHIN: Duration = Duration::from_secs(30);
+
+    fn bounds(bytes: usize) -> BodyBounds {
+        BodyBounds { bytes, within: WITHIN }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_in_which_the_process_stood_still_is_not_the_clients() {
+        let frames = stream::unfold(0, |sent| async move {
+            match sent {
+                0 => tokio::time::advance(WITHIN * 10).await,
+                // There already, and handed over by another task.
+                _ => tokio::task::yield_now().await,
+            }
+            (sent < 100).then(|| (Ok::<_, Infallible>(Bytes::from("x")), sent + 1))
+        });
+        assert_eq!(bounds(100).read(Body::from_stream(frames)).await.unwrap().len(), 100);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_trickles_in_has_so_long_as_a_whole() {
+        let trickle = stream::unfold((), |()| async {
+            tokio::time::sleep(WITHIN / 10).await;
+            Some((Ok::<_, Infallible>(Bytes::from("x")), ()))
+        });
+        let begun = tokio::time::Instant::now();
+        let refused = bounds(100).read(Body::from_stream(trickle)).await;
+        assert!(matches!(refused, Err(NoBody::TooSlow)), "{refused:?}");
+        let waited = begun.elapsed();
+        assert!(waited >= WITHIN && waited < WITHIN + Duration::from_secs(1), "{waited:?}");
+    }
+
+    #[tokio::test]
+    async fn a_body_that_says_it_is_too_large_is_not_read() {
+        let body = Body::from("x".repeat(11));
+        assert!(matches!(bounds(10).read(body).await, Err(NoBody::TooLarge(10))));
+        assert_eq!(bounds(11).read(Body::from("x".repeat(11))).await.unwrap().len(), 11);
+    }
 }

@@ -42,6 +42,7 @@ pub use problem::Problem;
 use crate::http::auth::{Gate, authenticate};
 use crate::http::body::BodyBounds;
 use crate::http::events::EventStreams;
+use crate::http::problem::{not_possible_here, nothing_here};
 use crate::http::session::Sessions;
 use crate::setup::in_time;
 use crate::{Callers, DurableServer};
@@ -220,6 +221,8 @@ fn routes<H: ServerHandler>(
         .nest("/mcp", mcp)
         .nest("/v1/tasks", tasks)
         .merge(projects)
+        .fallback(nothing_here)
+        .method_not_allowed_fallback(not_possible_here)
 }
 
 fn config(options: &HttpOptions, streams: CancellationToken) -> StreamableHttpServerConfig {

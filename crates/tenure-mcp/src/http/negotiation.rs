@@ -1,7 +1,7 @@
 //! Media types: what a client accepts, and what it sends.
 
 use axum::http::HeaderMap;
-use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE};
 
 /// Whether the client takes this media type (RFC 9110, section 12.5.1).
 pub(super) fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
@@ -43,6 +43,16 @@ pub(super) fn may_be_json(headers: &HeaderMap) -> bool {
     };
     let is = |other: &str| media_type.eq_ignore_ascii_case(other);
     is("application/json") || is("application/x-www-form-urlencoded")
+}
+
+/// Whether the body is in a coding, such as gzip, that would have to be undone.
+pub(super) fn is_encoded(headers: &HeaderMap) -> bool {
+    let fields = headers.get_all(CONTENT_ENCODING).iter();
+    let mut codings = fields.flat_map(|field| field.as_bytes().split(|byte| *byte == b','));
+    codings.any(|it| {
+        let coding = it.trim_ascii();
+        !(coding.is_empty() || coding.eq_ignore_ascii_case(b"identity"))
+    })
 }
 
 /// The media type of the body, without parameters.

@@ -33,7 +33,7 @@ use crate::http::{Problem, tasks};
     ),
     // What only answers that are described here name.
     components(schemas(Problem, WrittenDocument)),
-    modifiers(&Bearer),
+    modifiers(&Bearer, &Heads),
     // A server on a loopback address may do without.
     security((), ("bearer" = [])),
 )]
@@ -47,6 +47,24 @@ impl Modify for Bearer {
         let scheme = Http::new(HttpAuthScheme::Bearer);
         let components = description.components.get_or_insert_default();
         components.add_security_scheme("bearer", SecurityScheme::Http(scheme));
+    }
+}
+
+/// What answers GET answers HEAD, without the content.
+struct Heads;
+
+impl Modify for Heads {
+    fn modify(&self, description: &mut openapi::OpenApi) {
+        for item in description.paths.paths.values_mut() {
+            let Some(mut head) = item.get.clone() else { continue };
+            head.operation_id = head.operation_id.map(|id| format!("head_{id}"));
+            for response in head.responses.responses.values_mut() {
+                if let RefOr::T(response) = response {
+                    response.content.clear();
+                }
+            }
+            item.head = Some(head);
+        }
     }
 }
 
@@ -91,10 +109,13 @@ pub(super) struct TaskPath {
 #[expect(dead_code, reason = "read by the derive alone")]
 pub(super) struct Conditions {
     /// Only if the value has one of these ETags, or `*` if there is one.
-    #[param(rename = "If-Match", pattern = r#"^([*]|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)$"#)]
+    #[param(rename = "If-Match", pattern = r#"^([*]|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)?$"#)]
     if_match: Option<String>,
     /// Only if the value has none of these ETags, or `*` if there is none.
-    #[param(rename = "If-None-Match", pattern = r#"^([*]|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)$"#)]
+    #[param(
+        rename = "If-None-Match",
+        pattern = r#"^([*]|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)?$"#
+    )]
     if_none_match: Option<String>,
     /// Only if this write, as `Tenure-Version` named it, was the last: tells A from A after B.
     #[param(rename = "Tenure-If-Version", pattern = "^[1-9][0-9]{0,17}-[0-9a-f]{16}$")]
@@ -109,7 +130,7 @@ pub(super) enum Refused {
     #[response(status = 400, content_type = "application/problem+json")]
     Malformed(#[to_schema] Problem),
     /// Nobody is known by this token.
-    #[response(status = 401, content_type = "application/problem+json")]
+    #[response(status = 401, content_type = "application/problem+json", headers(("WWW-Authenticate" = String)))]
     Unauthorized(#[to_schema] Problem),
     /// The caller may not do this, or comes from a foreign site.
     #[response(status = 403, content_type = "application/problem+json")]
@@ -117,6 +138,9 @@ pub(super) enum Refused {
     /// There is no such thing for this caller.
     #[response(status = 404, content_type = "application/problem+json")]
     NotFound(#[to_schema] Problem),
+    /// The method is not for this path.
+    #[response(status = 405, content_type = "application/problem+json", headers(("Allow" = String)))]
+    NotAllowed(#[to_schema] Problem),
     /// A name or a value exceeds its bound.
     #[response(status = 422, content_type = "application/problem+json")]
     Invalid(#[to_schema] Problem),
@@ -124,7 +148,7 @@ pub(super) enum Refused {
     #[response(status = 500, content_type = "application/problem+json")]
     Failed(#[to_schema] Problem),
     /// The store, or a place for a stream, is not available at the moment.
-    #[response(status = 503, content_type = "application/problem+json")]
+    #[response(status = 503, content_type = "application/problem+json", headers(("Retry-After" = String)))]
     Unavailable(#[to_schema] Problem),
     /// The store is full.
     #[response(status = 507, content_type = "application/problem+json")]
@@ -139,19 +163,27 @@ pub(super) enum ValueRead {
     #[response(status = 200, headers(("ETag" = String), ("Tenure-Version" = String)))]
     Value(serde_json::Value),
     /// The client has it
-    #[response(status = 304, headers(("ETag" = String)))]
+    #[response(status = 304, headers(("ETag" = String), ("Tenure-Version" = String)))]
     NotModified,
 }
 
 /// What a change may be answered with that leaves a version behind.
 #[derive(IntoResponses)]
-#[response(status = 200, description = "It was written", headers(("ETag" = String)))]
+#[response(
+    status = 200,
+    description = "It was written",
+    headers(("ETag" = String), ("Tenure-Version" = String))
+)]
 #[expect(dead_code, reason = "read by the derive alone")]
 pub(super) struct ValueWritten(WrittenDocument);
 
 /// The same of a resource that was not there.
 #[derive(IntoResponses)]
-#[response(status = 201, description = "It was created", headers(("ETag" = String)))]
+#[response(
+    status = 201,
+    description = "It was created",
+    headers(("ETag" = String), ("Tenure-Version" = String), ("Location" = String))
+)]
 #[expect(dead_code, reason = "read by the derive alone")]
 pub(super) struct ValueCreated(WrittenDocument);
 
@@ -190,7 +222,8 @@ struct NotAcceptable(#[to_schema] Problem);
 #[response(
     status = 412,
     description = "A condition does not hold; ETag and Tenure-Version have what is there",
-    content_type = "application/problem+json"
+    content_type = "application/problem+json",
+    headers(("ETag" = String), ("Tenure-Version" = String))
 )]
 #[expect(dead_code, reason = "read by the derive alone")]
 pub(super) struct PreconditionFailed(#[to_schema] Problem);
@@ -216,7 +249,7 @@ pub(super) enum BodyRefused {
     #[response(status = 413, content_type = "application/problem+json")]
     TooLarge(#[to_schema] Problem),
     /// The body is of another media type.
-    #[response(status = 415, content_type = "application/problem+json")]
+    #[response(status = 415, content_type = "application/problem+json", headers(("Accept" = String), ("Accept-Patch" = String), ("Accept-Encoding" = String)))]
     Unsupported(#[to_schema] Problem),
 }
 
@@ -225,7 +258,8 @@ pub(super) enum BodyRefused {
 #[response(
     status = 429,
     description = "The caller has as many streams as it may have",
-    content_type = "application/problem+json"
+    content_type = "application/problem+json",
+    headers(("Retry-After" = String))
 )]
 #[expect(dead_code, reason = "read by the derive alone")]
 pub(super) struct TooManyStreams(#[to_schema] Problem);

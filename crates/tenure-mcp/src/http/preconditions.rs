@@ -6,7 +6,7 @@
 
 use axum::http::header::{HeaderName, IF_MATCH, IF_NONE_MATCH};
 use axum::http::{HeaderMap, StatusCode};
-use tenure::resources::{Condition, ETag};
+use tenure::resources::{Condition, ETag, Written};
 use tenure::store::VersionToken;
 
 use crate::http::Problem;
@@ -28,6 +28,12 @@ pub(super) struct Preconditions {
 pub(super) struct Current {
     pub(super) etag: ETag,
     pub(super) version: VersionToken,
+}
+
+impl From<Written> for Current {
+    fn from(Written { etag, version, .. }: Written) -> Self {
+        Self { etag, version }
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -143,11 +149,10 @@ fn parse(headers: &HeaderMap, name: HeaderName) -> Result<Option<Tags>, Problem>
     if text.iter().filter(|byte| !is_gap(byte)).eq([&b'*']) {
         return Ok(Some(Tags::Any));
     }
-    let tags = list(&text).filter(|tags| !tags.is_empty());
-    tags.map(|tags| Some(Tags::Listed(tags))).ok_or_else(malformed)
+    list(&text).map(|tags| Some(Tags::Listed(tags))).ok_or_else(malformed)
 }
 
-/// `#entity-tag`: a list may have empty elements.
+/// `#entity-tag`: a list may have empty elements, or nothing else (section 5.6.1.2).
 fn list(text: &[u8]) -> Option<Vec<EntityTag>> {
     let mut tags = Vec::new();
     let mut rest = text;
@@ -226,8 +231,10 @@ mod tests {
             some(vec![tag(false, "a"), tag(false, "b")])
         );
         assert_eq!(parsed(&["\"é\""]).unwrap(), some(vec![tag(false, "é")]));
+        for empty in ["", " ", ",", " , ,"] {
+            assert_eq!(parsed(&[empty]).unwrap(), some(vec![]), "{empty:?}");
+        }
         for malformed in [
-            "",
             "a",
             "\"a",
             "w/\"a\"",

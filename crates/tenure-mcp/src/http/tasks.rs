@@ -33,6 +33,7 @@ use utoipa::ToSchema;
 use crate::DurableServer;
 use crate::http::events::EventStreams;
 use crate::http::openapi::{Refused, TaskPath, TooManyStreams};
+use crate::http::problem::{not_possible_here, nothing_here};
 use crate::http::{HttpOptions, Problem, gate};
 use crate::identity::Caller;
 use crate::mcp::rfc3339;
@@ -157,10 +158,8 @@ pub(super) fn routes<H: ServerHandler>(
         .route("/{id}", get(show::<H>))
         .route("/{id}/cancel", post(cancel::<H>))
         .route("/{id}/events", get(follow::<H>))
-        .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is nothing here") })
-        .method_not_allowed_fallback(|| async {
-            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this cannot be done here")
-        });
+        .fallback(nothing_here)
+        .method_not_allowed_fallback(not_possible_here);
     gate::guard(routes, options).with_state(Api { server: server.clone(), streams })
 }
 
@@ -175,9 +174,10 @@ pub(super) struct ListQuery {
 #[utoipa::path(
     get,
     path = "/v1/tasks",
+    operation_id = "list_tasks",
     tag = "tasks",
     params(
-        ("limit" = Option<u64>, Query, description = "At most so many; 100 if it is not said"),
+        ("limit" = Option<u64>, Query, description = "At most so many, 100 if it is not said; fewer where they come to 4 MiB"),
         ("cursor" = Option<String>, Query, description = "The page that follows this one's"),
     ),
     responses((status = 200, description = "A page", body = TaskListDocument), Refused),
@@ -280,6 +280,7 @@ pub(super) async fn follow<H: ServerHandler>(
 #[utoipa::path(
     get,
     path = "/v1/tasks/events",
+    operation_id = "watch_tasks",
     tag = "tasks",
     responses(
         (status = 200, description = "The events", body = TaskDocument,

@@ -1,13 +1,26 @@
 //! A server in memory, asked without a network.
 
+use std::fmt::Debug;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
 use axum::Router;
-use axum::body::Body;
-use axum::http::{HeaderMap, Method, Request, StatusCode};
+use axum::body::{Body, HttpBody};
+use axum::http::uri::PathAndQuery;
+use axum::http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt as _;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rmcp::ServerHandler;
 use serde_json::Value;
-use tenure_mcp::http::{HttpOptions, router};
+use tenure::clock::Clock;
+use tenure::resources::ResourceLimits;
+use tenure::store::contract::{Mood, Unsteady};
+use tenure::tasks::TaskStore;
+use tenure_mcp::http::{HttpOptions, router, serve};
 use tenure_mcp::{Callers, DurableServer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tower::ServiceExt as _;
 
 /// A handler with nothing of its own.
@@ -16,6 +29,7 @@ pub(crate) struct Nothing;
 
 impl ServerHandler for Nothing {}
 
+#[derive(Clone)]
 pub(crate) struct Api {
     pub(crate) server: DurableServer<Nothing>,
     router: Router,
@@ -30,6 +44,12 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    pub(crate) async fn of<B: HttpBody<Error: Debug>>(response: Response<B>) -> Self {
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes().to_vec();
+        Self { status: parts.status, headers: parts.headers, body }
+    }
+
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap()
     }
@@ -46,8 +66,26 @@ impl Api {
 
     pub(crate) async fn with(options: HttpOptions) -> Self {
         let builder = DurableServer::builder(Nothing).resources(["acme"]);
-        let server = builder.open("memory:").await.unwrap();
-        Self { router: router(&server, &options), server, token: None }
+        Self::of(builder.open("memory:").await.unwrap(), &options)
+    }
+
+    pub(crate) async fn within(limits: ResourceLimits) -> Self {
+        let builder = DurableServer::builder(Nothing).resource_limits(limits);
+        Self::of(builder.open("memory:").await.unwrap(), &HttpOptions::default())
+    }
+
+    /// On a store where between any two calls others have their turn.
+    pub(crate) async fn crowded() -> Self {
+        let clock = Clock::system();
+        let backend = Unsteady::new(clock.clone());
+        backend.set(Mood::Crowded);
+        let tasks = TaskStore::new(Arc::new(backend), clock);
+        let server = DurableServer::builder(Nothing).start(tasks).await.unwrap();
+        Self::of(server, &HttpOptions::default())
+    }
+
+    fn of(server: DurableServer<Nothing>, options: &HttpOptions) -> Self {
+        Self { router: router(&server, options), server, token: None }
     }
 
     pub(crate) async fn with_callers(toml: &str) -> Self {
@@ -59,7 +97,17 @@ impl Api {
         Self { server, router, token: Some(token) }
     }
 
-    pub(crate) async fn respond(&self, request: Request<Body>) -> axum::response::Response {
+    /// The same over real connections.
+    pub(crate) async fn connect(&self) -> Connection {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = CancellationToken::new();
+        let (server, token) = (self.server.clone(), shutdown.clone());
+        tokio::spawn(async move { serve(&server, listener, &HttpOptions::default(), token).await });
+        Connection { address, _shutdown: shutdown.drop_guard() }
+    }
+
+    pub(crate) async fn respond(&self, request: Request<Body>) -> Response<Body> {
         self.router.clone().oneshot(request).await.unwrap()
     }
 
@@ -88,10 +136,7 @@ impl Api {
         headers: &[(&str, &str)],
         body: &str,
     ) -> Answer {
-        let response = self.respond(self.request(method, path, headers, body)).await;
-        let (parts, body) = response.into_parts();
-        let body = body.collect().await.unwrap().to_bytes().to_vec();
-        Answer { status: parts.status, headers: parts.headers, body }
+        Answer::of(self.respond(self.request(method, path, headers, body)).await).await
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
@@ -103,5 +148,30 @@ impl Api {
         let answer = self.ask(Method::PUT, path, &[], body).await;
         assert!(answer.status.is_success(), "{answer:?}");
         answer.header("etag").unwrap().to_owned()
+    }
+}
+
+/// A server on a socket, until it is dropped.
+pub(crate) struct Connection {
+    address: SocketAddr,
+    _shutdown: DropGuard,
+}
+
+impl Connection {
+    pub(crate) async fn http1(&self, request: Request<Body>) -> Answer {
+        let io = TokioIo::new(TcpStream::connect(self.address).await.unwrap());
+        let (mut client, connection) = http1::handshake(io).await.unwrap();
+        tokio::spawn(connection);
+        Answer::of(client.send_request(request).await.unwrap()).await
+    }
+
+    pub(crate) async fn http2(&self, mut request: Request<Body>) -> Answer {
+        let io = TokioIo::new(TcpStream::connect(self.address).await.unwrap());
+        let (mut client, connection) = http2::handshake(TokioExecutor::new(), io).await.unwrap();
+        tokio::spawn(connection);
+        let path = request.uri().path_and_query().map(PathAndQuery::as_str).unwrap();
+        *request.uri_mut() = Uri::try_from(format!("http://localhost{path}")).unwrap();
+        request.headers_mut().remove("host");
+        Answer::of(client.send_request(request).await.unwrap()).await
     }
 }

@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod conditions;
+mod connections;
 mod harness;
+mod large;
 mod mcp;
 mod refusals;
 mod rights;

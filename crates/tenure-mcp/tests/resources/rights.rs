@@ -68,7 +68,9 @@ async fn who_may_read_may_not_write() {
 #[tokio::test]
 async fn without_a_token_nothing_is_answered() {
     let api = Api::with_callers(CALLERS).await;
-    assert_eq!(api.get(ITEM).await.status, 401);
+    let refused = api.get(ITEM).await;
+    assert_eq!(refused.status, 401);
+    assert_eq!(refused.header("cache-control"), Some("private, no-cache"));
     assert_eq!(api.as_caller("wrong").get(ITEM).await.status, 401);
 }
 

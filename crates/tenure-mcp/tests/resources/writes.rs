@@ -84,21 +84,63 @@ async fn a_merge_patch_changes_what_it_names() {
     );
 }
 
-#[tokio::test]
-async fn merge_patches_at_the_same_time_lose_nothing() {
-    let api = Api::new().await;
+/// `rounds` patches of each of `writers`, all at the same time, with these fields beside.
+async fn patched_together(writers: usize, rounds: usize, fields: &'static [(&str, &str)]) {
+    let api = Api::crowded().await;
     let path = "acme/resources/k/i";
     api.put(path, "{}").await;
-    let merge = [("content-type", "application/merge-patch+json")];
-    let patches = (0..8).map(|n| {
-        let api = &api;
-        async move {
-            let patch = format!("{{\"m{n}\":{n}}}");
-            api.ask(Method::PATCH, path, &merge, &patch).await.status.as_u16()
-        }
+    let headers = [&[("content-type", "application/merge-patch+json")], fields].concat();
+    let writers_done = (0..writers).map(|writer| {
+        let (api, headers) = (api.clone(), headers.clone());
+        tokio::spawn(async move {
+            for round in 0..rounds {
+                let patch = format!("{{\"{writer}-{round}\":{round}}}");
+                let answer = api.ask(Method::PATCH, path, &headers, &patch).await;
+                assert_eq!(answer.status, 200, "{answer:?}");
+            }
+        })
     });
-    assert_eq!(futures::future::join_all(patches).await, [200; 8]);
-    assert_eq!(api.get(path).await.json().as_object().unwrap().len(), 8);
+    for done in futures::future::join_all(writers_done).await {
+        done.unwrap();
+    }
+    let members = api.get(path).await.json().as_object().unwrap().len();
+    assert_eq!(members, writers * rounds);
+}
+
+#[tokio::test]
+async fn merge_patches_at_the_same_time_lose_nothing() {
+    patched_together(8, 1, &[]).await;
+    patched_together(8, 1, &[("if-match", "*")]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn sixty_four_clients_of_one_resource_are_all_served() {
+    patched_together(64, 5, &[]).await;
+}
+
+/// The conditions that the store cannot judge by itself have to be read for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn sixty_four_conditional_writers_of_one_resource_are_all_served() {
+    let api = Api::crowded().await;
+    let path = "acme/resources/k/i";
+    let first = api.put(path, "0").await;
+    let puts = (0..64).map(|writer| {
+        let api = api.clone();
+        tokio::spawn(async move {
+            for round in 1..=5 {
+                let value = (writer * 5 + round).to_string();
+                let fields = [("if-match", "*"), ("if-none-match", "\"xyz\"")];
+                assert_eq!(api.ask(Method::PUT, path, &fields, &value).await.status, 200);
+            }
+        })
+    });
+    for done in futures::future::join_all(puts).await {
+        done.unwrap();
+    }
+    let now = api.get(path).await;
+    let version = now.header("tenure-version").unwrap();
+    assert!(version.starts_with("321-"), "{version}");
+    assert_ne!(now.header("etag"), Some(first.as_str()));
 }
 
 #[tokio::test]
@@ -122,6 +164,32 @@ async fn former_versions_are_read_and_come_back() {
     assert_eq!((reverted.status.as_u16(), reverted.header("etag")), (200, Some(one.as_str())));
     assert_eq!(api.get(path).await.body, b"1");
     assert_eq!(api.ask(Method::POST, &revert, &[], r#"{"version":9}"#).await.status, 404);
+}
+
+#[tokio::test]
+async fn a_revert_to_the_value_that_is_there_writes_nothing_under_a_condition_or_none() {
+    let api = Api::new().await;
+    let path = "acme/resources/k/i";
+    let etag = api.put(path, "1").await;
+    let version = api.get(path).await.header("tenure-version").unwrap().to_owned();
+    let list = format!("\"xyz\", {etag}");
+    let conditions: [&[(&str, &str)]; 5] = [
+        &[],
+        &[("if-match", &etag)],
+        &[("if-match", &list)],
+        &[("if-match", "*")],
+        &[("tenure-if-version", &version)],
+    ];
+    let revert = format!("{path}/revert");
+    for headers in conditions {
+        let answer = api.ask(Method::POST, &revert, headers, r#"{"version":1}"#).await;
+        assert_eq!((answer.status.as_u16(), &answer.json()["effect"]), (200, &json!("unchanged")));
+        assert_eq!(answer.header("tenure-version"), Some(version.as_str()), "{headers:?}");
+    }
+    for headers in [("if-match", "\"xyz\""), ("if-none-match", "*")] {
+        let answer = api.ask(Method::POST, &revert, &[headers], r#"{"version":1}"#).await;
+        assert_eq!(answer.status, 412, "{headers:?}");
+    }
 }
 
 #[tokio::test]

@@ -30,11 +30,28 @@ impl Document {
     /// Reads JSON text.
     ///
     /// # Errors
-    /// [`ResourceError::Invalid`] for what is not JSON, and as [`from_value`](Self::from_value).
+    /// As [`parse_value`](Self::parse_value) and [`from_value`](Self::from_value).
     pub fn parse(text: impl AsRef<[u8]>) -> Result<Self, ResourceError> {
-        let value: Value =
-            serde_json::from_slice(text.as_ref()).map_err(|error| invalid(error.to_string()))?;
-        Self::from_value(&value)
+        Self::from_value(&Self::parse_value(text)?)
+    }
+
+    /// Reads JSON text of what need not become a document, such as a patch.
+    ///
+    /// # Errors
+    /// [`ResourceError::NotJson`]; [`ResourceError::Invalid`] for JSON that no document can have: it
+    /// nests too deep, or has a number beyond all doubles.
+    pub fn parse_value(text: impl AsRef<[u8]>) -> Result<Value, ResourceError> {
+        serde_json::from_slice(text.as_ref()).map_err(|error| {
+            // The parser tells its own bounds from errors of the syntax by their text alone.
+            let reason = error.to_string();
+            if reason.starts_with("recursion limit exceeded") {
+                too_deep()
+            } else if reason.starts_with("number out of range") {
+                invalid(reason)
+            } else {
+                ResourceError::NotJson { reason }
+            }
+        })
     }
 
     /// Takes a value.
@@ -72,10 +89,14 @@ fn invalid(reason: String) -> ResourceError {
     ResourceError::Invalid { what: "value", reason }
 }
 
+fn too_deep() -> ResourceError {
+    invalid(format!("it nests deeper than {MAX_DEPTH}"))
+}
+
 /// Checks all numbers, and tells the depth below and including `depth`.
 fn check(value: &Value, depth: usize) -> Result<usize, ResourceError> {
     if depth > MAX_DEPTH {
-        return Err(invalid(format!("it nests deeper than {MAX_DEPTH}")));
+        return Err(too_deep());
     }
     match value {
         Value::Number(number) => check_number(number).map(|()| depth),
@@ -171,7 +192,6 @@ mod tests {
             "123456789012345678901",
             "9.99e20",
             "1e400",
-            "NaN",
         ] {
             let refused = Document::parse(json);
             assert!(matches!(refused, Err(ResourceError::Invalid { .. })), "{json}");
@@ -185,10 +205,11 @@ mod tests {
 
     #[test]
     fn what_is_no_json_is_refused() {
-        for text in ["", "{", "nope", "1 2", "\u{feff}1", "\"\\ud800\"", "\"\u{0}\""] {
-            assert!(Document::parse(text).is_err(), "{text:?}");
+        let texts = ["", "{", "nope", "NaN", "1 2", "\u{feff}1", "\"\\ud800\"", "\"\u{0}\""];
+        for text in texts.map(str::as_bytes).into_iter().chain([&b"\"\xff\""[..]]) {
+            let refused = Document::parse(text);
+            assert!(matches!(refused, Err(ResourceError::NotJson { .. })), "{text:?}");
         }
-        assert!(Document::parse(b"\"\xff\"").is_err());
     }
 
     #[test]
@@ -200,5 +221,11 @@ mod tests {
             deep = json!([deep]);
         }
         assert!(Document::from_value(&deep).is_err());
+        // What the parser itself refuses to go into is no error of the syntax.
+        for depth in [MAX_DEPTH, MAX_DEPTH + 1, 10 * MAX_DEPTH] {
+            let refused = Document::parse("[".repeat(depth) + "1" + &"]".repeat(depth));
+            let reason = refused.unwrap_err().to_string();
+            assert_eq!(reason, "value: it nests deeper than 128", "{depth}");
+        }
     }
 }

@@ -34,6 +34,12 @@ pub enum ResourceError {
         /// What is wrong with it.
         reason: String,
     },
+    /// What was passed in is no JSON text.
+    #[error("not JSON: {reason}")]
+    NotJson {
+        /// What is wrong with it, and where.
+        reason: String,
+    },
     /// The project, or the request, has as many of these as allowed.
     #[error("the limit of {limit} {what} is reached")]
     TooMany {
@@ -82,6 +88,7 @@ impl ResourceError {
             | Self::ETagMismatch { .. }
             | Self::AlreadyExists { .. }
             | Self::Invalid { .. }
+            | Self::NotJson { .. }
             | Self::TooMany { .. }
             | Self::Store(StoreError::InvalidCursor) => true,
             Self::Unreadable { .. } | Self::Contended | Self::Store(_) => false,

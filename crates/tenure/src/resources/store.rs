@@ -20,7 +20,7 @@ use crate::store::{
 
 /// Rounds of read, change, write before an update gives up. Each lost round means that somebody
 /// else's change landed.
-pub(super) const MAX_ROUNDS: u32 = 256;
+const MAX_ROUNDS: u32 = 256;
 /// Reads of a `get_many` that are under way at the same time.
 const PARALLEL_READS: usize = 16;
 
@@ -51,6 +51,22 @@ pub enum Condition {
     ETag(ETag),
     /// It is as this write left it: tells A from A after B.
     Version(VersionToken),
+}
+
+impl Condition {
+    /// Whether it holds for a resource that is there.
+    pub(super) fn check(self, current: ETag, version: VersionToken) -> Result<(), ResourceError> {
+        match self {
+            Self::Absent => Err(ResourceError::AlreadyExists { current, version }),
+            Self::ETag(wanted) if wanted != current => {
+                Err(ResourceError::ETagMismatch { current, version })
+            }
+            Self::Version(wanted) if wanted != version => {
+                Err(ResourceError::ETagMismatch { current, version })
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl From<Condition> for Precondition {
@@ -248,6 +264,29 @@ impl ResourceStore {
                 Err(ResourceError::ETagMismatch { .. }) => self.clock.back_off(round).await,
                 written => return Ok(written?),
             }
+        }
+        Err(ResourceError::Contended.into())
+    }
+
+    /// Repeats `attempt`, which reads and then writes on condition that nothing has changed since,
+    /// as long as it tells `None`: somebody else's change landed in between. After each lost round
+    /// it waits a little longer.
+    ///
+    /// # Errors
+    /// What `attempt` says; [`ResourceError::Contended`].
+    pub async fn optimistically<T, E, Attempt>(
+        &self,
+        mut attempt: impl FnMut() -> Attempt,
+    ) -> Result<T, E>
+    where
+        E: From<ResourceError>,
+        Attempt: Future<Output = Result<Option<T>, E>>,
+    {
+        for round in 0..MAX_ROUNDS {
+            if let Some(done) = attempt().await? {
+                return Ok(done);
+            }
+            self.clock.back_off(round).await;
         }
         Err(ResourceError::Contended.into())
     }

@@ -21,6 +21,7 @@ use self::partition::{Now, PartitionState, Sought};
 use self::stored::Stored;
 use self::watch::changes;
 use crate::clock::{Clock, Timestamp};
+use crate::limits::PAGE_BYTES;
 use crate::store::{
     ChangeKind, Cursor, Entry, Key, Page, PageRequest, Partition, Precondition, Record, Revision,
     StorageBackend, StoreError, Version, VersionToken, Watch, WatchFrom, Write,
@@ -259,9 +260,12 @@ impl StorageBackend for InMemoryBackend {
             .take_while(|name| name.starts_with(prefix))
             .filter_map(|name| Some((name, state.live(Sought::new(name), &now)?)));
         let mut entries = Vec::with_capacity(page.limit().min(state.order.len()));
-        for (name, stored) in live.by_ref().take(page.limit()) {
-            let key = partition.key(Arc::clone(name))?;
-            entries.push(Entry { key, record: stored.record() });
+        let mut bytes = 0;
+        while entries.len() < page.limit() && bytes < PAGE_BYTES {
+            let Some((name, stored)) = live.next() else { break };
+            let (key, record) = (partition.key(Arc::clone(name))?, stored.record());
+            bytes += record.value.len();
+            entries.push(Entry { key, record });
         }
         let last = entries.last().map(|entry| entry.key.shared_name());
         let next = match (last, live.next()) {

@@ -76,7 +76,8 @@ pub trait StorageBackend: Debug + Send + Sync + 'static {
     async fn history(&self, key: &Key) -> Result<Vec<Version>, StoreError>;
 
     /// Lists the live records of one partition whose names start with `prefix`, in key order.
-    /// The cost of a page depends on the page, not on what else is stored. A record that cannot be
+    /// The cost of a page depends on the page, not on what else is stored; it ends early once its
+    /// values come to [`limits::PAGE_BYTES`](crate::limits::PAGE_BYTES). A record that cannot be
     /// read is named in [`Page::damaged`] and hides no other.
     ///
     /// # Errors

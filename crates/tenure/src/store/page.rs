@@ -14,6 +14,7 @@ use crate::store::{Entry, Key, Partition, Revision, StoreError};
 #[derive(Debug, Clone, Default)]
 pub struct PageRequest {
     /// Records of the page, at most; clamped to 1 ..= [`limits::PAGE_RECORDS`]. `None`: the maximum.
+    /// There are fewer where their values come to [`limits::PAGE_BYTES`] before.
     pub limit: Option<usize>,
     /// Where the page before ended.
     pub after: Option<Cursor>,

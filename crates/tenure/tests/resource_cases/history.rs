@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 
 use futures::future::join_all;
-use tenure::resources::{Effect, ResourceError, ResourceLimits, ResourceStore};
+use tenure::resources::{Condition, Effect, ResourceError, ResourceLimits, ResourceStore};
 use tenure::store::contract::Harness;
 
 use super::{number, open, open_limited, planner, put};
@@ -123,4 +123,38 @@ pub(crate) async fn every_acknowledged_version_is_in_the_history(harness: &dyn H
         history.into_iter().map(|it| it.map(|it| (it.version, it.etag)).unwrap()).collect();
     assert_eq!(told[..32], acknowledged);
     assert_eq!(told[32].1, number(0).etag());
+}
+
+pub(crate) async fn a_revert_under_a_condition_checks_it_and_writes_only_what_is_new(
+    harness: &dyn Harness,
+) {
+    let resources = open(harness).await;
+    let first = put(&resources, &planner(), 1).await;
+    let second = put(&resources, &planner(), 2).await;
+    let revert = |version, condition| {
+        let (resources, key) = (resources.clone(), planner());
+        async move { resources.revert_if(&key, version, condition).await }
+    };
+    for wrong in [Condition::ETag(first.etag), Condition::Version(first.version)] {
+        for version in [1, 2] {
+            let refused = revert(version, wrong).await;
+            let Err(ResourceError::ETagMismatch { current, version }) = refused else {
+                panic!("{refused:?}")
+            };
+            assert_eq!((current, version), (second.etag, second.version));
+        }
+    }
+    let refused = revert(1, Condition::Absent).await;
+    assert!(matches!(refused, Err(ResourceError::AlreadyExists { .. })), "{refused:?}");
+    // What is not there is not found, whatever is demanded.
+    let missing = revert(9, Condition::ETag(first.etag)).await;
+    assert!(matches!(missing, Err(ResourceError::NotFound)), "{missing:?}");
+    let right =
+        [Condition::ETag(second.etag), Condition::Version(second.version), Condition::Present];
+    for condition in right {
+        let unchanged = revert(2, condition).await.unwrap();
+        assert_eq!((unchanged.version, unchanged.effect), (second.version, Effect::Unchanged));
+    }
+    let reverted = revert(1, Condition::ETag(second.etag)).await.unwrap();
+    assert_eq!((reverted.etag, reverted.effect), (first.etag, Effect::Replaced));
 }

@@ -41,6 +41,7 @@ macro_rules! for_each_case {
             history_tells_who_wrote_what_when
             history_is_bounded
             a_version_can_be_read_and_reverted_to
+            a_revert_under_a_condition_checks_it_and_writes_only_what_is_new
             history_ends_with_the_resource
             every_acknowledged_version_is_in_the_history
             ten_writers_with_one_etag_have_one_winner

@@ -19,6 +19,9 @@
 //! change. After A, B, A the ETag of A is back; `Tenure-If-Version` demands the very write that
 //! `Tenure-Version` named. A listing and a watch take no conditions.
 //!
+//! The text of a value may have four times the bytes that its canonical form may have. A page ends
+//! early once its values come to 4 MiB.
+//!
 //! A write whose answer was lost between here and the store is answered with 500, and the detail
 //! says that it may have happened.
 //!
@@ -30,9 +33,12 @@
 
 mod document;
 pub(super) mod event;
+mod page;
+mod parsing;
 pub(super) mod read;
 mod refusal;
 mod target;
+mod unmeasured;
 pub(super) mod write;
 
 use axum::Router;
@@ -40,6 +46,7 @@ use axum::extract::{Extension, Request, State};
 use axum::http::header::{ALLOW, CACHE_CONTROL, HeaderValue, VARY};
 use axum::http::request::Parts;
 use axum::http::{Method, StatusCode};
+use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use rmcp::ServerHandler;
@@ -55,10 +62,15 @@ pub use document::{
 use crate::DurableServer;
 use crate::http::body::BodyBounds;
 use crate::http::events::EventStreams;
+use crate::http::resources::parsing::Parsing;
 use crate::http::resources::refusal::Refusal;
 use crate::http::resources::target::{Place, Target};
 use crate::http::{HttpOptions, Problem, gate};
 use crate::identity::{Caller, Rights};
+
+/// How many times as long as a value's canonical form its text may be, for the sake of spaces and
+/// escapes.
+const SPELLING: usize = 4;
 
 #[derive(Clone)]
 struct Api {
@@ -66,6 +78,7 @@ struct Api {
     resources: ResourceStore,
     streams: EventStreams,
     bodies: BodyBounds,
+    parsing: Parsing,
     conditions_required: bool,
 }
 
@@ -76,15 +89,19 @@ pub(super) fn routes<H: ServerHandler>(
     options: &HttpOptions,
     streams: EventStreams,
 ) -> Router {
+    let limits = server.resources().limits();
     let api = Api {
         clock: server.tasks().clock().clone(),
         resources: server.resources().clone(),
         streams,
-        bodies: BodyBounds::new(options),
+        bodies: BodyBounds::new(options).at_most(SPELLING * limits.value_bytes),
+        parsing: Parsing::new(),
         conditions_required: options.conditions_required,
     };
-    let routes =
-        Router::new().route("/v1/projects/{*rest}", any(answer)).layer(CompressionLayer::new());
+    let routes = Router::new()
+        .route("/v1/projects/{*rest}", any(answer))
+        .layer(CompressionLayer::new())
+        .layer(map_response(unmeasured::not_modified));
     gate::guard(routes, options).with_state(api)
 }
 

@@ -17,13 +17,12 @@ use crate::http::openapi::{
     Conditions, PreconditionFailed, ProjectPath, ReadRefused, ResourcePath, ValueRead,
 };
 use crate::http::preconditions::{Current, Preconditions, Verdict};
-use crate::http::resources::Api;
 use crate::http::resources::document::{HistoryDocument, ResourceListDocument};
 use crate::http::resources::refusal::{Refusal, name};
+use crate::http::resources::{Api, page};
 
 const JSON: &str = "application/json";
 const DEFAULT_PAGE: usize = 100;
-/// A page holds whole values while it is made, and a value may have 256 KiB.
 const MAX_PAGE: usize = 200;
 
 #[derive(Debug, Deserialize)]
@@ -44,7 +43,7 @@ struct ListQuery {
     params(
         ProjectPath,
         ("kind" = Option<String>, Query, description = "Only this kind"),
-        ("limit" = Option<u64>, Query, description = "At most so many: 100, and never more than 200"),
+        ("limit" = Option<u64>, Query, description = "At most so many: 100, and never more than 200; fewer where their values come to 4 MiB"),
         ("cursor" = Option<String>, Query, description = "The page that follows this one's"),
         ("values" = Option<bool>, Query, description = "With the values"),
     ),
@@ -58,11 +57,11 @@ pub(super) async fn list(api: &Api, project: &str, request: &Parts) -> Result<Re
     let limit = query.limit.unwrap_or(DEFAULT_PAGE).min(MAX_PAGE);
     let page = PageRequest { limit: Some(limit), after };
     let (resources, kind) = (&api.resources, query.kind.as_deref());
-    let document = if query.values {
-        ResourceListDocument::from(resources.list_with_values(project, kind, page).await?)
-    } else {
-        ResourceListDocument::from(resources.list(project, kind, page).await?)
-    };
+    if query.values {
+        let page = resources.list_with_values(project, kind, page).await?;
+        return Ok(page::answer(&api.parsing, page).await?);
+    }
+    let document = ResourceListDocument::from(resources.list(project, kind, page).await?);
     Ok(Json(document).into_response())
 }
 

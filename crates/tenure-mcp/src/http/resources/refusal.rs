@@ -1,12 +1,13 @@
 //! Why a request for resources was not carried out, with what the client needs to go on.
 
-use axum::http::header::{ETAG, HeaderName, HeaderValue};
+use axum::http::header::{ACCEPT_ENCODING, ETAG, HeaderName, HeaderValue};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use tenure::resources::{ETag, ResourceError};
 use tenure::store::StoreError;
 
 use crate::http::Problem;
+use crate::http::body::NoBody;
 use crate::http::preconditions::Current;
 
 /// The name of the write that left a value: tells A from A after B.
@@ -42,7 +43,16 @@ impl Refusal {
 
     /// 415, with what would be accepted.
     pub(super) fn unsupported_media_type(wanted: &'static str, header: HeaderName) -> Self {
-        let detail = format!("the body must be {wanted}");
+        Self::unsupported(format!("the body must be {wanted}"), header, wanted)
+    }
+
+    /// 415, about a body that is compressed.
+    pub(super) fn unsupported_coding() -> Self {
+        let detail = "the body must come without a content coding".into();
+        Self::unsupported(detail, ACCEPT_ENCODING, "identity")
+    }
+
+    fn unsupported(detail: String, header: HeaderName, wanted: &'static str) -> Self {
         let mut refusal = Self::from(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
         refusal.headers.insert(header, HeaderValue::from_static(wanted));
         refusal
@@ -65,6 +75,12 @@ fn quoted(etag: ETag) -> Option<HeaderValue> {
 impl From<Problem> for Refusal {
     fn from(problem: Problem) -> Self {
         Self { problem, headers: Box::default() }
+    }
+}
+
+impl From<NoBody> for Refusal {
+    fn from(error: NoBody) -> Self {
+        Problem::new(error.status(), error.to_string()).into()
     }
 }
 
@@ -99,6 +115,7 @@ impl From<ResourceError> for Problem {
         let status = match error {
             ResourceError::Store(error) => return Self::of_store(&error, IN_DOUBT),
             ResourceError::NotFound => StatusCode::NOT_FOUND,
+            ResourceError::NotJson { .. } => StatusCode::BAD_REQUEST,
             ResourceError::ETagMismatch { .. } | ResourceError::AlreadyExists { .. } => {
                 StatusCode::PRECONDITION_FAILED
             }

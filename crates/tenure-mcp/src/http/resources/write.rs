@@ -1,8 +1,10 @@
 //! PUT, PATCH, DELETE and revert.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::body::Body;
-use axum::http::header::{ACCEPT, CONTENT_TYPE, LOCATION};
+use axum::http::header::{ACCEPT, CONTENT_RANGE, CONTENT_TYPE, LOCATION};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -13,7 +15,7 @@ use tenure::resources::{
 };
 
 use crate::http::Problem;
-use crate::http::negotiation::{content_type, may_be_json};
+use crate::http::negotiation::{content_type, is_encoded, may_be_json};
 use crate::http::openapi::{
     BodyRefused, ChangeRefused, Conditions, ResourcePath, ValueCreated, ValueWritten,
 };
@@ -24,9 +26,6 @@ use crate::http::resources::refusal::{Refusal, name};
 
 const MERGE_PATCH: &str = "application/merge-patch+json";
 const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
-/// Rounds of read, judge, write for conditions that the store cannot judge in one write. Each lost
-/// round means that somebody else's change landed.
-const MAX_ROUNDS: u32 = 32;
 
 /// Writes a resource.
 #[utoipa::path(
@@ -34,7 +33,8 @@ const MAX_ROUNDS: u32 = 32;
     path = "/v1/projects/{project}/resources/{kind}/{id}",
     tag = "resources",
     params(ResourcePath, Conditions),
-    request_body(content = serde_json::Value, description = "The value"),
+    request_body(content = serde_json::Value,
+        description = "The value, as a whole, in at most four times the bytes that it may have"),
     responses(ValueWritten, ValueCreated, ChangeRefused, BodyRefused),
 )]
 pub(super) async fn put(
@@ -47,8 +47,13 @@ pub(super) async fn put(
     if !may_be_json(&request.headers) {
         return Err(Refusal::unsupported_media_type("application/json", ACCEPT));
     }
+    if request.headers.contains_key(CONTENT_RANGE) {
+        // Taken for the whole, a part would destroy it (RFC 9110, section 14.5).
+        let detail = "a value is written as a whole: there is no Content-Range here";
+        return Err(Problem::new(StatusCode::BAD_REQUEST, detail).into());
+    }
     let path = request.uri.path();
-    let document = Document::from_value(&json(api, body).await?)?;
+    let document = parsed(api, request, body, Document::parse).await?;
     let put = |condition| api.resources.put_if(key, &document, condition);
     let written = conditionally(api, key, &conditions, put).await?;
     let mut response = told(written);
@@ -89,7 +94,8 @@ pub(super) async fn delete(
     params(ResourcePath, Conditions),
     request_body(content = serde_json::Value, content_type = "application/merge-patch+json"),
     responses(
-        (status = 200, description = "The value now", body = serde_json::Value, headers(("ETag" = String))),
+        (status = 200, description = "The value now", body = serde_json::Value,
+            headers(("ETag" = String), ("Tenure-Version" = String))),
         ChangeRefused, BodyRefused,
     ),
 )]
@@ -103,45 +109,41 @@ pub(super) async fn patch(
     if !content_type(&request.headers).is_some_and(|it| it.eq_ignore_ascii_case(MERGE_PATCH)) {
         return Err(Refusal::unsupported_media_type(MERGE_PATCH, ACCEPT_PATCH));
     }
-    let patch = json(api, body).await?;
-    for _ in 0..MAX_ROUNDS {
+    let patch = parsed(api, request, body, |text| {
+        Document::parse_value(&text).map(|value| (Arc::new(value), text.len()))
+    });
+    let (patch, patch_bytes) = patch.await?;
+    let attempt = || async {
         // Where there is nothing to patch the answer is 404 with conditions as without: section
         // 13.2.1 wants them ignored where they do not decide.
         let resource = api.resources.get(key).await?;
-        let current = Some(at(&resource.meta));
-        if conditions.of_change(current) == Verdict::Failed {
-            return Err(Refusal::precondition_failed(current));
+        let Metadata { etag, version, .. } = resource.meta;
+        let current = Current { etag, version };
+        if conditions.of_change(Some(current)) == Verdict::Failed {
+            return Err(Refusal::precondition_failed(Some(current)));
         }
-        match merge(api, &resource, &patch).await {
-            Err(ResourceError::ETagMismatch { .. } | ResourceError::NotFound) => {}
-            merged => {
-                let (written, text) = merged?;
-                let json = HeaderValue::from_static("application/json");
-                let mut response = ([(CONTENT_TYPE, json)], text).into_response();
-                let Written { etag, version, .. } = written;
-                name(response.headers_mut(), Current { etag, version });
-                return Ok(response);
-            }
+        let (patch, bytes) = (Arc::clone(&patch), resource.text.len() + patch_bytes);
+        let document = api.parsing.of(bytes, move || merged(&resource, &patch)).await??;
+        let text = document.text().clone();
+        if document.etag() == etag {
+            return Ok(Some((current, text)));
         }
-    }
-    Err(ResourceError::Contended.into())
+        match api.resources.put_if(key, &document, Condition::Version(version)).await {
+            Err(ResourceError::ETagMismatch { .. } | ResourceError::NotFound) => Ok(None),
+            written => Ok(Some((Current::from(written?), text))),
+        }
+    };
+    let (current, text) = api.resources.optimistically(attempt).await?;
+    let json = HeaderValue::from_static("application/json");
+    let mut response = ([(CONTENT_TYPE, json)], text).into_response();
+    name(response.headers_mut(), current);
+    Ok(response)
 }
 
-async fn merge(
-    api: &Api,
-    resource: &Resource,
-    patch: &Value,
-) -> Result<(Written, Bytes), ResourceError> {
+fn merged(resource: &Resource, patch: &Value) -> Result<Document, ResourceError> {
     let mut value = resource.value()?;
     json_patch::merge(&mut value, patch);
-    let document = Document::from_value(&value)?;
-    let (etag, version) = (document.etag(), resource.meta.version);
-    let written = if etag == resource.meta.etag {
-        Written { etag, version, effect: Effect::Unchanged }
-    } else {
-        api.resources.put_if(&resource.key, &document, Condition::Version(version)).await?
-    };
-    Ok((written, document.text().clone()))
+    Document::from_value(&value)
 }
 
 /// Writes a former value again, as a new version.
@@ -163,22 +165,17 @@ pub(super) async fn revert(
     if !may_be_json(&request.headers) {
         return Err(Refusal::unsupported_media_type("application/json", ACCEPT));
     }
-    let body = json(api, body).await?;
+    let body = parsed(api, request, body, Document::parse_value).await?;
     let RevertDocument { version } = serde_json::from_value(body)
         .map_err(|error| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))?;
-    let written = if conditions.is_empty() {
-        api.resources.revert(key, version).await?
-    } else {
-        let former = api.resources.get_at_version(key, version).await?;
-        let document = Document::parse(&former.text)?;
-        let put = |condition| api.resources.put_if(key, &document, condition);
-        conditionally(api, key, &conditions, put).await?
+    let check = |etag, version| {
+        let current = Some(Current { etag, version });
+        match conditions.of_change(current) {
+            Verdict::Failed => Err(Refusal::precondition_failed(current)),
+            Verdict::Proceed | Verdict::NotModified => Ok(()),
+        }
     };
-    Ok(told(written))
-}
-
-fn at(meta: &Metadata) -> Current {
-    Current { etag: meta.etag, version: meta.version }
+    Ok(told(api.resources.revert_checked(key, version, check).await?))
 }
 
 /// The conditions of a change; none is an error where the options want one.
@@ -209,11 +206,13 @@ where
             error => error.into(),
         });
     }
-    for _ in 0..MAX_ROUNDS {
+    let change = &change;
+    let attempt = || async move {
         let current = match api.resources.get(key).await {
             Err(ResourceError::NotFound) => None,
-            resource => Some(at(&resource?.meta)),
+            resource => Some(resource?.meta),
         };
+        let current = current.map(|it| Current { etag: it.etag, version: it.version });
         if conditions.of_change(current) == Verdict::Failed {
             return Err(Refusal::precondition_failed(current));
         }
@@ -223,25 +222,29 @@ where
                 ResourceError::ETagMismatch { .. }
                 | ResourceError::AlreadyExists { .. }
                 | ResourceError::NotFound,
-            ) => {}
-            changed => return Ok(changed?),
+            ) => Ok(None),
+            changed => Ok(Some(changed?)),
         }
-    }
-    Err(ResourceError::Contended.into())
+    };
+    api.resources.optimistically(attempt).await
 }
 
-/// A body that is JSON.
-async fn json(api: &Api, body: Body) -> Result<Value, Problem> {
-    let read = api.bodies.read(body).await;
-    let body = read.map_err(|error| Problem::new(error.status(), error.to_string()))?;
-    serde_json::from_slice(&body).map_err(|error| {
-        Problem::new(StatusCode::BAD_REQUEST, format!("the body is not JSON: {error}"))
-    })
+/// What `parse` makes of the body.
+async fn parsed<T: Send + 'static>(
+    api: &Api,
+    request: &Parts,
+    body: Body,
+    parse: fn(Bytes) -> Result<T, ResourceError>,
+) -> Result<T, Refusal> {
+    if is_encoded(&request.headers) {
+        return Err(Refusal::unsupported_coding());
+    }
+    let text = api.bodies.read(body).await?;
+    Ok(api.parsing.of(text.len(), move || parse(text)).await??)
 }
 
 fn told(written: Written) -> Response {
     let mut response = Json(WrittenDocument::from(written)).into_response();
-    let Written { etag, version, .. } = written;
-    name(response.headers_mut(), Current { etag, version });
+    name(response.headers_mut(), written.into());
     response
 }

@@ -112,6 +112,7 @@ macro_rules! __contract_cases {
                 pages_walk_everything_once_in_order,
                 page_limit_is_clamped,
                 page_without_limit_is_bounded,
+                page_ends_once_its_values_reach_the_bound,
                 last_page_has_no_cursor,
                 cursor_survives_text,
                 cursor_stays_put_while_records_come_and_go,

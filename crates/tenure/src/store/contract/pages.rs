@@ -52,6 +52,29 @@ pub async fn page_without_limit_is_bounded(harness: &dyn Harness) {
     assert!(page.next.is_some());
 }
 
+/// A page ends with the value that reaches the bound in bytes, however many were asked for.
+pub async fn page_ends_once_its_values_reach_the_bound(harness: &dyn Harness) {
+    let it = Fixture::new(harness).await;
+    let value = "x".repeat(limits::VALUE_BYTES);
+    let fitting = limits::PAGE_BYTES.div_ceil(limits::VALUE_BYTES);
+    let expected: Vec<_> = (0..fitting + 2).map(|index| format!("{index:05}")).collect();
+    for name in &expected {
+        it.put(name, &value).await;
+    }
+    let page = it.page("", PageRequest::default()).await;
+    assert_eq!(names(&page.entries), expected[..fitting]);
+    let next = page.next.expect("the page that was cut says so");
+    let page = it.page("", PageRequest::after(next, limits::PAGE_RECORDS)).await;
+    assert_eq!(names(&page.entries), expected[fitting..]);
+    assert_eq!(page.next, None);
+    // One that is as heavy and has all there is says that it was the last.
+    for name in &expected[fitting..] {
+        it.delete(name).await;
+    }
+    let page = it.page("", PageRequest::default()).await;
+    assert_eq!((names(&page.entries), page.next), (expected[..fitting].to_vec(), None));
+}
+
 /// A page that reaches the end says so, even when it is full to the last record.
 pub async fn last_page_has_no_cursor(harness: &dyn Harness) {
     let it = Fixture::new(harness).await;

@@ -33,6 +33,8 @@ pub enum Mood {
     Silent,
     /// Every new watch ends as soon as it begins.
     Deaf,
+    /// Others get their turn before each call and after it.
+    Crowded,
 }
 
 /// A store in memory, for tests of what stands above a store. Its errors carry what no client may
@@ -78,7 +80,15 @@ impl Unsteady {
         *self.mood.lock()
     }
 
+    /// Lets others have their turn.
+    async fn make_way(&self) {
+        if self.mood() == Mood::Crowded {
+            tokio::task::yield_now().await;
+        }
+    }
+
     async fn read(&self) -> Result<(), StoreError> {
+        self.make_way().await;
         match self.mood() {
             Mood::Away | Mood::Blind => Err(away()),
             Mood::Silent => std::future::pending().await,
@@ -107,7 +117,9 @@ fn away() -> StoreError {
 impl StorageBackend for Unsteady {
     async fn get(&self, key: &Key) -> Result<Option<Record>, StoreError> {
         self.read().await?;
-        self.inner.get(key).await
+        let read = self.inner.get(key).await;
+        self.make_way().await;
+        read
     }
 
     async fn put(&self, key: &Key, write: Write) -> Result<VersionToken, StoreError> {
@@ -122,7 +134,9 @@ impl StorageBackend for Unsteady {
         precondition: Precondition,
     ) -> Result<VersionToken, StoreError> {
         self.write()?;
+        self.make_way().await;
         let written = self.inner.put_if_version(key, write, precondition).await?;
+        self.make_way().await;
         match self.mood() {
             Mood::Mute => Err(StoreError::OutcomeUnknown(Some("/secret/tenure.db".into()))),
             _ => Ok(written),
@@ -131,12 +145,17 @@ impl StorageBackend for Unsteady {
 
     async fn delete(&self, key: &Key, precondition: Precondition) -> Result<bool, StoreError> {
         self.write()?;
-        self.inner.delete(key, precondition).await
+        self.make_way().await;
+        let deleted = self.inner.delete(key, precondition).await;
+        self.make_way().await;
+        deleted
     }
 
     async fn history(&self, key: &Key) -> Result<Vec<Version>, StoreError> {
         self.read().await?;
-        self.inner.history(key).await
+        let read = self.inner.history(key).await;
+        self.make_way().await;
+        read
     }
 
     async fn list_by_prefix(

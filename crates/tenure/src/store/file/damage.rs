@@ -5,7 +5,7 @@ use rusqlite::{Connection, Error, ErrorCode, OptionalExtension as _, params};
 use super::column::{deadline, text};
 use super::query::{Found, Listing, end_of, record};
 use crate::clock::Timestamp;
-use crate::store::{Damaged, Entry, Key, Record, StoreError};
+use crate::store::{Damaged, Key, Record, StoreError};
 
 /// True when a row was found and cannot be what a write left.
 pub(super) fn is_damage(error: &Error) -> bool {
@@ -72,13 +72,13 @@ pub(super) fn list_one_by_one(
             Err(error) if is_damage(&error) => Err(error.to_string()),
             Err(error) => return Err(error),
         };
-        if found.entries.len() + found.damaged.len() == listing.limit {
+        if found.is_full(listing.limit) {
             found.more = true;
             break;
         }
         let key = listing.partition.stored_key(name);
         match item {
-            Ok(record) => found.entries.push(Entry { key, record }),
+            Ok(record) => found.push(key, record),
             Err(reason) => found.damaged.push(Damaged { key, reason }),
         }
     }

@@ -7,6 +7,7 @@ use super::damage::{self, is_damage};
 use super::error::translate;
 use super::transaction::HISTORY;
 use crate::clock::Timestamp;
+use crate::limits::PAGE_BYTES;
 use crate::store::{
     Change, ChangeKind, Current, Cursor, Damaged, Entry, Key, Page, Partition, Record, Revision,
     StoreError, Version, WatchEvent,
@@ -90,6 +91,19 @@ pub(super) struct Found {
     pub(super) damaged: Vec<Damaged>,
     /// There is a next page.
     pub(super) more: bool,
+    /// Of the values.
+    bytes: usize,
+}
+
+impl Found {
+    pub(super) fn is_full(&self, limit: usize) -> bool {
+        self.entries.len() + self.damaged.len() >= limit || self.bytes >= PAGE_BYTES
+    }
+
+    pub(super) fn push(&mut self, key: Key, record: Record) {
+        self.bytes += record.value.len();
+        self.entries.push(Entry { key, record });
+    }
 }
 
 /// One page.
@@ -100,7 +114,7 @@ pub(super) fn list(connection: &Connection, listing: &Listing) -> Result<Page, S
             Err(error) if is_damage(&error) => damage::list_one_by_one(connection, listing)?,
             found => found?,
         };
-        let Found { entries, damaged, more } = found;
+        let Found { entries, damaged, more, .. } = found;
         let mut page = Page { entries, damaged, next: None, revision };
         page.next = page
             .last()
@@ -112,18 +126,6 @@ pub(super) fn list(connection: &Connection, listing: &Listing) -> Result<Page, S
 }
 
 fn find(connection: &Connection, listing: &Listing) -> rusqlite::Result<Found> {
-    // One more than asked for tells whether there is a next page.
-    let mut entries = entries(connection, listing, listing.limit + 1)?;
-    let more = entries.len() > listing.limit;
-    entries.truncate(listing.limit);
-    Ok(Found { entries, damaged: Vec::new(), more })
-}
-
-fn entries(
-    connection: &Connection,
-    listing: &Listing,
-    limit: usize,
-) -> rusqlite::Result<Vec<Entry>> {
     let sql = if listing.after.is_some() {
         "SELECT name, version, stamp, tag, created_at, expires_at, value FROM records
          WHERE partition = ?1 AND name > ?2 AND name < ?3
@@ -140,14 +142,19 @@ fn entries(
         from.as_bytes(),
         end_of(&listing.prefix),
         listing.now.as_millis(),
-        limit,
+        // One more than asked for tells whether there is a next page.
+        listing.limit + 1,
     ])?;
-    let mut entries = Vec::new();
+    let mut found = Found::default();
     while let Some(row) = rows.next()? {
+        if found.is_full(listing.limit) {
+            found.more = true;
+            break;
+        }
         let key = listing.partition.stored_key(text(row.get_ref(0)?.as_blob()?, 0)?);
-        entries.push(Entry { key, record: record(row, 1)? });
+        found.push(key, record(row, 1)?);
     }
-    Ok(entries)
+    Ok(found)
 }
 
 /// The first byte string above everything that starts with `prefix`.

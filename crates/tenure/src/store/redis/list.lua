@@ -1,11 +1,13 @@
 -- Reads a page of live records in the order of their names.
 -- KEYS: index, log, counted
--- ARGV: key of a record without its name, lower bound, upper bound, now, most records
+-- ARGV: key of a record without its name, lower bound, upper bound, now, most records, bytes that
+-- the last of them reaches
 -- Returns {position or '', outcome, name, record...}, a record being three elements: name, head,
 -- data. One that lacks the head or the data is told without a head. The outcome is 'end'; 'more'
 -- when another record follows; 'pause' when the call has done enough and goes on after the name.
 local index, log, records = KEYS[1], KEYS[2], ARGV[1]
-local min, max, now, most = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
+local min, max, now = ARGV[2], ARGV[3], tonumber(ARGV[4])
+local most, most_bytes = tonumber(ARGV[5]), tonumber(ARGV[6])
 local reply, orphans = { '', 'end', '' }, {}
 local found, bytes, scanned = 0, 0, 0
 
@@ -28,14 +30,14 @@ local function scan()
       if not (it.err or head or data) then
         orphans[#orphans + 1] = name
       elseif not (head and data) or not is_over(head) then
-        if found == most then return 'more', '' end
+        if found == most or bytes >= most_bytes then return 'more', '' end
         found = found + 1
         bytes = bytes + #(data or '')
         local at = #reply
         reply[at + 1], reply[at + 2], reply[at + 3] = name, data and head or '', data or ''
       end
       scanned = scanned + 1
-      if scanned >= PAGE_SCAN or bytes >= PAGE_BYTES then return 'pause', name end
+      if scanned >= PAGE_SCAN then return 'pause', name end
     end
     if #names < batch then return 'end', '' end
     min = '(' .. names[#names]

@@ -48,6 +48,7 @@ use self::reply::Listed;
 use self::scripts::Scripts;
 use self::subscriber::Subscriber;
 use crate::clock::Clock;
+use crate::limits;
 use crate::store::{
     Cursor, Key, Page, PageRequest, Partition, Precondition, Record, Revision, StorageBackend,
     StoreError, Version, VersionToken, Watch, WatchFrom, Write,
@@ -266,13 +267,16 @@ impl StorageBackend for RedisBackend {
         let (index, log, counted) = (keys.index(), keys.log(), keys.counted());
         let now = shared.clock.now().as_millis();
         let (mut entries, mut damaged, mut revision) = (Vec::new(), Vec::new(), None);
+        let mut bytes = 0;
         let more = loop {
             let (min, max) = key::lexical_range(prefix, after.as_deref());
-            let mut call = shared.scripts.list.call(&[&index, &log, &counted], 5, 1_024);
+            let mut call = shared.scripts.list.call(&[&index, &log, &counted], 6, 1_024);
             call.arg(keys.records()).arg(min).arg(max).arg(now);
             call.arg(limit - entries.len() - damaged.len());
+            call.arg(limits::PAGE_BYTES.saturating_sub(bytes));
             let value = shared.read_script(&call).await.map_err(Failure::into_store_error)?;
             let listing = reply::listing(value, partition)?;
+            bytes += listing.entries.iter().map(|it| it.record.value.len()).sum::<usize>();
             entries.extend(listing.entries);
             damaged.extend(listing.damaged);
             // The first look is the one that a watch has to go on from.

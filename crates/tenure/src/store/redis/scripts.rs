@@ -13,10 +13,8 @@ use crate::limits;
 pub(super) const SKEW_MS: u64 = 300_000;
 /// How long the keys of an empty partition stay, and how long a lost write is kept from landing.
 pub(super) const GRACE_MS: u64 = 3_600_000;
-/// Names that one call of a listing looks at, and bytes that it collects, before it lets others
-/// have the server.
+/// Names that one call of a listing looks at before it lets others have the server.
 const PAGE_SCAN: usize = 4_096;
-const PAGE_BYTES: usize = 8 << 20;
 /// Lost writes of one record that are kept from landing at the same time. The outcome of one more
 /// is unknown.
 const FENCED: usize = 32;
@@ -59,7 +57,7 @@ impl Compiled {
         let source = format!(
             "local BACKLOG, SKEW_MS, GRACE_MS = {backlog}, {SKEW_MS}, {GRACE_MS}\n\
              local LOG_LENGTH = '{backlog}' -- To print a number costs Lua more than the rest.\n\
-             local PAGE_SCAN, PAGE_BYTES, KEPT = {PAGE_SCAN}, {PAGE_BYTES}, {kept}\n\
+             local PAGE_SCAN, KEPT = {PAGE_SCAN}, {kept}\n\
              local FENCED = {FENCED}\n{body}"
         );
         let hash = Script::new(&source).get_hash().to_owned();
