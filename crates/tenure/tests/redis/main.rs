@@ -22,6 +22,7 @@ mod linearizability;
 mod proxy;
 mod server;
 mod store;
+mod subscribing;
 mod tls;
 mod watch_faults;
 

@@ -48,6 +48,11 @@ impl Failure {
         }
     }
 
+    /// True when trying again brings nothing until somebody sees to it.
+    pub(super) fn is_lasting(&self) -> bool {
+        !matches!(self, Self::Lost(_)) && !self.is_transient()
+    }
+
     pub(super) fn is_no_script(&self) -> bool {
         matches!(self, Self::Refused(error)
             if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript))

@@ -32,10 +32,11 @@ mod subscriber;
 mod tls;
 mod watch;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use redis::{Cmd, Value};
 
 use self::batch::{Batcher, Put};
@@ -74,7 +75,8 @@ struct Shared {
     keyspace: Keyspace,
     scripts: Scripts,
     clock: Clock,
-    subscriber: OnceLock<Subscriber>,
+    /// Of the last runtime on which somebody watched.
+    subscriber: Mutex<Option<Subscriber>>,
 }
 
 impl RedisBackend {
@@ -99,7 +101,7 @@ impl RedisBackend {
         let link = Arc::new(Link::open(url, &options).await?);
         let keyspace = Keyspace::new(&options.prefix);
         let batcher = Arc::new(Batcher::new(Arc::clone(&link), clock.clone()));
-        let (scripts, subscriber) = (Scripts::new(), OnceLock::new());
+        let (scripts, subscriber) = (Scripts::new(), Mutex::default());
         let shared = Shared { link, batcher, options, keyspace, scripts, clock, subscriber };
         Ok(Self(Arc::new(shared)))
     }
@@ -115,9 +117,16 @@ impl std::fmt::Debug for RedisBackend {
 }
 
 impl Shared {
-    fn subscriber(&self) -> &Subscriber {
-        self.subscriber
-            .get_or_init(|| Subscriber::spawn(Arc::clone(&self.link), self.options.patrol_interval))
+    /// The one that listens for all: a new one when the runtime of the former has ended.
+    fn subscriber(&self) -> Subscriber {
+        let mut subscriber = self.subscriber.lock();
+        match &*subscriber {
+            Some(current) if !current.has_ended() => current.clone(),
+            _ => {
+                let new = Subscriber::spawn(Arc::clone(&self.link), self.options.patrol_interval);
+                subscriber.insert(new).clone()
+            }
+        }
     }
 
     /// What is wrong with a record, or with the keys around it. Only asked when something is.
