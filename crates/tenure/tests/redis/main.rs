@@ -19,6 +19,7 @@ mod failover;
 mod faults;
 mod layout;
 mod linearizability;
+mod past;
 mod proxy;
 mod server;
 mod store;

@@ -156,6 +156,12 @@ pub(super) fn unreadable(what: &str) -> StoreError {
     StoreError::Engine { reason: format!("Redis answered with no {what}"), source: None }
 }
 
+/// What to say when a listing has done enough. The next does not come across them any more.
+pub(super) fn too_many_over() -> StoreError {
+    let reason = "very many expired records lay before the page; ask again".into();
+    StoreError::Unavailable { reason, source: None }
+}
+
 fn denied(error: RedisError) -> StoreError {
     StoreError::Engine {
         reason: format!("Redis denies access; check the user, the password and the ACL: {error}"),

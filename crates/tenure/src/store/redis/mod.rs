@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `record:<name>` | hash | `version`, `data`; `expires_at` and `fence` where they apply; former versions as `was:<number>` |
 //! | `index` | sorted set | the names of the partition |
+//! | `past:0`, `past:1` | sorted sets | names that are over by the server's clock, and no longer in `index` |
 //! | `counted` | sorted set | the counted names by deadline |
 //! | `log` | stream | the last changes; also the channel that says it has grown |
 //!
@@ -63,7 +64,9 @@ use crate::store::{
 /// prefix; selectors that give some of them more are not looked at.
 ///
 /// A record is absent from its deadline on by the clock of the process that asks. The server
-/// reclaims it some minutes later, so that clocks may differ. A lost answer is settled with the
+/// reclaims it some minutes later, so that clocks may differ. A listing that comes across very many
+/// that are over, a quarter of a million before a page, puts them out of the way and is to be asked again
+/// ([`StoreError::Unavailable`]). A lost answer is settled with the
 /// server; only when that fails too is a write reported as [`StoreError::OutcomeUnknown`].
 #[derive(Clone)]
 pub struct RedisBackend(Arc<Shared>);
@@ -115,6 +118,9 @@ impl std::fmt::Debug for RedisBackend {
             .finish_non_exhaustive()
     }
 }
+
+/// Calls of a listing that may find nothing but what is over: a quarter of a million names.
+const IN_VAIN: usize = 64;
 
 impl Shared {
     /// The one that listens for all: a new one when the runtime of the former has ended.
@@ -272,16 +278,21 @@ impl StorageBackend for RedisBackend {
         let mut after = start.map(|name| Bytes::copy_from_slice(name.as_bytes()));
         let limit = page.limit();
         let keys = shared.keyspace.partition(partition);
-        let (index, log, counted) = (keys.index(), keys.log(), keys.counted());
+        let (index, log, counted, past) = (keys.index(), keys.log(), keys.counted(), keys.past());
         let now = shared.clock.now().as_millis();
         let (mut entries, mut damaged, mut revision) = (Vec::new(), Vec::new(), None);
+        let mut patience = IN_VAIN;
         let more = loop {
             let (min, max) = key::lexical_range(prefix, after.as_deref());
-            let mut call = shared.scripts.list.call(&[&index, &log, &counted], 5, 1_024);
+            let keys_of_call = [&*index, &log, &counted, &past[0], &past[1]];
+            let mut call = shared.scripts.list.call(&keys_of_call, 5, 1_024);
             call.arg(keys.records()).arg(min).arg(max).arg(now);
             call.arg(limit - entries.len() - damaged.len());
             let value = shared.read_script(&call).await.map_err(Failure::into_store_error)?;
             let listing = reply::listing(value, partition)?;
+            if listing.entries.is_empty() && listing.damaged.is_empty() {
+                patience = patience.checked_sub(1).ok_or_else(error::too_many_over)?;
+            }
             entries.extend(listing.entries);
             damaged.extend(listing.damaged);
             // The first look is the one that a watch has to go on from.

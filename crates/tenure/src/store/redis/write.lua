@@ -82,10 +82,13 @@ local function place(record, at, head, fence)
   if counted ~= '' and counts == '' then needs('ZREM', counted_key, name) end
   if counts ~= '' then needs('ZADD', counted_key, '0', name) end
   if reclaimed then needs('ZREMRANGEBYSCORE', counted_key, '-inf', reclaimed) end
+  -- A listing may have put the name aside. Not before the server's clock had come to the deadline.
+  local unlisted = not head
+    or (moved and old_expires_at ~= '' and tonumber(old_expires_at) < now + SKEW_MS)
   local lifetime, needed
   if moved then
     lifetime = call('PEXPIRETIME', index)
-    if not head then needs('ZADD', index, '0', name) end
+    if unlisted then needs('ZADD', index, '0', name) end
     -- What is to become of the partition's own keys, which changes with few writes.
     local ending
     if expires_at ~= '' then
@@ -109,12 +112,10 @@ local function place(record, at, head, fence)
   -- Whatever can find foreign data under a key comes before the record is touched. And the first
   -- command to write is one that a server without memory refuses: it lets a script that has already
   -- written do as it likes.
-  if not head then
-    if not fence and call('EXISTS', record) == 1 then
-      return redis.error_reply('DAMAGED a hash without a version')
-    end
-    call('ZADD', index, '0', name)
+  if not (head or fence) and call('EXISTS', record) == 1 then
+    return redis.error_reply('DAMAGED a hash without a version')
   end
+  if unlisted then call('ZADD', index, '0', name) end
   if counts ~= '' then
     if moved or reclaimed then
       call('ZADD', counted_key, expires_at == '' and '+inf' or expires_at, name)
