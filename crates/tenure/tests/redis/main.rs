@@ -14,6 +14,7 @@ mod resource_cases;
 mod task_cases;
 
 mod batches;
+mod cost;
 mod errors;
 mod failover;
 mod faults;

@@ -9,6 +9,9 @@
 local call, sub, find, format = redis.call, string.sub, string.find, string.format
 local log, now = KEYS[1], tonumber(ARGV[1])
 
+-- The last whole number that all smaller ones come before, to a double.
+local LAST_VERSION = 2 ^ 53 - 1
+
 -- What has been found out for all: that this user may publish, and may add to the log.
 local told, logged
 
@@ -46,6 +49,9 @@ local function place(record, at, head, fence)
     and not (live and (wanted == token or wanted == 'present'
       or (old_tag ~= '' and wanted == 'tag:' .. old_tag))) then
     return live and { token, old_tag } or {}
+  end
+  if live and number >= LAST_VERSION then
+    return redis.error_reply('DAMAGED a version that has no next')
   end
 
   local counted_key, index = sub(log, 1, -4) .. 'counted', sub(log, 1, -4) .. 'index'
@@ -193,7 +199,7 @@ local function write(record, at)
   local dash = find(head, '-', 1, true) or 0
   local version = tonumber(sub(head, 1, dash - 1))
   local expires_at = attributes ~= '' and tonumber(string.match(attributes, '^;(%d*)'))
-  if not version or #head < dash + 33 or sub(head, dash + 34) ~= attributes
+  if not version or version >= LAST_VERSION or #head < dash + 33 or sub(head, dash + 34) ~= attributes
     or (expires_at and expires_at <= now)
     or (wanted ~= '' and wanted ~= 'present' and wanted ~= sub(head, 1, dash + 16)) then
     return place(record, at, head)
