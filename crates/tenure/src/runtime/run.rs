@@ -94,7 +94,11 @@ impl Run {
             match self.shared.tasks.follow(&self.task.owner, &self.task.id).await {
                 Ok(states) => return Ok(states.boxed()),
                 Err(error) if self.gives_up() => return Err(error),
-                Err(_) => {
+                // Lasting ones, too: who mends them finds the task where it was.
+                Err(error) => {
+                    if round.is_power_of_two() {
+                        tracing::warn!(task = %self.task.id, %error, round, "following the task again");
+                    }
                     self.shared.tasks.clock().back_off_long(round).await;
                     round = round.saturating_add(1);
                 }

@@ -14,15 +14,18 @@ mod resource_cases;
 mod task_cases;
 
 mod batches;
+mod cost;
 mod errors;
 mod failover;
 mod faults;
 mod layout;
 mod linearizability;
 mod migration;
+mod past;
 mod proxy;
 mod server;
 mod store;
+mod subscribing;
 mod tls;
 mod watch_faults;
 

@@ -200,7 +200,8 @@ async fn a_call_that_needs_a_key_that_has_moved_is_refused_and_has_done_nothing(
     }
     let mut view = watched(&store).await;
     migration.begin();
-    let all_but_new = ["get", "overwrite", "expire", "count", "delete", "list"];
+    // What is new is a key that is not there, and so are the sets of the past, which a listing asks.
+    let all_but_new = ["get", "overwrite", "expire", "count", "delete"];
     assert_eq!(calls_done(&store, 0).await, all_but_new);
     migration.carry(&["counted"]);
     assert_eq!(calls_done(&store, 1).await, ["get", "overwrite", "expire"]);

@@ -111,6 +111,11 @@ impl Link {
             .unwrap_or_else(|_| Err(timed_out("subscribing")))
     }
 
+    /// At how many places there may be a connection for subscriptions.
+    pub(super) fn nodes(&self) -> usize {
+        self.nodes.count()
+    }
+
     /// Asks the cluster, and leaves time for a connection: it may be known well enough.
     async fn learn_of_nodes(&self) {
         let asking = self.timeouts.response / 2;

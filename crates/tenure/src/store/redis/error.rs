@@ -48,6 +48,11 @@ impl Failure {
         }
     }
 
+    /// True when trying again brings nothing until somebody sees to it.
+    pub(super) fn is_lasting(&self) -> bool {
+        !matches!(self, Self::Lost(_)) && !self.is_transient()
+    }
+
     pub(super) fn is_no_script(&self) -> bool {
         matches!(self, Self::Refused(error)
             if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript))
@@ -149,6 +154,12 @@ pub(super) fn foreign() -> StoreError {
 
 pub(super) fn unreadable(what: &str) -> StoreError {
     StoreError::Engine { reason: format!("Redis answered with no {what}"), source: None }
+}
+
+/// What to say when a listing has done enough. The next does not come across them any more.
+pub(super) fn too_many_over() -> StoreError {
+    let reason = "very many expired records lay before the page; ask again".into();
+    StoreError::Unavailable { reason, source: None }
 }
 
 fn denied(error: RedisError) -> StoreError {

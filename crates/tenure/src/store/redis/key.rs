@@ -75,6 +75,11 @@ impl PartitionKeys {
         self.key("counted", "")
     }
 
+    /// Two sorted sets that take turns: names that are over by the server's clock, as in the index.
+    pub(super) fn past(&self) -> [String; 2] {
+        [self.key("past:", "0"), self.key("past:", "1")]
+    }
+
     /// A stream of changes; also the name of the channel that says it has grown.
     pub(super) fn log(&self) -> String {
         self.key("log", "")

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `record:<name>` | hash | `version`, `data`; `expires_at` and `fence` where they apply; former versions as `was:<number>` |
 //! | `index` | sorted set | the names of the partition |
+//! | `past:0`, `past:1` | sorted sets | names that are over by the server's clock, and no longer in `index` |
 //! | `counted` | sorted set | the counted names by deadline |
 //! | `log` | stream | the last changes; also the channel that says it has grown |
 //!
@@ -32,10 +33,11 @@ mod subscriber;
 mod tls;
 mod watch;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use redis::{Cmd, Value};
 
 use self::batch::{Batcher, Put};
@@ -63,7 +65,9 @@ use crate::store::{
 /// prefix; selectors that give some of them more are not looked at.
 ///
 /// A record is absent from its deadline on by the clock of the process that asks. The server
-/// reclaims it some minutes later, so that clocks may differ. A lost answer is settled with the
+/// reclaims it some minutes later, so that clocks may differ. A listing that comes across very many
+/// that are over, a quarter of a million before a page, puts them out of the way and is to be asked again
+/// ([`StoreError::Unavailable`]). A lost answer is settled with the
 /// server; only when that fails too is a write reported as [`StoreError::OutcomeUnknown`].
 #[derive(Clone)]
 pub struct RedisBackend(Arc<Shared>);
@@ -75,7 +79,8 @@ struct Shared {
     keyspace: Keyspace,
     scripts: Scripts,
     clock: Clock,
-    subscriber: OnceLock<Subscriber>,
+    /// Of the last runtime on which somebody watched.
+    subscriber: Mutex<Option<Subscriber>>,
 }
 
 impl RedisBackend {
@@ -100,7 +105,7 @@ impl RedisBackend {
         let link = Arc::new(Link::open(url, &options).await?);
         let keyspace = Keyspace::new(&options.prefix);
         let batcher = Arc::new(Batcher::new(Arc::clone(&link), clock.clone()));
-        let (scripts, subscriber) = (Scripts::new(), OnceLock::new());
+        let (scripts, subscriber) = (Scripts::new(), Mutex::default());
         let shared = Shared { link, batcher, options, keyspace, scripts, clock, subscriber };
         Ok(Self(Arc::new(shared)))
     }
@@ -115,10 +120,20 @@ impl std::fmt::Debug for RedisBackend {
     }
 }
 
+/// Calls of a listing that may find nothing but what is over: a quarter of a million names.
+const IN_VAIN: usize = 64;
+
 impl Shared {
-    fn subscriber(&self) -> &Subscriber {
-        self.subscriber
-            .get_or_init(|| Subscriber::spawn(Arc::clone(&self.link), self.options.patrol_interval))
+    /// The one that listens for all: a new one when the runtime of the former has ended.
+    fn subscriber(&self) -> Subscriber {
+        let mut subscriber = self.subscriber.lock();
+        match &*subscriber {
+            Some(current) if !current.has_ended() => current.clone(),
+            _ => {
+                let new = Subscriber::spawn(Arc::clone(&self.link), self.options.patrol_interval);
+                subscriber.insert(new).clone()
+            }
+        }
     }
 
     /// What is wrong with a record, or with the keys around it. Only asked when something is.
@@ -264,19 +279,23 @@ impl StorageBackend for RedisBackend {
         let mut after = start.map(|name| Bytes::copy_from_slice(name.as_bytes()));
         let limit = page.limit();
         let keys = shared.keyspace.partition(partition);
-        let (index, log, counted) = (keys.index(), keys.log(), keys.counted());
+        let (index, log, counted, past) = (keys.index(), keys.log(), keys.counted(), keys.past());
         let now = shared.clock.now().as_millis();
         let (mut entries, mut damaged, mut revision) = (Vec::new(), Vec::new(), None);
-        let mut bytes = 0;
+        let (mut bytes, mut patience) = (0, IN_VAIN);
         let more = loop {
             let (min, max) = key::lexical_range(prefix, after.as_deref());
-            let mut call = shared.scripts.list.call(&[&index, &log, &counted], 6, 1_024);
+            let keys_of_call = [&*index, &log, &counted, &past[0], &past[1]];
+            let mut call = shared.scripts.list.call(&keys_of_call, 6, 1_024);
             call.arg(keys.records()).arg(min).arg(max).arg(now);
             call.arg(limit - entries.len() - damaged.len());
             call.arg(limits::PAGE_BYTES.saturating_sub(bytes));
             let value = shared.read_script(&call).await.map_err(Failure::into_store_error)?;
             let listing = reply::listing(value, partition)?;
             bytes += listing.entries.iter().map(|it| it.record.value.len()).sum::<usize>();
+            if listing.entries.is_empty() && listing.damaged.is_empty() {
+                patience = patience.checked_sub(1).ok_or_else(error::too_many_over)?;
+            }
             entries.extend(listing.entries);
             damaged.extend(listing.damaged);
             // The first look is the one that a watch has to go on from.

@@ -28,6 +28,10 @@ impl Nodes {
         &self.named[0]
     }
 
+    pub(super) fn count(&self) -> usize {
+        self.named.len() + self.announced.read().len()
+    }
+
     /// One after the other as the turns rise, the named ones first.
     pub(super) fn at(&self, turn: usize) -> Client {
         let announced = self.announced.read();

@@ -11,6 +11,9 @@ use crate::limits;
 /// How far the clocks of two processes, or of a process and the server, may differ. The server
 /// reclaims a record that much after its deadline, so that nobody's live record is taken away.
 pub(super) const SKEW_MS: u64 = 300_000;
+/// How long a record has been over, by the server's clock, before a listing puts its name aside. What
+/// was put aside is only looked for by who asks with a clock that is further behind than that.
+const PAST_MS: u64 = 2_000;
 /// How long the keys of an empty partition stay, and how long a lost write is kept from landing.
 pub(super) const GRACE_MS: u64 = 3_600_000;
 /// Names that one call of a listing looks at before it lets others have the server.
@@ -58,7 +61,7 @@ impl Compiled {
             "local BACKLOG, SKEW_MS, GRACE_MS = {backlog}, {SKEW_MS}, {GRACE_MS}\n\
              local LOG_LENGTH = '{backlog}' -- To print a number costs Lua more than the rest.\n\
              local PAGE_SCAN, KEPT = {PAGE_SCAN}, {kept}\n\
-             local FENCED = {FENCED}\n{body}"
+             local FENCED, PAST_MS = {FENCED}, {PAST_MS}\n{body}"
         );
         let hash = Script::new(&source).get_hash().to_owned();
         Self { source, hash }

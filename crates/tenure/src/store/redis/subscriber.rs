@@ -3,19 +3,22 @@
 //! When it is lost, it is made anew. It may also go deaf without a word, as on a node that its
 //! cluster has lost: so one channel after the other is patrolled, which makes its watchers look
 //! into their log. When one of them finds what no message told of, and none comes, the connection
-//! is given up, too.
+//! is given up, too. What it is lost for may last, as when the user may not subscribe: then everybody
+//! is told, and it is tried again when somebody asks.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use parking_lot::Mutex;
 use redis::aio::{PubSubSink, PubSubStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::call::pause;
-use super::connect::Link;
+use super::connect::{Link, timed_out};
+use super::error::Failure;
 
 /// Requests that may wait for the subscriber to take them.
 const QUEUE: usize = 64;
@@ -48,8 +51,10 @@ enum Request {
 /// Asks the subscriber to follow a channel.
 struct Follow {
     channel: String,
-    reply: oneshot::Sender<watch::Receiver<Heard>>,
+    reply: oneshot::Sender<Followed>,
 }
+
+type Followed = Result<watch::Receiver<Heard>, Failure>;
 
 /// There was a change on the channel that these messages did not tell of.
 struct Doubt {
@@ -57,17 +62,23 @@ struct Doubt {
     messages: u64,
 }
 
-/// The way to the task that holds the subscribed connection. The task ends with its last handle.
+/// The way to the task that holds the subscribed connection. The task ends with its last handle, or
+/// with the runtime that it was spawned on.
+#[derive(Clone)]
 pub(super) struct Subscriber {
     requests: mpsc::Sender<Request>,
+    /// Why there is no connection at the moment.
+    trouble: Arc<Mutex<Option<Failure>>>,
 }
 
 impl Subscriber {
     /// `patrol_interval` is how long a channel is trusted that says nothing.
     pub(super) fn spawn(link: Arc<Link>, patrol_interval: Duration) -> Self {
         let (requests, queue) = mpsc::channel(QUEUE);
+        let trouble = Arc::default();
         let listener = Listener {
             link,
+            trouble: Arc::clone(&trouble),
             channels: HashMap::new(),
             sweep_at: 16,
             turn: 0,
@@ -75,13 +86,24 @@ impl Subscriber {
             patrol: VecDeque::new(),
         };
         tokio::spawn(listener.run(queue));
-        Self { requests }
+        Self { requests, trouble }
     }
 
-    pub(super) async fn follow(&self, channel: String) -> Option<watch::Receiver<Heard>> {
+    /// True when nobody listens any more.
+    pub(super) fn has_ended(&self) -> bool {
+        self.requests.is_closed()
+    }
+
+    pub(super) async fn follow(&self, channel: String, patience: Duration) -> Followed {
         let (reply, answer) = oneshot::channel();
-        self.requests.send(Request::Follow(Follow { channel, reply })).await.ok()?;
-        answer.await.ok()
+        let following = async {
+            self.requests.send(Request::Follow(Follow { channel, reply })).await.ok()?;
+            answer.await.ok()
+        };
+        timeout(patience, following).await.ok().flatten().unwrap_or_else(|| {
+            let trouble = self.trouble.lock().clone();
+            Err(trouble.unwrap_or_else(|| Failure::NotSent(timed_out("subscribing"))))
+        })
     }
 
     /// Says that a change was found of which none of these messages told. Nothing is lost when the
@@ -93,6 +115,7 @@ impl Subscriber {
 
 struct Listener {
     link: Arc<Link>,
+    trouble: Arc<Mutex<Option<Failure>>>,
     channels: HashMap<String, watch::Sender<Heard>>,
     /// How many channels there may be before those without watchers are looked for.
     sweep_at: usize,
@@ -111,15 +134,34 @@ enum Ended {
 
 impl Listener {
     async fn run(mut self, mut queue: mpsc::Receiver<Request>) {
-        let mut attempt = 0;
-        // Whoever asks first makes us connect; without watchers there is no connection.
-        let Some(mut waiting) = queue.recv().await.map(Some) else { return };
+        let (mut attempt, mut refusals) = (0_usize, 0);
+        let mut waiting = None;
         loop {
-            if let Ok((sink, stream)) = self.connect().await {
-                attempt = 0;
-                match self.listen(sink, stream, &mut queue, &mut waiting).await {
-                    Ended::Lost => {}
-                    Ended::Unused => return,
+            // Whoever asks first makes us connect; without watchers there is no connection.
+            if waiting.is_none() && self.channels.is_empty() {
+                let Some(request) = queue.recv().await else { return };
+                waiting = Some(request);
+            }
+            match self.connect().await {
+                Ok((sink, stream)) => {
+                    (attempt, refusals) = (0, 0);
+                    *self.trouble.lock() = None;
+                    if let Ended::Unused = self.listen(sink, stream, &mut queue, &mut waiting).await
+                    {
+                        return;
+                    }
+                }
+                Err(failure) => {
+                    if attempt.is_power_of_two() || attempt == 0 {
+                        let error = failure.clone().into_store_error();
+                        tracing::warn!(%error, attempt, "no subscription to Redis");
+                    }
+                    *self.trouble.lock() = Some(failure.clone());
+                    refusals = if failure.is_lasting() { refusals + 1 } else { 0 };
+                    // Another node of a cluster may be of another mind.
+                    if refusals >= self.link.nodes() {
+                        self.give_up(&failure, waiting.take(), &mut queue);
+                    }
                 }
             }
             if queue.is_closed() {
@@ -130,10 +172,28 @@ impl Listener {
         }
     }
 
-    async fn connect(&mut self) -> Result<(PubSubSink, PubSubStream), redis::RedisError> {
+    /// Tells everybody of a failure that will last: nobody is to wait in vain, or in silence.
+    fn give_up(
+        &mut self,
+        failure: &Failure,
+        waiting: Option<Request>,
+        queue: &mut mpsc::Receiver<Request>,
+    ) {
+        // Whoever watches finds that its channel is closed, and asks.
+        self.channels.clear();
+        self.patrol.clear();
+        for request in waiting.into_iter().chain(std::iter::from_fn(|| queue.try_recv().ok())) {
+            if let Request::Follow(follow) = request {
+                let _ = follow.reply.send(Err(failure.clone()));
+            }
+        }
+    }
+
+    async fn connect(&mut self) -> Result<(PubSubSink, PubSubStream), Failure> {
         let turn = self.turn;
         self.turn = turn.wrapping_add(1);
-        let (mut sink, stream) = self.link.subscriber(turn).await?.split();
+        let connection = self.link.subscriber(turn).await.map_err(Failure::NotSent)?;
+        let (mut sink, stream) = connection.split();
         self.channels.retain(|_, watchers| watchers.receiver_count() > 0);
         let channels: Vec<&str> = self.channels.keys().map(String::as_str).collect();
         for channels in channels.chunks(AT_ONCE) {
@@ -150,10 +210,11 @@ impl Listener {
     async fn confirmed(
         &self,
         confirmation: impl Future<Output = Result<(), redis::RedisError>>,
-    ) -> Result<(), redis::RedisError> {
+    ) -> Result<(), Failure> {
         timeout(self.link.response_timeout(), confirmation)
             .await
-            .unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()))
+            .unwrap_or_else(|_| Err(timed_out("subscribing")))
+            .map_err(Failure::of_sent)
     }
 
     async fn listen(
@@ -201,7 +262,7 @@ impl Listener {
         sink: &mut PubSubSink,
         request: Request,
         doubt: &mut Option<(Doubt, Instant)>,
-    ) -> Result<(), redis::RedisError> {
+    ) -> Result<(), Failure> {
         match request {
             Request::Follow(follow) => self.follow(sink, follow).await?,
             // The message may still be on its way.
@@ -232,27 +293,24 @@ impl Listener {
             .is_some_and(|watchers| watchers.borrow().messages == doubt.messages)
     }
 
-    async fn follow(
-        &mut self,
-        sink: &mut PubSubSink,
-        follow: Follow,
-    ) -> Result<(), redis::RedisError> {
+    async fn follow(&mut self, sink: &mut PubSubSink, follow: Follow) -> Result<(), Failure> {
         if !self.channels.contains_key(&follow.channel) {
-            self.confirmed(sink.subscribe(&follow.channel)).await?;
+            if let Err(failure) = self.confirmed(sink.subscribe(&follow.channel)).await {
+                let is_refused = matches!(failure, Failure::Refused(_));
+                let _ = follow.reply.send(Err(failure.clone()));
+                // The others may listen on.
+                return if is_refused { Ok(()) } else { Err(failure) };
+            }
             self.channels.insert(follow.channel.clone(), watch::Sender::default());
         }
         if let Some(watchers) = self.channels.get(&follow.channel) {
             // The caller may have given up waiting, which is no trouble of ours.
-            let _ = follow.reply.send(watchers.subscribe());
+            let _ = follow.reply.send(Ok(watchers.subscribe()));
         }
         self.sweep(sink).await
     }
 
-    async fn announce(
-        &mut self,
-        sink: &mut PubSubSink,
-        channel: &str,
-    ) -> Result<(), redis::RedisError> {
+    async fn announce(&mut self, sink: &mut PubSubSink, channel: &str) -> Result<(), Failure> {
         let Some(watchers) = self.channels.get(channel) else { return Ok(()) };
         if watchers.receiver_count() == 0 {
             self.channels.remove(channel);
@@ -263,7 +321,7 @@ impl Listener {
     }
 
     /// Leaves the channels that nobody watches, once there may be as many as are watched.
-    async fn sweep(&mut self, sink: &mut PubSubSink) -> Result<(), redis::RedisError> {
+    async fn sweep(&mut self, sink: &mut PubSubSink) -> Result<(), Failure> {
         if self.channels.len() < self.sweep_at {
             return Ok(());
         }

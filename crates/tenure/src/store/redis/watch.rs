@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use futures::StreamExt as _;
 use tokio::sync::watch;
-use tokio::time::timeout;
 
 use super::call::pause;
 use super::reply::{self, Changes};
@@ -80,20 +79,8 @@ impl Watcher {
             if self.ended {
                 return None;
             }
-            if !self.look {
-                self.changed.changed().await.ok()?;
-            }
-            let heard = *self.changed.borrow_and_update();
-            let unprompted = !self.look && heard.messages == self.heard.messages;
-            match self.changes().await {
-                Ok(published) => {
-                    if unprompted && published {
-                        self.shared.subscriber().doubt(self.log.clone(), heard.messages);
-                    }
-                    self.heard = heard;
-                    self.look = false;
-                    attempt = 0;
-                }
+            match self.look().await {
+                Ok(()) => attempt = 0,
                 // Redis is away. It will be looked at again: no message may come for what we miss.
                 Err(error) if error.is_retryable() => {
                     self.look = true;
@@ -106,6 +93,24 @@ impl Watcher {
                 }
             }
         }
+    }
+
+    /// Waits until there may be something in the log, and takes it in.
+    async fn look(&mut self) -> Result<(), StoreError> {
+        if !self.look && self.changed.changed().await.is_err() {
+            // Whoever listened for all has ended with its runtime, or was refused.
+            self.changed = self.shared.subscribe(&self.log).await?;
+            self.look = true;
+        }
+        let heard = *self.changed.borrow_and_update();
+        let unprompted = !self.look && heard.messages == self.heard.messages;
+        let published = self.changes().await?;
+        if unprompted && published {
+            self.shared.subscriber().doubt(self.log.clone(), heard.messages);
+        }
+        self.heard = heard;
+        self.look = false;
+        Ok(())
     }
 
     /// Takes in what the log has. True if there is something of which a message should have told.
@@ -134,15 +139,9 @@ impl Watcher {
 
 impl Shared {
     async fn subscribe(&self, log: &str) -> Result<watch::Receiver<Heard>, StoreError> {
-        let limit = self.options.connect_timeout + self.options.response_timeout;
-        let following = self.subscriber().follow(log.to_owned());
-        match timeout(limit, following).await {
-            Ok(Some(changed)) => Ok(changed),
-            _ => Err(StoreError::Unavailable {
-                reason: "no subscription to Redis could be made".into(),
-                source: None,
-            }),
-        }
+        let patience = self.options.connect_timeout.saturating_add(self.options.response_timeout);
+        let following = self.subscriber().follow(log.to_owned(), patience).await;
+        following.map_err(error::Failure::into_store_error)
     }
 
     async fn position(&self, log: &str) -> Result<String, StoreError> {

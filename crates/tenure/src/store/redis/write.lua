@@ -9,6 +9,9 @@
 local call, sub, find, format = redis.call, string.sub, string.find, string.format
 local log, now = KEYS[1], tonumber(ARGV[1])
 
+-- The last whole number that all smaller ones come before, to a double.
+local LAST_VERSION = 2 ^ 53 - 1
+
 -- What has been found out for all: that this user may publish, and may add to the log.
 local told, logged
 
@@ -47,6 +50,9 @@ local function place(record, at, head, fence)
       or (old_tag ~= '' and wanted == 'tag:' .. old_tag))) then
     return live and { token, old_tag } or {}
   end
+  if live and number >= LAST_VERSION then
+    return redis.error_reply('DAMAGED a version that has no next')
+  end
 
   local counted_key, index = sub(log, 1, -4) .. 'counted', sub(log, 1, -4) .. 'index'
   local name = sub(record, #log + 5)
@@ -82,10 +88,13 @@ local function place(record, at, head, fence)
   if counted ~= '' and counts == '' then needs('ZREM', counted_key, name) end
   if counts ~= '' then needs('ZADD', counted_key, '0', name) end
   if reclaimed then needs('ZREMRANGEBYSCORE', counted_key, '-inf', reclaimed) end
+  -- A listing may have put the name aside. Not before the server's clock had come to the deadline.
+  local unlisted = not head
+    or (moved and old_expires_at ~= '' and tonumber(old_expires_at) < now + SKEW_MS)
   local lifetime, needed
   if moved then
     lifetime = call('PEXPIRETIME', index)
-    if not head then needs('ZADD', index, '0', name) end
+    if unlisted then needs('ZADD', index, '0', name) end
     -- What is to become of the partition's own keys, which changes with few writes.
     local ending
     if expires_at ~= '' then
@@ -109,12 +118,10 @@ local function place(record, at, head, fence)
   -- Whatever can find foreign data under a key comes before the record is touched. And the first
   -- command to write is one that a server without memory refuses: it lets a script that has already
   -- written do as it likes.
-  if not head then
-    if not fence and call('EXISTS', record) == 1 then
-      return redis.error_reply('DAMAGED a hash without a version')
-    end
-    call('ZADD', index, '0', name)
+  if not (head or fence) and call('EXISTS', record) == 1 then
+    return redis.error_reply('DAMAGED a hash without a version')
   end
+  if unlisted then call('ZADD', index, '0', name) end
   if counts ~= '' then
     if moved or reclaimed then
       call('ZADD', counted_key, expires_at == '' and '+inf' or expires_at, name)
@@ -194,7 +201,7 @@ local function write(record, at)
   local dash = find(head, '-', 1, true) or 0
   local version = tonumber(sub(head, 1, dash - 1))
   local expires_at = attributes ~= '' and tonumber(string.match(attributes, '^;(%d*)'))
-  if not version or #head < dash + 33 or sub(head, dash + 34) ~= attributes
+  if not version or version >= LAST_VERSION or #head < dash + 33 or sub(head, dash + 34) ~= attributes
     or (expires_at and expires_at <= now)
     or (wanted ~= '' and wanted ~= 'present' and wanted ~= sub(head, 1, dash + 16)) then
     return place(record, at, head)

@@ -1,0 +1,192 @@
+//! Watches that cannot be made, or cannot go on: the user may not subscribe, or the runtime on which
+//! the process listened has ended.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use futures::StreamExt as _;
+use tenure::Owner;
+use tenure::clock::Clock;
+use tenure::runtime::{Exit, Failure, Handler, Policy, TaskContext, Worker, WorkerOptions};
+use tenure::store::{
+    ChangeKind, Partition, RedisBackend, RedisOptions, StorageBackend as _, StoreError, Watch,
+    WatchEvent, WatchFrom,
+};
+use tenure::tasks::{Call, NewTask, Status, TaskStore};
+
+use crate::server::{Server, shared_url};
+use crate::store::{STANDSTILL, key, open_with, options, partition, patient, write};
+
+/// The user `me`, who has all rights but what `rights` say.
+async fn open_as_me(server: &Server, rights: &[&str]) -> RedisBackend {
+    let user = ["ACL", "SETUSER", "me", "on", ">pw", "~tenure*", "&tenure*", "+@all"];
+    assert_eq!(server.cli(&[&user, rights].concat()), "OK");
+    let url = format!("redis://me:pw@127.0.0.1:{}", server.port);
+    open_with(&url, patient(RedisOptions::default()), Clock::system()).await
+}
+
+fn is_denied(error: &StoreError) -> bool {
+    // As calls say it, and soon: what lasts is not waited for.
+    matches!(error, StoreError::Engine { source: Some(_), .. })
+        && !error.is_retryable()
+        && error.to_string().contains("denies access")
+}
+
+async fn next(watch: &mut Watch) -> Option<Result<WatchEvent, StoreError>> {
+    tokio::time::timeout(12 * STANDSTILL, watch.next()).await.expect("the watch is silent")
+}
+
+async fn hears_of(watch: &mut Watch, name: &str) {
+    match next(watch).await {
+        Some(Ok(WatchEvent::Change(change))) => {
+            assert_eq!(change.key, key(name));
+            assert!(matches!(change.kind, ChangeKind::Put { .. }));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_user_who_may_not_subscribe_is_told_so_until_it_may() {
+    let server = Server::start(&[]);
+    for (without, with) in [("-subscribe", "+subscribe"), ("resetchannels", "&tenure*")] {
+        let store = open_as_me(&server, &[without]).await;
+        for _ in 0..2 {
+            let watch = store.watch(&partition(), WatchFrom::Now).await.map(drop);
+            assert!(matches!(&watch, Err(error) if is_denied(error)), "{without}: {watch:?}");
+        }
+        assert_eq!(server.cli(&["ACL", "SETUSER", "me", with]), "OK");
+        let mut watch = store.watch(&partition(), WatchFrom::Now).await.unwrap();
+        store.put(&key("a"), write("x")).await.unwrap();
+        hears_of(&mut watch, "a").await;
+    }
+}
+
+#[tokio::test]
+async fn a_password_that_is_no_longer_right_is_said_to_who_watches() {
+    let server = Server::start(&[]);
+    let store = open_as_me(&server, &[]).await;
+    server.cli(&["ACL", "SETUSER", "me", "resetpass", ">other"]);
+    let watch = store.watch(&partition(), WatchFrom::Now).await.map(drop);
+    assert!(matches!(&watch, Err(error) if is_denied(error)), "{watch:?}");
+    assert!(!format!("{watch:?}").contains("pw"), "{watch:?}");
+}
+
+/// One who may no longer subscribe costs those who may nothing.
+#[tokio::test]
+async fn a_watch_whose_right_is_withdrawn_ends_in_an_error_and_not_in_silence() {
+    let server = Server::start(&[]);
+    let store = open_as_me(&server, &[]).await;
+    let mut watches = Vec::new();
+    for name in ["p", "q"] {
+        let partition = Partition::new([name]).unwrap();
+        watches.push(store.watch(&partition, WatchFrom::Now).await.unwrap());
+    }
+    // Redis ends the connection of who listens to what it may no longer hear.
+    server.cli(&["ACL", "SETUSER", "me", "resetchannels", "&tenure:{/p}:log"]);
+    let ended = next(&mut watches[1]).await;
+    assert!(matches!(&ended, Some(Err(error)) if is_denied(error)), "{ended:?}");
+    assert!(next(&mut watches[1]).await.is_none());
+    store.put(&key("a"), write("x")).await.unwrap();
+    hears_of(&mut watches[0], "a").await;
+}
+
+struct Echo;
+
+#[async_trait::async_trait]
+impl Handler for Echo {
+    fn policy(&self, _: &str) -> Option<Policy> {
+        Some(Policy::default())
+    }
+
+    async fn run(&self, task: TaskContext) -> Result<Exit, Failure> {
+        Ok(Exit::Complete(task.call().arguments.clone().into()))
+    }
+}
+
+/// Takes down the warnings of this thread.
+#[derive(Clone, Default)]
+struct Warnings(Arc<Mutex<Vec<String>>>);
+
+impl tracing::Subscriber for Warnings {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() <= tracing::Level::WARN
+    }
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut text = String::new();
+        event.record(&mut |field: &tracing::field::Field, value: &dyn std::fmt::Debug| {
+            text.push_str(&format!("{field}: {value:?} "));
+        });
+        self.0.lock().unwrap().push(text);
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[tokio::test]
+async fn a_task_that_cannot_be_followed_says_so_and_runs_when_it_can() {
+    let server = Server::start(&[]);
+    let store = open_as_me(&server, &["-subscribe"]).await;
+    let tasks = TaskStore::new(Arc::new(store), Clock::system());
+    let warnings = Warnings::default();
+    let _taken_down = tracing::subscriber::set_default(warnings.clone());
+    let worker = Worker::start(tasks.clone(), Arc::new(Echo), WorkerOptions::default());
+    let worker = worker.await.unwrap();
+    let owner = Owner::new("me").unwrap();
+    let task = NewTask::new(Call::new("echo", Default::default()));
+    let task = worker.submit(&owner, task).await.unwrap();
+    let is_said = |text: &String| {
+        text.contains("following the task again")
+            && text.contains(task.id.as_str())
+            && text.contains("denies access")
+    };
+    let started = Instant::now();
+    while !warnings.0.lock().unwrap().iter().any(is_said) {
+        assert!(started.elapsed() < 12 * STANDSTILL, "{:?}", warnings.0);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(tasks.get(&owner, &task.id).await.unwrap().status, Status::Working);
+    assert_eq!(server.cli(&["ACL", "SETUSER", "me", "+subscribe"]), "OK");
+    while tasks.get(&owner, &task.id).await.unwrap().status != Status::Completed {
+        assert!(started.elapsed() < 24 * STANDSTILL, "{:?}", warnings.0);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Every watcher of a process shares one connection, which lives on the runtime of the first.
+#[test]
+fn a_runtime_that_ends_takes_no_watch_along() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (ending, staying) = (runtime(), runtime());
+    let (url, options) = (shared_url(), options());
+    let watching = ending.block_on(open_with(&url, options.clone(), Clock::system()));
+    let (mut live, mut lagging) = ending.block_on(async {
+        let live = watching.watch(&partition(), WatchFrom::Now).await.unwrap();
+        (live, watching.watch(&partition(), WatchFrom::Now).await.unwrap())
+    });
+    drop(ending);
+    staying.block_on(async {
+        let writing = open_with(&url, options, Clock::system()).await;
+        writing.put(&key("a"), write("x")).await.unwrap();
+        // While nobody listens.
+        hears_of(&mut live, "a").await;
+        let mut new = watching.watch(&partition(), WatchFrom::Now).await.unwrap();
+        writing.put(&key("b"), write("x")).await.unwrap();
+        hears_of(&mut live, "b").await;
+        hears_of(&mut new, "b").await;
+        // More than the log is sure to hold.
+        for _ in 0..1_000 {
+            writing.put(&key("c"), write("x")).await.unwrap();
+        }
+        let gap = next(&mut lagging).await;
+        assert!(matches!(gap, Some(Ok(WatchEvent::Resync(_)))), "a silent loss: {gap:?}");
+    });
+}
