@@ -10,7 +10,7 @@ use crate::limits;
 
 /// How far the clocks of two processes, or of a process and the server, may differ. The server
 /// reclaims a record that much after its deadline, so that nobody's live record is taken away.
-pub(super) const SKEW_MS: u64 = 300_000;
+pub(super) const SKEW_MS: u64 = limits::CLOCK_SKEW_MS;
 /// How long the keys of an empty partition stay, and how long a lost write is kept from landing.
 pub(super) const GRACE_MS: u64 = 3_600_000;
 /// Names that one call of a listing looks at, and bytes that it collects, before it lets others
