@@ -263,7 +263,8 @@ pub struct NewTask {
     pub poll_interval_ms: Option<u64>,
     /// Whether it may be run again.
     pub rerun: Rerun,
-    /// Makes the create safe to repeat: the same owner with the same key gets the same task.
+    /// Makes the create safe to repeat: the same owner with the same key gets the same task. Its id
+    /// follows from both, and so does its place in a list.
     pub idempotency_key: Option<String>,
     /// The first status message.
     pub status_message: Option<String>,
