@@ -68,7 +68,7 @@ pub(crate) struct ServeArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TasksCommand {
-    /// List tasks, oldest first.
+    /// List tasks, oldest first. Those with an idempotency key are in between, whenever created.
     List {
         #[command(flatten)]
         place: Place,

@@ -35,6 +35,11 @@ impl Timestamp {
         Self::from_millis(self.0.saturating_add(millis))
     }
 
+    /// The moment `millis` milliseconds earlier, at least the epoch.
+    pub(crate) fn minus_millis(self, millis: u64) -> Self {
+        Self(self.0.saturating_sub(millis))
+    }
+
     /// Milliseconds from `earlier` to this moment; 0 if it is not earlier.
     #[must_use]
     pub fn millis_since(self, earlier: Self) -> u64 {

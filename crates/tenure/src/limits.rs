@@ -17,6 +17,10 @@ pub const PAGE_BYTES: usize = 4 * 1_024 * 1_024;
 /// Changes of a partition that a backend remembers for watchers to resume from.
 pub const WATCH_BACKLOG: usize = 256;
 
+/// How far apart the clocks of the processes on one store may be before one takes for gone what
+/// another still needs.
+pub const CLOCK_SKEW_MS: u64 = 5 * 60 * 1_000;
+
 /// Bytes of an owner or a project. Escaped threefold it still fits a partition.
 pub const OWNER_BYTES: usize = 256;
 /// Bytes of a resource's kind. Escaped threefold it fits a name, together with an id.

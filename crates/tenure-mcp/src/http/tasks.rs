@@ -3,7 +3,7 @@
 //!
 //! | request | answer |
 //! |---|---|
-//! | `GET /v1/tasks?limit=N&cursor=C` | a [`TaskListDocument`], oldest first |
+//! | `GET /v1/tasks?limit=N&cursor=C` | a [`TaskListDocument`], oldest first but for tasks with an idempotency key |
 //! | `GET /v1/tasks/{id}` | a [`TaskDocument`] |
 //! | `POST /v1/tasks/{id}/cancel` | the cancelled task; 409 if it has ended otherwise |
 //! | `GET /v1/tasks/{id}/events` | server-sent events, a document each, until the task ends |
@@ -114,7 +114,8 @@ impl From<&Task> for TaskDocument {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TaskListDocument {
-    /// The tasks, oldest first.
+    /// The tasks, oldest first. Those with an idempotency key have a fixed place in between, which
+    /// says nothing of when they were created.
     pub tasks: Vec<TaskDocument>,
     /// What is wrong with those of the page that cannot be read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -170,7 +171,7 @@ pub(super) struct ListQuery {
     cursor: Option<String>,
 }
 
-/// Lists the caller's tasks, oldest first.
+/// Lists the caller's tasks, oldest first but for those with an idempotency key.
 #[utoipa::path(
     get,
     path = "/v1/tasks",

@@ -113,6 +113,7 @@ async fn serve_until_killed() {
         .worker(WorkerOptions {
             heartbeat_timeout_ms: settings.heartbeat_timeout_ms,
             concurrency: 1_000,
+            concurrency_per_owner: Some(1_000),
             ..WorkerOptions::default()
         });
     for (name, policy) in policies(settings.rerun_once) {

@@ -9,7 +9,7 @@ use crate::runtime::claims::{self, Claim};
 use crate::runtime::hands::InHand;
 use crate::runtime::run::Run;
 use crate::runtime::shares::Place;
-use crate::runtime::takeover::Estate;
+use crate::runtime::takeover::{Estate, Fate};
 use crate::runtime::worker::{Generation, Shared};
 use crate::store::StoreError;
 use crate::tasks::{Custody, NewTask, Task, TaskError, TaskStore};
@@ -133,7 +133,7 @@ impl Submission {
             heir = shared.generation();
         }
         let estate = Estate { shared: &shared, heir: &heir, former: &former.worker, own: true };
-        match estate.settle(claim, in_hand, Some(place)).await {
+        match estate.settle(claim, Fate::Settled, in_hand, Some(place)).await {
             Ok(_) => Ok(task),
             Err(error) => {
                 shared.look_after(former.worker.clone());

@@ -5,16 +5,17 @@ use std::sync::Arc;
 use futures::stream;
 use futures::{FutureExt as _, StreamExt as _};
 
+use crate::clock::Timestamp;
 use crate::limits;
 use crate::owner::Owner;
-use crate::runtime::claims::{self, Claim};
+use crate::runtime::claims::{self, Claim, StoredClaim};
 use crate::runtime::hands::InHand;
 use crate::runtime::liveness::Dead;
 use crate::runtime::run::{Run, is_lost_for_good};
 use crate::runtime::shares::Place;
 use crate::runtime::worker::{Generation, Shared};
 use crate::runtime::{Failure, Policy};
-use crate::store::{Cursor, Key, StoreError};
+use crate::store::{Cursor, StoreError};
 use crate::tasks::{Fence, Phase, Task, TaskError, TaskRef, Transition, WorkerId};
 
 /// Claims that are settled at the same time: each is a few writes, which a store does together.
@@ -27,8 +28,8 @@ pub(super) enum Fate {
     Settled,
     /// Its task is in this worker's care now.
     Adopted,
-    /// It is for another worker, or for later: this one has not got the tool or the room, or
-    /// cannot read the task.
+    /// It is for another worker, or for later: this one has not got the tool or the room, cannot
+    /// read the task, or has it for expired.
     Kept,
 }
 
@@ -95,7 +96,7 @@ impl Estate<'_> {
         // All of them come to their end before an error does: one that was dropped half-way could
         // be adopted and not run.
         let fates: Vec<_> = stream::iter(page.claims)
-            .map(|(key, claim)| self.settle_entry(key, claim).inspect(|_| self.count()))
+            .map(|stored| self.settle_stored(stored).inspect(|_| self.count()))
             .buffer_unordered(SETTLED_AT_ONCE)
             .collect()
             .await;
@@ -112,13 +113,14 @@ impl Estate<'_> {
         }
     }
 
-    async fn settle_entry(&self, key: Key, claim: Option<Claim>) -> Result<Fate, StoreError> {
-        let Some(claim) = claim else {
+    async fn settle_stored(&self, stored: StoredClaim) -> Result<Fate, StoreError> {
+        let Some(claim) = stored.claim else {
             // Nobody can tell which task it was for.
             let backend = &**self.shared.tasks.backend();
-            backend.delete(&key, crate::store::Precondition::Any).await?;
+            backend.delete(&stored.key, crate::store::Precondition::Any).await?;
             return Ok(Fate::Settled);
         };
+        let absent = self.fate_of_absent(stored.task_expires_at);
         let in_hand = if self.is_current() {
             // What is in hand is as it should be.
             let Some(in_hand) = self.shared.hands.try_take(&claim) else {
@@ -128,18 +130,29 @@ impl Estate<'_> {
         } else {
             self.shared.hands.take(&claim).await
         };
-        self.settle(claim, in_hand, None).await
+        self.settle(claim, absent, in_hand, None).await
     }
 
-    /// Settles one claim, and deletes it unless it is still of use.
+    /// What becomes of the claim of a task that is not there. One that is there no more because it
+    /// has expired may be at work yet by the clock of another worker, who has to find the claim; it
+    /// goes by itself when no clock can have the task for live.
+    fn fate_of_absent(&self, task_expires_at: Option<Timestamp>) -> Fate {
+        let now = self.shared.tasks.clock().now();
+        let has_expired = task_expires_at.is_some_and(|deadline| deadline <= now);
+        if has_expired && !self.is_current() { Fate::Kept } else { Fate::Settled }
+    }
+
+    /// Settles one claim, and deletes it unless it is still of use. `absent` is what becomes of it if
+    /// its task is not there.
     pub(super) async fn settle(
         &self,
         claim: Claim,
+        absent: Fate,
         in_hand: InHand,
         place: Option<Place>,
     ) -> Result<Fate, StoreError> {
         let backend = &**self.shared.tasks.backend();
-        let (fate, _in_hand) = self.decide(&claim, in_hand, place).await?;
+        let (fate, _in_hand) = self.decide(&claim, absent, in_hand, place).await?;
         let obsolete = match fate {
             Fate::Settled => true,
             Fate::Adopted => !self.is_current(),
@@ -155,13 +168,14 @@ impl Estate<'_> {
     async fn decide(
         &self,
         claim: &Claim,
+        absent: Fate,
         in_hand: InHand,
         place: Option<Place>,
     ) -> Result<(Fate, Option<InHand>), StoreError> {
         let shared = self.shared;
         let task = match shared.tasks.get(&claim.owner, &claim.id).await {
             Ok(task) => task,
-            Err(TaskError::NotFound) => return Ok((Fate::Settled, Some(in_hand))),
+            Err(TaskError::NotFound) => return Ok((absent, Some(in_hand))),
             Err(TaskError::Store(error)) if !matches!(error, StoreError::Damaged { .. }) => {
                 return Err(error);
             }

@@ -28,27 +28,47 @@ enum Sign {
 
 #[derive(Default)]
 struct Signs {
-    by_task: HashMap<TaskId, watch::Sender<Sign>>,
+    by_task: HashMap<TaskId, Followed>,
     /// The watch is over; who comes now is told so at once.
     ended: bool,
 }
 
+/// A followed task, and how many follow it: counted under the lock, since a receiver ends after
+/// whoever drops it has looked, and of two that end together neither would be the last.
+struct Followed {
+    sign: watch::Sender<Sign>,
+    followers: usize,
+}
+
 impl Signs {
     fn tell(&self, id: &TaskId, sign: Sign) {
-        if let Some(sender) = self.by_task.get(id) {
-            sender.send_replace(sign);
+        if let Some(followed) = self.by_task.get(id) {
+            followed.sign.send_replace(sign);
         }
     }
 
     fn tell_all(&self, sign: Sign) {
-        for sender in self.by_task.values() {
-            sender.send_replace(sign);
+        for followed in self.by_task.values() {
+            followed.sign.send_replace(sign);
         }
     }
 
     fn subscribe(&mut self, id: &TaskId) -> watch::Receiver<Sign> {
         let first = if self.ended { Sign::Ended } else { Sign::Unknown };
-        self.by_task.entry(id.clone()).or_insert_with(|| watch::Sender::new(first)).subscribe()
+        let first = || Followed { sign: watch::Sender::new(first), followers: 0 };
+        let followed = self.by_task.entry(id.clone()).or_insert_with(first);
+        followed.followers += 1;
+        followed.sign.subscribe()
+    }
+
+    /// Takes note that a follower has left.
+    fn leave(&mut self, id: &TaskId) {
+        if let Some(followed) = self.by_task.get_mut(id) {
+            followed.followers -= 1;
+            if followed.followers == 0 {
+                self.by_task.remove(id);
+            }
+        }
     }
 }
 
@@ -130,14 +150,34 @@ async fn pump(mut watch: Watch, signs: Arc<Mutex<Signs>>) {
     signs.tell_all(Sign::Ended);
 }
 
+/// What one follower hears of one task. Dropping it takes it off the feed.
+struct Subscription {
+    feed: Arc<Feed>,
+    id: TaskId,
+    sign: watch::Receiver<Sign>,
+}
+
+impl Subscription {
+    async fn new(feeds: &Feeds, owner: &Owner, id: &TaskId) -> Result<Self, StoreError> {
+        let feed = feeds.of(owner).await?;
+        let sign = feed.signs.lock().subscribe(id);
+        Ok(Self { feed, id: id.clone(), sign })
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.feed.signs.lock().leave(&self.id);
+    }
+}
+
 /// One follower of one task.
 struct Follower {
     tasks: TaskStore,
     feeds: Feeds,
-    feed: Arc<Feed>,
+    subscription: Subscription,
     owner: Owner,
     id: TaskId,
-    sign: watch::Receiver<Sign>,
     last: Option<(VersionToken, Task)>,
     /// Feeds in a row that ended before they told anything.
     endings: u32,
@@ -150,14 +190,13 @@ pub(super) async fn follow(
     owner: &Owner,
     id: &TaskId,
 ) -> Result<impl Stream<Item = Result<Task, TaskError>> + Send + use<>, TaskError> {
-    let (feed, sign) = subscribe(feeds, owner, id).await?;
+    let subscription = Subscription::new(feeds, owner, id).await?;
     let mut follower = Follower {
         tasks,
         feeds: feeds.clone(),
-        feed,
+        subscription,
         owner: owner.clone(),
         id: id.clone(),
-        sign,
         last: None,
         endings: 0,
         over: false,
@@ -169,16 +208,6 @@ pub(super) async fn follow(
     };
     let later = futures::stream::unfold(follower, Follower::next);
     Ok(futures::stream::iter(first).chain(later).boxed())
-}
-
-async fn subscribe(
-    feeds: &Feeds,
-    owner: &Owner,
-    id: &TaskId,
-) -> Result<(Arc<Feed>, watch::Receiver<Sign>), StoreError> {
-    let feed = feeds.of(owner).await?;
-    let sign = feed.signs.lock().subscribe(id);
-    Ok((feed, sign))
 }
 
 impl Follower {
@@ -204,7 +233,7 @@ impl Follower {
     async fn look(&mut self) -> Result<Option<Task>, TaskError> {
         // What changes from here on counts as news, so nothing between the read and the wait
         // is missed.
-        let sign = *self.sign.borrow_and_update();
+        let sign = *self.subscription.sign.borrow_and_update();
         if sign == Sign::Ended {
             // A watch may fail as fast as it is made.
             self.tasks.clock().back_off_long(self.endings).await;
@@ -231,14 +260,14 @@ impl Follower {
         let Some((token, task)) = &self.last else { return };
         let news = async {
             // The feed may have ended before it was subscribed to.
-            if *self.sign.borrow() == Sign::Ended {
+            if *self.subscription.sign.borrow() == Sign::Ended {
                 return;
             }
             // Our own latest read is no news. The sender outlives us: the feed is ours.
-            while self.sign.changed().await.is_ok()
-                && *self.sign.borrow_and_update() == Sign::At(*token)
+            while self.subscription.sign.changed().await.is_ok()
+                && *self.subscription.sign.borrow_and_update() == Sign::At(*token)
             {}
-            if *self.sign.borrow() != Sign::Ended {
+            if *self.subscription.sign.borrow() != Sign::Ended {
                 self.endings = 0;
             }
         };
@@ -252,7 +281,7 @@ impl Follower {
     }
 
     async fn resubscribe(&mut self) -> Result<(), StoreError> {
-        (self.feed, self.sign) = subscribe(&self.feeds, &self.owner, &self.id).await?;
+        self.subscription = Subscription::new(&self.feeds, &self.owner, &self.id).await?;
         Ok(())
     }
 }
@@ -262,12 +291,41 @@ fn is_trouble(error: &TaskError) -> bool {
     matches!(error, TaskError::Store(error) if !matches!(error, StoreError::Damaged { .. }))
 }
 
-impl Drop for Follower {
-    fn drop(&mut self) {
-        let mut signs = self.feed.signs.lock();
-        // This receiver is still counted.
-        if signs.by_task.get(&self.id).is_some_and(|sender| sender.receiver_count() <= 1) {
-            signs.by_task.remove(&self.id);
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use super::*;
+    use crate::clock::{Clock, Timestamp};
+    use crate::store::InMemoryBackend;
+
+    #[tokio::test]
+    async fn followers_that_leave_at_the_same_moment_leave_no_entry_behind() {
+        let clock = Clock::manual(Timestamp::from_millis(1));
+        let feeds = Feeds::new(Arc::new(InMemoryBackend::new(clock)));
+        let (alice, lasting) = (Owner::new("alice").unwrap(), TaskId::from("lasting"));
+        // Keeps the feed, which would take every entry with it.
+        let follower = Subscription::new(&feeds, &alice, &lasting).await.unwrap();
+        for round in 0..500 {
+            let id = TaskId::from(round.to_string());
+            let mut leaving = Vec::new();
+            for _ in 0..4 {
+                leaving.push(Subscription::new(&feeds, &alice, &id).await.unwrap());
+            }
+            assert_eq!(follower.feed.signs.lock().by_task.len(), 2);
+            let together = Barrier::new(leaving.len());
+            std::thread::scope(|threads| {
+                for subscription in leaving {
+                    threads.spawn(|| {
+                        let subscription = subscription;
+                        together.wait();
+                        drop(subscription);
+                    });
+                }
+            });
+            assert_eq!(follower.feed.signs.lock().by_task.len(), 1, "round {round}");
         }
+        drop(follower);
+        assert!(feeds.live.lock().is_empty());
     }
 }

@@ -32,6 +32,7 @@ mod doubt;
 mod error;
 mod follow;
 mod limits;
+mod ordered;
 mod recent;
 mod record;
 mod state;

@@ -1,4 +1,4 @@
-//! The stored form of a task: JSON with a schema version in front.
+//! The stored form of a task: JSON with a schema version in front, the same bytes for the same task.
 
 use serde::{Deserialize, Serialize};
 
@@ -63,12 +63,12 @@ fn unknown_schema(schema: u32) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Map, json};
+    use serde_json::{Map, Value, json};
 
     use super::*;
     use crate::clock::Timestamp;
     use crate::store::VersionToken;
-    use crate::tasks::{Call, Phase, Rerun, Status};
+    use crate::tasks::{Call, Input, Outcome, Phase, Rerun, Status};
 
     fn owner() -> Owner {
         Owner::new("alice").unwrap()
@@ -108,6 +108,32 @@ mod tests {
             expires_at: None,
         };
         decode(&owner(), &"t1".into(), &record)
+    }
+
+    #[test]
+    fn the_same_task_is_the_same_bytes_in_whatever_order_it_was_filled() {
+        let filled = |names: [&str; 3]| {
+            let mut task = task();
+            let members =
+                names.map(|name| (name.to_owned(), json!({ name: 1, "inner": u64::MAX })));
+            task.variables.extend(members.clone());
+            task.call.context = Value::Object(Map::from_iter(members.clone()));
+            let response = Some(json!({ "b": 1, "a": 2 }));
+            task.inputs.insert("k".into(), Input { request: Value::Null, response });
+            task.outcome = Some(Outcome::Result(Value::Object(Map::from_iter(members))));
+            String::from_utf8(encode(&task).unwrap()).unwrap()
+        };
+        let bytes = filled(["c", "a", "b"]);
+        assert_eq!(bytes, filled(["b", "c", "a"]));
+        let members = r#"{"a":{"a":1,"inner":18446744073709551615},"b":{"b":1,"inner":18446744073709551615},"c":{"c":1,"inner":18446744073709551615}}"#;
+        for place in [
+            format!(r#""context":{members}"#),
+            format!(r#""variables":{members}"#),
+            r#""inputs":{"k":{"request":null,"response":{"a":2,"b":1}}}"#.to_owned(),
+            format!(r#""outcome":{{"result":{members}}}"#),
+        ] {
+            assert!(bytes.contains(&place), "{place} in {bytes}");
+        }
     }
 
     #[test]

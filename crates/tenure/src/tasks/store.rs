@@ -41,7 +41,7 @@ pub(crate) struct Custody {
     pub(crate) started: bool,
 }
 
-/// A page of tasks, oldest first.
+/// A page of tasks, in the order of [`TaskStore::list`].
 #[derive(Debug)]
 pub struct TaskPage {
     /// The tasks. One that cannot be read is an error in its place and hides no other.
@@ -203,7 +203,9 @@ impl TaskStore {
         Ok((record::decode(owner, id, &record)?, record))
     }
 
-    /// Lists the tasks of an owner, oldest first.
+    /// Lists the tasks of an owner in the order of their ids: oldest first, but for tasks with an
+    /// idempotency key, whose ids say nothing of when and which lie in between. Tasks of one moment
+    /// are in the order of their creation if one process made them.
     ///
     /// # Errors
     /// [`StoreError::InvalidCursor`] for a cursor that is not from this owner's list.

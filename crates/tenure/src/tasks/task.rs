@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::clock::Timestamp;
 use crate::owner::Owner;
+use crate::tasks::ordered;
 
 /// Names a task within its owner's partition.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -122,10 +123,10 @@ pub struct Call {
     /// The tool.
     pub tool: String,
     /// What it is called with.
-    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    #[serde(default, skip_serializing_if = "Map::is_empty", serialize_with = "ordered::object")]
     pub arguments: Map<String, Value>,
     /// What else the protocol layer needs to make the call again. Tenure does not look inside.
-    #[serde(default, skip_serializing_if = "Value::is_null")]
+    #[serde(default, skip_serializing_if = "Value::is_null", serialize_with = "ordered::value")]
     pub context: Value,
 }
 
@@ -165,9 +166,14 @@ pub enum Phase {
 #[serde(deny_unknown_fields)]
 pub struct Input {
     /// What is asked, in the protocol's form.
+    #[serde(serialize_with = "ordered::value")]
     pub request: Value,
     /// What was answered. The first answer stands.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "ordered::optional"
+    )]
     pub response: Option<Value>,
 }
 
@@ -176,9 +182,9 @@ pub struct Input {
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// The result of a completed task, in the protocol's form.
-    Result(Value),
+    Result(#[serde(serialize_with = "ordered::value")] Value),
     /// The error of a failed task, in the protocol's form.
-    Error(Value),
+    Error(#[serde(serialize_with = "ordered::value")] Value),
 }
 
 /// A snapshot of a task.
@@ -220,7 +226,7 @@ pub struct Task {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker: Option<WorkerId>,
     /// The handler's checkpoint.
-    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    #[serde(default, skip_serializing_if = "Map::is_empty", serialize_with = "ordered::object")]
     pub variables: Map<String, Value>,
     /// Every input it ever asked for, by key.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -257,7 +263,8 @@ pub struct NewTask {
     pub poll_interval_ms: Option<u64>,
     /// Whether it may be run again.
     pub rerun: Rerun,
-    /// Makes the create safe to repeat: the same owner with the same key gets the same task.
+    /// Makes the create safe to repeat: the same owner with the same key gets the same task. Its id
+    /// follows from both, and so does its place in a list.
     pub idempotency_key: Option<String>,
     /// The first status message.
     pub status_message: Option<String>,

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use futures::StreamExt as _;
 use parking_lot::Mutex;
+use tenure::clock::Clock;
 use tenure::store::{
     InMemoryBackend, Key, Page, PageRequest, Partition, Precondition, Record, StorageBackend,
     StoreError, Version, VersionToken, Watch, WatchFrom, Write,
@@ -61,6 +62,7 @@ struct Inner {
     claims: Mutex<BTreeSet<Partition>>,
     damaged: Mutex<Option<Key>>,
     log: Mutex<Vec<Call>>,
+    clock: Option<Clock>,
 }
 
 /// A call of the store, and what it was limited to.
@@ -77,6 +79,15 @@ pub(crate) enum Call {
 
 impl Faulty {
     pub(crate) fn new(store: InMemoryBackend, plan: Option<Plan>) -> Self {
+        Self::with(store, plan, None)
+    }
+
+    /// A process whose clock is ahead of the others': what has expired by it is absent here.
+    pub(crate) fn ahead(store: InMemoryBackend, clock: Clock) -> Self {
+        Self::with(store, None, Some(clock))
+    }
+
+    fn with(store: InMemoryBackend, plan: Option<Plan>, clock: Option<Clock>) -> Self {
         Self(Arc::new(Inner {
             store,
             calls: AtomicU64::new(0),
@@ -85,12 +96,17 @@ impl Faulty {
             claims: Mutex::default(),
             damaged: Mutex::default(),
             log: Mutex::default(),
+            clock,
         }))
     }
 
     /// How many calls there were.
     pub(crate) fn calls(&self) -> u64 {
         self.0.calls.load(Ordering::SeqCst)
+    }
+
+    fn is_live(&self, record: &Record) -> bool {
+        self.0.clock.as_ref().is_none_or(|clock| !record.is_expired(clock.now()))
     }
 
     /// The calls since this was asked last.
@@ -204,7 +220,8 @@ impl std::fmt::Debug for Faulty {
 impl StorageBackend for Faulty {
     async fn get(&self, key: &Key) -> Result<Option<Record>, StoreError> {
         self.record(Call::Get);
-        self.read(self.0.store.get(key)).await
+        let record = self.read(self.0.store.get(key)).await?;
+        Ok(record.filter(|record| self.is_live(record)))
     }
 
     async fn put(&self, key: &Key, write: Write) -> Result<VersionToken, StoreError> {
@@ -243,7 +260,9 @@ impl StorageBackend for Faulty {
         page: PageRequest,
     ) -> Result<Page, StoreError> {
         self.record(Call::List { limit: page.limit() });
-        self.read(self.0.store.list_by_prefix(partition, prefix, page)).await
+        let mut page = self.read(self.0.store.list_by_prefix(partition, prefix, page)).await?;
+        page.entries.retain(|entry| self.is_live(&entry.record));
+        Ok(page)
     }
 
     async fn cleanup_expired(&self, limit: usize) -> Result<usize, StoreError> {

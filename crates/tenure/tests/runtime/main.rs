@@ -1,6 +1,8 @@
 //! Execution that survives: one process, several workers, a clock that the test owns.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod clocks;
+mod costs;
 mod exploration;
 mod faults;
 mod owners;

@@ -50,6 +50,36 @@ pub(crate) async fn what_ends_or_expires_makes_room(fixture: Fixture) {
     tasks.update_status(&fixture.this(&last), Some("on".into())).await.unwrap();
 }
 
+/// It cannot be ended, so it keeps its place until it expires: nobody knows that it is not at work.
+pub(crate) async fn an_unfinished_task_that_cannot_be_read_counts_until_it_expires(
+    fixture: Fixture,
+) {
+    let limits = TaskLimits { unfinished_per_owner: 2, ..TaskLimits::default() };
+    let fixture = fixture.limited(limits);
+    let tasks = &fixture.tasks;
+    let brief = NewTask { ttl_ms: Some(100), ..new() };
+    let broken = tasks.create(&fixture.alice, brief).await.unwrap();
+    let key = fixture.partition().key(broken.id.as_str()).unwrap();
+    let damaged = Write::new("damaged").counted_within(2).expires_at(broken.expires_at());
+    fixture.backend.put(&key, damaged).await.unwrap();
+    let other = fixture.create().await;
+    let full = async || {
+        let refused = tasks.create(&fixture.alice, new()).await;
+        assert!(matches!(refused, Err(TaskError::QuotaExceeded { limit: 2 })), "{refused:?}");
+    };
+    full().await;
+    let cancelled = tasks.cancel(&fixture.this(&broken), None).await;
+    assert!(matches!(cancelled, Err(TaskError::Unreadable { .. })));
+    full().await;
+    // What can be ended still makes room.
+    tasks.cancel(&fixture.this(&other), None).await.unwrap();
+    fixture.create().await;
+    full().await;
+    fixture.clock.advance_millis(100);
+    fixture.create().await;
+    full().await;
+}
+
 pub(crate) async fn a_task_is_gone_from_the_very_millisecond_of_its_deadline(fixture: Fixture) {
     let brief = NewTask { ttl_ms: Some(500), ..new() };
     let task = fixture.tasks.create(&fixture.alice, brief).await.unwrap();

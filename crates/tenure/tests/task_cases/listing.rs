@@ -39,11 +39,55 @@ pub(crate) async fn a_walk_meets_every_task_once_oldest_first(fixture: Fixture) 
         created.push(fixture.create().await.id);
     }
     for limit in [1, 7, 25, 26, usize::MAX] {
-        let walked = fixture.ids(limit).await;
-        assert_eq!(walked.len(), created.len(), "{limit}");
-        assert!(walked.is_sorted() && created.iter().all(|id| walked.contains(id)));
+        assert_eq!(fixture.ids(limit).await, created, "{limit}");
     }
     assert_eq!(fixture.ids(0).await.len(), 25, "a page of none is a page of one");
+}
+
+/// A key fixes the id, so it fixes the place: the others are still oldest first around it.
+pub(crate) async fn a_task_with_a_key_has_its_place_by_the_key_and_moves_no_other(
+    fixture: Fixture,
+) {
+    let mut created = Vec::new();
+    for key in 0..8 {
+        created.push(fixture.create().await.id);
+        let keyed = NewTask { idempotency_key: Some(key.to_string()), ..new() };
+        fixture.tasks.create(&fixture.alice, keyed).await.unwrap();
+    }
+    let walked = fixture.ids(5).await;
+    assert_eq!(walked.len(), 16);
+    assert!(walked.is_sorted());
+    let others: Vec<_> = walked.into_iter().filter(|id| created.contains(id)).collect();
+    assert_eq!(others, created);
+}
+
+/// What lies in an owner's partition and says that it is somebody else's is nobody's.
+pub(crate) async fn a_record_of_another_owner_is_named_as_unreadable_and_hides_nothing(
+    fixture: Fixture,
+) {
+    let bob = owner("bob");
+    let (before, foreign, after) = (
+        fixture.create().await,
+        fixture.tasks.create(&bob, new()).await.unwrap(),
+        fixture.create().await,
+    );
+    let key = Partition::new(["tasks", "bob"]).unwrap().key(foreign.id.as_str()).unwrap();
+    let record = fixture.backend.get(&key).await.unwrap().unwrap();
+    let bytes = String::from_utf8(record.value.to_vec()).unwrap();
+    fixture.overwrite(&foreign.id, &bytes).await;
+
+    let page = fixture.tasks.list(&fixture.alice, PageRequest::default()).await.unwrap();
+    let [Ok(first), Err(TaskError::Unreadable { id, reason }), Ok(last)] = &page.tasks[..] else {
+        panic!("{page:?}")
+    };
+    assert_eq!((&first.id, id, &last.id), (&before.id, &foreign.id, &after.id));
+    assert!(reason.contains("another task or owner") && !reason.contains("bob"), "{reason}");
+    let read = fixture.tasks.get(&fixture.alice, &foreign.id).await;
+    assert!(matches!(read, Err(TaskError::Unreadable { .. })), "{read:?}");
+    let this = TaskRef::new(fixture.alice.clone(), id.clone());
+    let cancelled = fixture.tasks.cancel(&this, None).await;
+    assert!(matches!(cancelled, Err(TaskError::Unreadable { .. })));
+    assert_eq!(fixture.tasks.get(&bob, &foreign.id).await.unwrap(), foreign, "bob's own is his");
 }
 
 pub(crate) async fn a_cursor_survives_the_task_that_it_names(fixture: Fixture) {

@@ -124,6 +124,7 @@ macro_rules! for_each_case {
             what_has_ended_is_frozen
             the_quota_is_exact_under_concurrency
             what_ends_or_expires_makes_room
+            an_unfinished_task_that_cannot_be_read_counts_until_it_expires
             a_task_is_gone_from_the_very_millisecond_of_its_deadline
             a_ttl_has_a_default_and_a_maximum
             no_completion_fails_because_of_progress
@@ -136,6 +137,8 @@ macro_rules! for_each_case {
             the_largest_task_that_the_limits_allow_can_be_stored
             what_cannot_be_read_is_named_and_never_overwritten
             a_walk_meets_every_task_once_oldest_first
+            a_task_with_a_key_has_its_place_by_the_key_and_moves_no_other
+            a_record_of_another_owner_is_named_as_unreadable_and_hides_nothing
             a_cursor_survives_the_task_that_it_names
             a_cursor_of_another_owner_is_refused
             a_fence_refuses_every_write_of_another_attempt

@@ -21,6 +21,11 @@ impl Position {
     pub(super) const START: Self = Self { expires_at: 0, id: i64::MIN };
 }
 
+/// Both ends of the range are the index's: what is live is not looked at.
+const EXPIRED: &str = "SELECT expires_at, id FROM records
+    WHERE (expires_at, id) > (?1, ?2) AND expires_at <= ?3
+    ORDER BY expires_at, id LIMIT ?4";
+
 /// One step of `cleanup_expired`.
 pub(super) struct Reclaim {
     after: Position,
@@ -72,11 +77,7 @@ impl Operation for Reclaim {
 impl Transaction<'_> {
     /// What has expired, from the index alone: it is known of records that cannot be read as well.
     fn expired(&self, after: Position, limit: usize) -> rusqlite::Result<Vec<Position>> {
-        let mut statement = self.connection.prepare_cached(
-            "SELECT expires_at, id FROM records
-             WHERE (expires_at, id) > (?1, ?2) AND expires_at <= ?3
-             ORDER BY expires_at, id LIMIT ?4",
-        )?;
+        let mut statement = self.connection.prepare_cached(EXPIRED)?;
         let now = self.now.as_millis();
         let rows = statement.query_map(params![after.expires_at, after.id, now, limit], |row| {
             Ok(Position { expires_at: row.get(0)?, id: row.get(1)? })
@@ -108,5 +109,24 @@ impl Transaction<'_> {
             (None, _) => self.erase(&place)?,
         }
         Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::Connection;
+
+    use super::*;
+    use crate::store::file::schema;
+
+    #[test]
+    fn what_is_live_is_not_looked_at() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        schema::create(&mut connection).unwrap();
+        let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {EXPIRED}")).unwrap();
+        let steps = plan.query_map([0, 0, 0, 0], |row| row.get::<_, String>(3)).unwrap();
+        let steps: Vec<_> = steps.map(Result::unwrap).collect();
+        let range = "COVERING INDEX records_by_deadline (expires_at>? AND expires_at<?)";
+        assert_eq!(steps, [format!("SEARCH records USING {range}")]);
     }
 }

@@ -10,7 +10,7 @@ use crate::limits;
 
 /// How far the clocks of two processes, or of a process and the server, may differ. The server
 /// reclaims a record that much after its deadline, so that nobody's live record is taken away.
-pub(super) const SKEW_MS: u64 = 300_000;
+pub(super) const SKEW_MS: u64 = limits::CLOCK_SKEW_MS;
 /// How long a record has been over, by the server's clock, before a listing puts its name aside. What
 /// was put aside is only looked for by who asks with a clock that is further behind than that.
 const PAST_MS: u64 = 2_000;
