@@ -97,7 +97,7 @@ passes() {
 	"${tests[@]}" -- "$@" --nocapture | tee "$work/tests"
 	grep -q "^test result: ok. $count passed" "$work/tests"
 }
-passes 3 redis:: --test-threads=1
+passes 4 redis:: --test-threads=1
 passes 4 redis::across redis::a_thousand redis::many on_one_file_many --ignored --test-threads=1
 echo "-- 50 kills"
 KILLS=50 SEED=$RANDOM passes 1 kill_loop::on_a_file
