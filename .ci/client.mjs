@@ -4,6 +4,7 @@
 //   client.mjs create URL [TOOL JSON]  creates a task, and prints a reference to it
 //   client.mjs resume URL REFERENCE    a new session takes the task up, and prints its result
 //   client.mjs cancel URL REFERENCE    a new session cancels the task
+//   client.mjs listen URL REFERENCE    prints what the server pushes of the task, until it ends
 //   client.mjs refused URL REFERENCE   passes if the task cannot be taken up
 //
 // TOKEN=… sends a bearer token. It runs beside the folder with the packages.
@@ -25,6 +26,8 @@ const clientCapabilities = {
 const authorization = process.env.TOKEN ? { authorization: `Bearer ${process.env.TOKEN}` } : {};
 
 let requests = 0;
+/** Takes what is pushed. */
+let onNotification = () => {};
 
 /** One POST; `tasks/*` are not methods of the client's own. */
 async function rawDispatch(request, { context, signal } = {}) {
@@ -66,6 +69,7 @@ async function connect() {
     capabilities: clientCapabilities,
     versionNegotiation: { mode: { pin: protocolVersion } },
   });
+  client.fallbackNotificationHandler = async (notification) => onNotification(notification);
   const transport = new StreamableHTTPClientTransport(new URL(url), {
     requestInit: { headers: authorization },
   });
@@ -144,6 +148,22 @@ async function cancel(session) {
   assert.equal((await execution.settle()).outcome.status, 'cancelled');
 }
 
+async function listen() {
+  const { taskId } = JSON.parse(reference);
+  const ended = new Promise((resolve) => {
+    onNotification = ({ method, params }) => {
+      if (method !== 'notifications/tasks' || params.taskId !== taskId) return;
+      console.log(params.status, params.statusMessage ?? '');
+      if (['completed', 'failed', 'cancelled'].includes(params.status)) resolve();
+    };
+  });
+  const subscription = await client.listen({ taskIds: [taskId] });
+  console.log('listening');
+  const closed = subscription.closed.then((cause) => assert.fail(`closed: ${cause}`));
+  await Promise.race([ended, closed]);
+  await subscription.close();
+}
+
 async function refused(session) {
   const attempt = (async () => {
     const execution = await session.resumeTask(JSON.parse(reference));
@@ -155,7 +175,7 @@ async function refused(session) {
   console.log('refused:', ended.message);
 }
 
-const modes = { tour, create, resume, cancel, refused };
+const modes = { tour, create, resume, cancel, listen, refused };
 assert.ok(modes[mode], `unknown mode ${mode}`);
 const { client, session } = await connect();
 await modes[mode](session);

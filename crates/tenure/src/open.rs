@@ -13,7 +13,7 @@ use crate::store::{InMemoryBackend, StorageBackend, StoreError};
 /// | `file:PATH` | one crash-safe file, made if it is not there | `file` |
 /// | `file:PATH?durability=relaxed` | the same, but the latest writes may not survive a power loss | `file` |
 /// | `redis://[USER:PASSWORD@]HOST[:PORT][/DB]` | Redis 7 or Valkey; `rediss://` over TLS | `redis` |
-/// | `redis+cluster://HOST:PORT,HOST:PORT` | Redis Cluster, by two of its nodes or more: watches listen to one of those named here; `rediss+cluster://` over TLS | `redis` |
+/// | `redis+cluster://HOST:PORT,HOST:PORT` | Redis Cluster, by one of its nodes or some: calls and watches find the others; `rediss+cluster://` over TLS | `redis` |
 /// | `…?prefix=NAME` | the same; stores with different prefixes share a server without meeting | `redis` |
 /// | `rediss://…?ca=PATH` | trusting the authorities of a PEM file instead of the system's, or of `SSL_CERT_FILE` | `redis` |
 /// | `rediss://…?cert=PATH&key=PATH` | showing a certificate to a server that asks for one, as Redis does by default | `redis` |

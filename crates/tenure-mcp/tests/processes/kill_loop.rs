@@ -88,10 +88,15 @@ async fn kill_loop(
     Outcome { evidence: Evidence { stories, told, stored, ledger }, kills: killed, settled_in }
 }
 
+/// What is stored, as nobody but the servers changes it.
+pub(crate) async fn open(settings: &Settings) -> TaskStore {
+    let backend = tenure::open(&settings.store, Clock::system()).await.unwrap();
+    TaskStore::new(backend, Clock::system())
+}
+
 /// The tasks in the store once none of them is at work, or when the time for that is over.
 async fn settle(settings: &Settings, started: Instant) -> BTreeMap<String, Task> {
-    let backend = tenure::open(&settings.store, Clock::system()).await.unwrap();
-    let tasks = TaskStore::new(backend, Clock::system());
+    let tasks = open(settings).await;
     loop {
         let stored = list(&tasks).await;
         let working = stored.values().any(|task| task.status == Status::Working);
@@ -102,7 +107,7 @@ async fn settle(settings: &Settings, started: Instant) -> BTreeMap<String, Task>
     }
 }
 
-async fn list(tasks: &TaskStore) -> BTreeMap<String, Task> {
+pub(crate) async fn list(tasks: &TaskStore) -> BTreeMap<String, Task> {
     let mut stored = BTreeMap::new();
     let mut after = None;
     loop {

@@ -29,6 +29,8 @@ pub(crate) enum Event {
     Step(u64),
     /// The checkpoint after a step was acknowledged.
     Saved(u64),
+    /// The checkpoint was refused.
+    Refused,
     /// An answer arrived.
     Woke,
     /// The cancellation arrived.

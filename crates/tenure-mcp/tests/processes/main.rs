@@ -6,6 +6,7 @@
 mod audit;
 mod client;
 mod clients;
+mod fencing;
 mod kill_loop;
 mod latency;
 mod ledger;

@@ -76,6 +76,20 @@ impl Server {
         Self { process, url }
     }
 
+    /// Stands still until it is told to go on.
+    pub(crate) fn pause(&self) {
+        self.signal("-STOP");
+    }
+
+    pub(crate) fn resume(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.process.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+
     pub(crate) fn kill(mut self) {
         // SIGKILL; then wait until it is gone.
         self.process.kill().unwrap();

@@ -1,5 +1,6 @@
 //! Tools that keep a ledger.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +34,7 @@ pub(crate) fn policies(rerun_once: bool) -> Vec<(&'static str, TaskPolicy)> {
         ("ask", polled().rerun_after_crash()),
         ("rounds", polled().never_rerun()),
         ("wait", polled().rerun_after_crash()),
+        ("late", polled().rerun_after_crash()),
     ]
 }
 
@@ -97,6 +99,7 @@ impl ServerHandler for Tools {
                 }
             }
             "rounds" => rounds(&page, &request).await,
+            "late" => late(&page, argument("until").as_ref().and_then(Value::as_str)).await,
             "wait" => {
                 cx.ct.cancelled().await;
                 page.note(Event::Cancelled);
@@ -130,6 +133,19 @@ async fn steps(page: &Page<'_>, stuck_at: Option<u64>) -> Result<CallToolRespons
         page.note(Event::Saved(step));
     }
     say(page.label.clone())
+}
+
+/// Writes at once, but in the first attempt only when this file is there.
+async fn late(page: &Page<'_>, until: Option<&str>) -> Result<CallToolResponse, ErrorData> {
+    let attempt = page.task.attempt();
+    while attempt == 1 && until.is_some_and(|file| !Path::new(file).exists()) {
+        sleep(Duration::from_millis(10)).await;
+    }
+    page.note(match page.task.checkpoint("by", attempt).await {
+        Ok(()) => Event::Saved(attempt.into()),
+        Err(_) => Event::Refused,
+    });
+    say(format!("{} in attempt {attempt}", page.label))
 }
 
 /// Asks by request, in the middle of its work.

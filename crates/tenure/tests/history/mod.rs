@@ -136,8 +136,9 @@ impl Record {
     }
 }
 
-/// Lets four callers work on one key, a store handle each, and judges what they saw.
-pub async fn judge(stores: &[Arc<dyn StorageBackend>], key: &Key, calls: u64) {
+/// Lets four callers work on one key, a store handle each, and judges what they saw. Tells of how many
+/// calls nobody knows what became.
+pub async fn judge(stores: &[Arc<dyn StorageBackend>], key: &Key, calls: u64) -> usize {
     let record = Arc::new(Mutex::new(Record::default()));
     let callers: Vec<_> = (0..4)
         .map(|caller| {
@@ -150,6 +151,7 @@ pub async fn judge(stores: &[Arc<dyn StorageBackend>], key: &Key, calls: u64) {
     }
     let record = record.lock().unwrap();
     assert!(record.is_linearizable(), "not linearizable: {record:?}");
+    record.calls.iter().filter(|(_, _, fate)| matches!(fate, Fate::Unknown)).count()
 }
 
 async fn work(
