@@ -366,6 +366,14 @@ impl ResourceStore {
         Ok(ResourcePage { items: items.collect(), next: page.next, revision: page.revision })
     }
 
+    /// How many resources a project has: what its limit counts, told without a listing.
+    ///
+    /// # Errors
+    /// The store's own trouble.
+    pub async fn total(&self, project: &str) -> Result<u64, ResourceError> {
+        Ok(self.backend.counted(&partition(project)?).await?)
+    }
+
     /// Watches what is in the scope: the state as it is, a marker, then every change. Given the
     /// position of an earlier event, it goes on after that instead. See [`ResourceEvent`].
     ///

@@ -213,6 +213,10 @@ impl StorageBackend for Faulty {
         self.read(self.0.store.list_by_prefix(partition, prefix, page)).await
     }
 
+    async fn counted(&self, partition: &Partition) -> Result<u64, StoreError> {
+        self.read(self.0.store.counted(partition)).await
+    }
+
     async fn cleanup_expired(&self, limit: usize) -> Result<usize, StoreError> {
         self.call(self.0.store.cleanup_expired(limit)).await
     }
