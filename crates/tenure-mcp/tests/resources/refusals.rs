@@ -126,8 +126,7 @@ async fn a_value_nests_so_deep_and_no_deeper() {
 
 #[tokio::test]
 async fn a_project_has_so_many_resources_and_no_more() {
-    let mut limits = ResourceLimits::default();
-    limits.resources_per_project = 2;
+    let limits = ResourceLimits { resources_per_project: 2, ..ResourceLimits::default() };
     let api = Api::within(limits).await;
     for id in ["1", "2"] {
         api.put(&format!("acme/resources/k/{id}"), "1").await;
