@@ -257,6 +257,15 @@ impl StorageBackend for Broken {
         Ok(page)
     }
 
+    async fn counted(&self, partition: &Partition) -> Result<u64, StoreError> {
+        let deleted = *self.deleted.lock().unwrap().get(partition).unwrap_or(&0);
+        let deleted = if self.is(Defect::DeleteFreesNothing) { deleted.into() } else { 0 };
+        match self.defect {
+            Defect::JoinsKeys => self.inner.counted(&joined(partition, "").0).await,
+            _ => Ok(self.inner.counted(partition).await? + deleted),
+        }
+    }
+
     async fn cleanup_expired(&self, limit: usize) -> Result<usize, StoreError> {
         let limit = if self.is(Defect::CleansUpWithoutLimit) { usize::MAX } else { limit };
         self.inner.cleanup_expired(limit).await
@@ -337,7 +346,7 @@ caught! {
         race_of_creates_has_one_winner, race_for_one_token_has_one_winner;
     writes_that_ignore_expiry_are_caught: WritesIgnoreExpiry by expired_is_absent_to_a_create,
         expired_is_absent_to_put, expired_conflicts_with_its_token, expired_is_absent_to_delete,
-        capacity_is_freed_by_expiry;
+        capacity_is_freed_by_expiry, counted_leaves_out_the_expired;
     deadlines_in_seconds_are_caught: FloorsDeadlines by expired_is_absent_to_the_millisecond,
         deadline_is_kept_exactly;
     silent_conflicts_are_caught: ConflictsSayNothing by
@@ -345,7 +354,8 @@ caught! {
         put_if_version_absent_on_existing_conflicts, delete_stale_token_conflicts;
     missing_keys_that_match_are_caught: MissingKeyMatches by put_if_version_missing_key_conflicts,
         delete_missing_with_a_token_conflicts;
-    deletes_that_free_nothing_are_caught: DeleteFreesNothing by capacity_is_freed_by_delete;
+    deletes_that_free_nothing_are_caught: DeleteFreesNothing by capacity_is_freed_by_delete,
+        counted_tells_how_many_records_count;
     restarting_cursors_are_caught: ForeignCursorRestarts by cursor_of_another_listing_is_refused;
     pages_filtered_late_are_caught: FiltersPagesLate by expired_records_do_not_shorten_pages;
     lost_events_are_caught: DropsEvents by watch_tells_of_put_and_gone_in_order,

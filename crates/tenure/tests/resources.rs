@@ -91,6 +91,9 @@ impl StorageBackend for Counting {
     ) -> Result<Page, StoreError> {
         self.read().list_by_prefix(partition, prefix, page).await
     }
+    async fn counted(&self, partition: &Partition) -> Result<u64, StoreError> {
+        self.read().counted(partition).await
+    }
     async fn cleanup_expired(&self, limit: usize) -> Result<usize, StoreError> {
         self.write().cleanup_expired(limit).await
     }

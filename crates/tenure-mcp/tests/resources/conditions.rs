@@ -5,8 +5,8 @@ use axum::http::Method;
 
 use crate::harness::Api;
 
-pub(crate) const A: &str = r#"{"v":"a"}"#;
-pub(crate) const B: &str = r#"{"v":"b"}"#;
+const A: &str = r#"{"v":"a"}"#;
+const B: &str = r#"{"v":"b"}"#;
 
 /// What is there before the request.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -191,7 +191,7 @@ mod section_13_2_2_precedence {
 mod section_8_8_3_entity_tags {
     rows! {
         put_bytes_that_are_no_ascii: ValueA "PUT" ["if-match": r#""é""#] => 412;
-        put_bytes_that_are_no_ascii_too: ValueA "PUT" ["if-match": r#""é", "{a}""#] => 200;
+        put_bytes_that_are_no_ascii_in_a_list: ValueA "PUT" ["if-match": r#""é", "{a}""#] => 200;
         get_bytes_that_are_no_ascii: ValueA "GET" ["if-none-match": r#""é""#] => 200;
         put_no_quotes: ValueA "PUT" ["if-match": r#"{a}"#] => 400;
         get_no_quotes: ValueA "GET" ["if-none-match": r#"{a}"#] => 400;
@@ -209,34 +209,18 @@ async fn holds(there: There, asked: Asked, fields: &[(&str, &str)], expected: u1
         api.put(path, B).await;
         api.put(path, A).await;
     }
-    let (method, rest) = asked.split_once(' ').unwrap_or((asked, ""));
-    let (below, body) = match (method, rest) {
-        ("POST", "revert") => ("/revert".to_owned(), r#"{"version":1}"#),
-        ("GET" | "HEAD", "") | (_, "") => (String::new(), B),
-        ("GET" | "HEAD", below) => (format!("/{below}"), ""),
-        (_, body) => (String::new(), body),
-    };
-    let body = if ["GET", "HEAD"].contains(&method) { "" } else { body };
-    let values: Vec<_> =
-        fields.iter().map(|(_, value)| value.replace("{a}", a).replace("{b}", b)).collect();
-    let mut headers: Vec<_> =
-        fields.iter().zip(&values).map(|((name, _), value)| (*name, value.as_str())).collect();
-    if method == "PATCH" {
+    let (method, below, body) = parts(asked);
+    let fill = |value: &str| value.replace("{a}", a).replace("{b}", b);
+    let values: Vec<_> = fields.iter().map(|(name, value)| (*name, fill(value))).collect();
+    let mut headers: Vec<_> = values.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    if method == Method::PATCH {
         headers.push(("content-type", "application/merge-patch+json"));
     }
-    let method = Method::try_from(method).unwrap();
     let request = api.request(method.clone(), &format!("{path}{below}"), &headers, body);
     let answer = api.connect().await.http1(request).await;
     assert_eq!(answer.status.as_u16(), expected, "{answer:?}");
-
-    // What was refused has changed nothing; what was not has happened.
     let now = api.get(path).await;
-    let left = match (method.as_str(), expected) {
-        ("PUT" | "PATCH" | "POST", 200 | 201) => Some(B),
-        ("DELETE", 204) => None,
-        _ => (there == ValueA).then_some(A),
-    };
-    match left {
+    match left(there, &method, expected) {
         Some(value) => assert_eq!(now.body, value.as_bytes()),
         None => assert_eq!(now.status, 404),
     }
@@ -253,6 +237,28 @@ async fn holds(there: There, asked: Asked, fields: &[(&str, &str)], expected: u1
         let length = answer.header("content-length");
         assert_eq!(length, (expected == 200).then_some(A.len().to_string()).as_deref());
         assert!(answer.body.is_empty());
+    }
+}
+
+/// Method, path below the resource, body.
+fn parts(asked: Asked) -> (Method, String, &'static str) {
+    let (method, rest) = asked.split_once(' ').unwrap_or((asked, ""));
+    let (below, body) = match (method, rest) {
+        ("GET" | "HEAD", "") => (String::new(), ""),
+        ("GET" | "HEAD", below) => (format!("/{below}"), ""),
+        ("POST", "revert") => ("/revert".to_owned(), r#"{"version":1}"#),
+        (_, "") => (String::new(), B),
+        (_, body) => (String::new(), body),
+    };
+    (Method::try_from(method).unwrap(), below, body)
+}
+
+/// What was refused has changed nothing; what was not has happened.
+fn left(there: There, method: &Method, status: u16) -> Option<&'static str> {
+    match (method.as_str(), status) {
+        ("PUT" | "PATCH" | "POST", 200 | 201) => Some(B),
+        ("DELETE", 204) => None,
+        _ => (there == ValueA).then_some(A),
     }
 }
 

@@ -1,7 +1,7 @@
 //! What is written is what is read.
 
 use axum::http::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::Api;
 
@@ -59,12 +59,31 @@ async fn pages_follow_each_other_to_the_end() {
     let (mut ids, mut cursor) = (Vec::new(), String::new());
     loop {
         let page = api.get(&format!("acme/resources?limit=2{cursor}")).await.json();
+        assert_eq!(page["total"], if cursor.is_empty() { json!(5) } else { Value::Null });
         let found = page["resources"].as_array().unwrap().iter();
         ids.extend(found.map(|it| it["id"].as_str().unwrap().to_owned()));
         let Some(next) = page["nextCursor"].as_str() else { break };
         cursor = format!("&cursor={next}");
     }
     assert_eq!(ids, ["0", "1", "2", "3", "4"]);
+}
+
+#[tokio::test]
+async fn the_first_page_of_a_project_tells_how_many_resources_it_has() {
+    let api = Api::new().await;
+    let total = async |query: &str| {
+        api.get(&format!("acme/resources{query}")).await.json()["total"].clone()
+    };
+    assert_eq!(total("").await, 0);
+    for path in ["k/1", "k/2", "other/1"] {
+        api.put(&format!("acme/resources/{path}"), "1").await;
+        api.put(&format!("acme/resources/{path}"), "2").await;
+    }
+    api.put("another/resources/k/1", "1").await;
+    assert_eq!((total("").await, total("?values=true&limit=1").await), (json!(3), json!(3)));
+    assert_eq!(total("?kind=k").await, Value::Null);
+    assert_eq!(api.ask(Method::DELETE, "acme/resources/k/1", &[], "").await.status, 204);
+    assert_eq!(total("").await, 2);
 }
 
 #[tokio::test]

@@ -52,6 +52,7 @@ mod limits;
 mod record;
 mod scope;
 mod store;
+mod update;
 mod watch;
 
 pub use document::Document;

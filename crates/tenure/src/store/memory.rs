@@ -276,6 +276,12 @@ impl StorageBackend for InMemoryBackend {
         Ok(Page { entries, damaged: Vec::new(), next, revision })
     }
 
+    async fn counted(&self, partition: &Partition) -> Result<u64, StoreError> {
+        let shard = self.shard(partition).read();
+        let now = Now::of(&self.0.clock);
+        Ok(shard.partitions.get(partition).map_or(0, |it| it.counted(&now)))
+    }
+
     async fn cleanup_expired(&self, limit: usize) -> Result<usize, StoreError> {
         let now = self.0.clock.now();
         let mut removed = 0;

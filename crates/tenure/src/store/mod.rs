@@ -89,6 +89,11 @@ pub trait StorageBackend: Debug + Send + Sync + 'static {
         page: PageRequest,
     ) -> Result<Page, StoreError>;
 
+    /// Tells how many records of a partition count: those alive whose last write was
+    /// [`counted_within`](Write::counted_within) a limit. As exact as the check of the limit, and
+    /// without a look at the records.
+    async fn counted(&self, partition: &Partition) -> Result<u64, StoreError>;
+
     /// Reclaims up to `limit` expired records and tells how many. Correctness never depends on it;
     /// backends that expire by themselves do nothing and return 0.
     async fn cleanup_expired(&self, limit: usize) -> Result<usize, StoreError>;

@@ -84,6 +84,7 @@ pub(crate) async fn pages_walk_everything_once(harness: &dyn Harness) {
         put(&resources, &key("agent", &format!("{index:02}")), 1).await;
         put(&resources, &key("tool", &format!("{index:02}")), 1).await;
     }
+    assert_eq!(resources.total("acme").await.unwrap(), 46);
     let mut ids = Vec::new();
     let mut request = PageRequest::first(5);
     let cursor = loop {
@@ -95,6 +96,7 @@ pub(crate) async fn pages_walk_everything_once(harness: &dyn Harness) {
         request = PageRequest::after(next, 5);
     };
     assert_eq!(cursor, None);
+    assert_eq!(resources.total("acme").await.unwrap(), 45);
     assert_eq!(ids, (0..23).map(|index| format!("{index:02}")).collect::<Vec<_>>());
     let next = resources.list("acme", None, PageRequest::first(1)).await.unwrap().next.unwrap();
     let foreign = resources.list("acme", Some("tool"), PageRequest::after(next, 1)).await;

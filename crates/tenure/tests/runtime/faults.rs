@@ -265,6 +265,10 @@ impl StorageBackend for Faulty {
         Ok(page)
     }
 
+    async fn counted(&self, partition: &Partition) -> Result<u64, StoreError> {
+        self.read(self.0.store.counted(partition)).await
+    }
+
     async fn cleanup_expired(&self, limit: usize) -> Result<usize, StoreError> {
         let removed = self.call(self.0.store.cleanup_expired(limit)).await?;
         self.record(Call::Sweep { limit, removed });

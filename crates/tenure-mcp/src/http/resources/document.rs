@@ -77,6 +77,9 @@ pub struct ResourceListDocument {
     /// The `cursor` of the next page; absent on the last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_cursor: Option<String>,
+    /// How many resources the project has; on the first page of all its kinds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total: Option<u64>,
     /// Event streams that go on after the first page's (as `Last-Event-ID`) miss no change.
     pub revision: String,
 }
@@ -105,6 +108,7 @@ impl ResourceListDocument {
             resources,
             unreadable,
             next_cursor: page.next.map(|cursor| cursor.to_string()),
+            total: None,
             revision: page.revision.to_string(),
         }
     }

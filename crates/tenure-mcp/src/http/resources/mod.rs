@@ -20,7 +20,7 @@
 //! `Tenure-Version` named. A listing and a watch take no conditions.
 //!
 //! The text of a value may have four times the bytes that its canonical form may have. A page ends
-//! early once its values come to 4 MiB.
+//! early once its values come to 4 MiB; the first of a whole project tells how many resources it has.
 //!
 //! A write whose answer was lost between here and the store is answered with 500, and the detail
 //! says that it may have happened.

@@ -22,6 +22,8 @@ struct Rest {
     unreadable: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     next_cursor: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total: Option<u64>,
     revision: String,
 }
 
@@ -29,16 +31,17 @@ struct Rest {
 pub(super) async fn answer(
     parsing: &Parsing,
     page: ResourcePage<Resource>,
+    total: Option<u64>,
 ) -> Result<Response, Problem> {
     let bytes = page.items.iter().flatten().map(|it| it.text.len()).sum();
-    let text = parsing.of(bytes, move || spliced(page, bytes)).await?;
+    let text = parsing.of(bytes, move || spliced(page, total, bytes)).await?;
     Ok(([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], text).into_response())
 }
 
 /// The JSON text of the page. `serde_json` could hand texts on as well, with its feature
 /// `raw_value`; but then every parser of the program takes an object with one certain name in it for
 /// such a text, whoever sent it.
-fn spliced(page: ResourcePage<Resource>, bytes: usize) -> Vec<u8> {
+fn spliced(page: ResourcePage<Resource>, total: Option<u64>, bytes: usize) -> Vec<u8> {
     let mut text = Vec::with_capacity(bytes + DOCUMENT_BYTES * (page.items.len() + 1));
     let mut unreadable = Vec::new();
     text.extend_from_slice(b"{\"resources\":[");
@@ -57,7 +60,7 @@ fn spliced(page: ResourcePage<Resource>, bytes: usize) -> Vec<u8> {
         }
     }
     let next_cursor = page.next.map(|cursor| cursor.to_string());
-    let rest = Rest { unreadable, next_cursor, revision: page.revision.to_string() };
+    let rest = Rest { unreadable, next_cursor, total, revision: page.revision.to_string() };
     text.extend_from_slice(b"],");
     text.extend_from_slice(members(&rest).as_bytes());
     text.push(b'}');
@@ -100,9 +103,10 @@ mod tests {
             resources.list_with_values("p", None, PageRequest::first(limit)).await.unwrap()
         };
         let both = async |limit| {
-            let text = spliced(page(limit).await, 0);
+            let text = spliced(page(limit).await, Some(7), 0);
             let spliced: ResourceListDocument = serde_json::from_slice(&text).unwrap();
-            (spliced, ResourceListDocument::from(page(limit).await))
+            let document = ResourceListDocument::from(page(limit).await);
+            (spliced, ResourceListDocument { total: Some(7), ..document })
         };
         let (spliced, document) = both(1).await;
         assert_eq!(spliced, document);

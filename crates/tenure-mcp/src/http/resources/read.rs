@@ -57,12 +57,14 @@ pub(super) async fn list(api: &Api, project: &str, request: &Parts) -> Result<Re
     let limit = query.limit.unwrap_or(DEFAULT_PAGE).min(MAX_PAGE);
     let page = PageRequest { limit: Some(limit), after };
     let (resources, kind) = (&api.resources, query.kind.as_deref());
+    let is_first_of_all = page.after.is_none() && kind.is_none();
+    let total = if is_first_of_all { Some(resources.total(project).await?) } else { None };
     if query.values {
         let page = resources.list_with_values(project, kind, page).await?;
-        return Ok(page::answer(&api.parsing, page).await?);
+        return Ok(page::answer(&api.parsing, page, total).await?);
     }
     let document = ResourceListDocument::from(resources.list(project, kind, page).await?);
-    Ok(Json(document).into_response())
+    Ok(Json(ResourceListDocument { total, ..document }).into_response())
 }
 
 /// Reads a resource.

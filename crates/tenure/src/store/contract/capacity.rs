@@ -135,6 +135,51 @@ pub async fn capacity_ignores_uncounted_records(harness: &dyn Harness) {
     assert_full(it.write("counted", counted(2)).await, 2);
 }
 
+/// What counts is told: after each write and delete, through every handle, for each partition.
+pub async fn counted_tells_how_many_records_count(harness: &dyn Harness) {
+    let it = Fixture::new(harness).await;
+    let (other, elsewhere) = (it.beside("other"), it.elsewhere().await);
+    assert_eq!(it.counted().await, 0);
+    fill(&it, 3).await;
+    it.put("uncounted", "x").await;
+    other.write("a", counted(1)).await.unwrap();
+    assert_eq!((it.counted().await, other.counted().await), (3, 1));
+    assert_eq!(elsewhere.counted().await, 3);
+    assert_full(it.write("more", counted(3)).await, 3);
+    it.write("0", counted(3)).await.unwrap();
+    assert_eq!(it.counted().await, 3);
+    // In and out of the count, by a write.
+    it.write("uncounted", counted(4)).await.unwrap();
+    it.put("1", "uncounted").await;
+    assert_eq!(it.counted().await, 3);
+    it.delete("1").await;
+    it.delete("missing").await;
+    assert_eq!(it.counted().await, 3);
+    it.delete("0").await;
+    assert_eq!((it.counted().await, elsewhere.counted().await), (2, 2));
+    it.delete("2").await;
+    it.delete("uncounted").await;
+    assert_eq!((it.counted().await, other.counted().await), (0, 1));
+}
+
+/// An expired record is not told, from its deadline on, reclaimed or not.
+pub async fn counted_leaves_out_the_expired(harness: &dyn Harness) {
+    let it = Fixture::new(harness).await;
+    for name in ["a", "b"] {
+        it.write(name, counted(4).expires_at(it.after_millis(TTL_MS))).await.unwrap();
+    }
+    let later = it.after_millis(TTL_MS * 100);
+    it.write("later", counted(4).expires_at(later)).await.unwrap();
+    it.write("never", counted(4)).await.unwrap();
+    assert_eq!(it.counted().await, 4);
+    it.outlive_ttl().await;
+    assert_eq!(it.counted().await, 2);
+    it.write("a", counted(4)).await.unwrap();
+    assert_eq!(it.counted().await, 3);
+    it.store.cleanup_expired(usize::MAX).await.unwrap();
+    assert_eq!(it.counted().await, 3);
+}
+
 /// Each partition has a count of its own.
 pub async fn capacity_ignores_other_partitions(harness: &dyn Harness) {
     let it = Fixture::new(harness).await;

@@ -114,6 +114,10 @@ impl<'a> Fixture<'a> {
         self.store.history(&self.key(name)).await.unwrap()
     }
 
+    pub(super) async fn counted(&self) -> u64 {
+        self.store.counted(&self.partition).await.unwrap()
+    }
+
     pub(super) async fn page(&self, prefix: &str, page: PageRequest) -> Page {
         self.store.list_by_prefix(&self.partition, prefix, page).await.unwrap()
     }

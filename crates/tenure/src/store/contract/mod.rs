@@ -158,6 +158,8 @@ macro_rules! __contract_cases {
                 capacity_is_freed_by_expiry,
                 capacity_ignores_uncounted_records,
                 capacity_ignores_other_partitions,
+                counted_tells_how_many_records_count,
+                counted_leaves_out_the_expired,
                 capacity_admits_exactly_ten_of_200,
                 capacity_holds_while_records_come_and_go,
             }

@@ -168,6 +168,11 @@ impl StorageBackend for Unsteady {
         self.inner.list_by_prefix(partition, prefix, page).await
     }
 
+    async fn counted(&self, partition: &Partition) -> Result<u64, StoreError> {
+        self.read().await?;
+        self.inner.counted(partition).await
+    }
+
     async fn cleanup_expired(&self, limit: usize) -> Result<usize, StoreError> {
         self.write()?;
         self.inner.cleanup_expired(limit).await

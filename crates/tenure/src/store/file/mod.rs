@@ -259,6 +259,11 @@ impl StorageBackend for FileBackend {
         self.list_readers.read(move |connection| query::list(connection, &listing)).await
     }
 
+    async fn counted(&self, partition: &Partition) -> Result<u64, StoreError> {
+        let (partition, now) = (partition.clone(), self.clock.now());
+        self.list_readers.read(move |connection| query::counted(connection, &partition, now)).await
+    }
+
     async fn cleanup_expired(&self, limit: usize) -> Result<usize, StoreError> {
         let (mut reclaimed, mut next) = (0, Some(Position::START));
         while let Some(after) = next.filter(|_| reclaimed < limit) {

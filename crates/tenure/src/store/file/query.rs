@@ -179,6 +179,25 @@ pub(super) fn record(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<
     })
 }
 
+/// How many records of a partition count: by the table of counts, but for the expired that nobody
+/// has taken out of it yet.
+pub(super) fn counted(
+    connection: &Connection,
+    partition: &Partition,
+    now: Timestamp,
+) -> Result<u64, StoreError> {
+    let read = || {
+        connection
+            .prepare_cached(
+                "SELECT max(0, coalesce((SELECT counted FROM counts WHERE partition = ?1), 0)
+                     - (SELECT count(*) FROM records WHERE partition = ?1
+                        AND counted = 1 AND expires_at <= ?2))",
+            )?
+            .query_row(params![partition.as_str(), now.as_millis()], |row| row.get(0))
+    };
+    read().map_err(|error| translate(error, "counting"))
+}
+
 /// The position of the store: of the last change, in whichever partition.
 pub(super) fn revision(connection: &Connection) -> rusqlite::Result<Revision> {
     connection.prepare_cached("SELECT epoch, sequence FROM meta")?.query_row([], |row| {

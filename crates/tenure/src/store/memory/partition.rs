@@ -145,6 +145,12 @@ impl PartitionState {
         Some(stored)
     }
 
+    /// How many records count. The expired that are still here are looked at one by one.
+    pub(super) fn counted(&self, now: &Now<'_>) -> u64 {
+        let expired = self.counted.iter().take_while(|(at, _)| *at <= now.read()).count();
+        (self.counted.len() - expired) as u64
+    }
+
     pub(super) fn is_watched(&self) -> bool {
         self.bell.as_ref().is_some_and(|bell| bell.receiver_count() > 0)
     }

@@ -320,6 +320,19 @@ impl StorageBackend for RedisBackend {
         Ok(page)
     }
 
+    async fn counted(&self, partition: &Partition) -> Result<u64, StoreError> {
+        let shared = &*self.0;
+        let mut cmd = Cmd::new();
+        cmd.arg("ZCOUNT").arg(shared.keyspace.partition(partition).counted());
+        cmd.arg(format!("({}", shared.clock.now().as_millis())).arg("+inf");
+        match shared.read(&cmd).await {
+            Ok(Value::Int(counted)) => Ok(u64::try_from(counted).unwrap_or(0)),
+            Ok(_) => Err(error::unreadable("a count")),
+            Err(failure) if failure.is_wrong_type() => Err(error::foreign()),
+            Err(failure) => Err(failure.into_store_error()),
+        }
+    }
+
     async fn cleanup_expired(&self, _limit: usize) -> Result<usize, StoreError> {
         Ok(0)
     }
