@@ -9,8 +9,9 @@ use serde::de::DeserializeOwned;
 use sse_stream::{Sse, SseStream};
 use tenure_mcp::http::Problem;
 
-use crate::error::{CliError, printable};
+use crate::error::CliError;
 use crate::location::Location;
+use crate::output::note;
 
 /// A server that is there answers at once; it sends a sign of life on every stream before this.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -183,10 +184,7 @@ impl Following {
             match self.server.connect(&self.request, self.last.as_deref()).await {
                 Err(error @ (CliError::Unreachable { .. } | CliError::Busy(_))) => {
                     if !told {
-                        eprintln!(
-                            "tenure: {}; trying until it is back",
-                            printable(&error.to_string())
-                        );
+                        note(&format!("{error}; trying until it is back"));
                         told = true;
                     }
                 }

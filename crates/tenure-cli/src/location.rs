@@ -8,6 +8,7 @@ use tenure::clock::Clock;
 use tenure::store::{StorageBackend, StoreError};
 
 use crate::error::CliError;
+use crate::progress::Progress;
 
 const STORE: &str = "TENURE_STORE";
 const SERVER: &str = "TENURE_SERVER";
@@ -26,6 +27,18 @@ pub(crate) struct StoreArgs {
         default_value = "file:./tenure.db"
     )]
     pub(crate) url: String,
+}
+
+impl StoreArgs {
+    /// That it is being opened, which may take long.
+    pub(crate) fn opening(&self) -> String {
+        let store = tenure::without_credentials(&self.url);
+        let Some(path) = path(&self.url) else { return format!("opening the store {store}") };
+        // What was written last may still lie beside the file, and is read through first.
+        let sizes = ["", "-wal"].map(|end| std::fs::metadata(format!("{path}{end}")));
+        let bytes: u64 = sizes.into_iter().flatten().map(|it| it.len()).sum();
+        format!("opening the store {store}, {} MiB", bytes >> 20)
+    }
 }
 
 /// A store, which a server may be running on, or a running server.
@@ -52,7 +65,9 @@ impl Location {
             must_exist(url)?;
         }
         let clock = Clock::system();
-        Ok((tenure::open(url, clock.clone()).await?, clock))
+        let opened = tenure::open(url, clock.clone());
+        let opened = Progress::new(clock.clone()).of(|| self.store.opening(), opened).await?;
+        Ok((opened, clock))
     }
 
     /// The arguments that name this location to another command in the same environment. What is
@@ -77,9 +92,13 @@ impl Location {
     }
 }
 
+/// The file of a store.
+fn path(store: &str) -> Option<&str> {
+    store.strip_prefix("file:").map(|it| it.split('?').next().unwrap_or(it))
+}
+
 fn must_exist(store: &str) -> Result<(), CliError> {
-    let Some(location) = store.strip_prefix("file:") else { return Ok(()) };
-    let path = location.split('?').next().unwrap_or(location);
+    let Some(path) = path(store) else { return Ok(()) };
     if path.is_empty() || Path::new(path).exists() {
         return Ok(());
     }

@@ -3,7 +3,7 @@
 //! Once the editor has opened, every way out either stores the user's text or says which file
 //! keeps it. When somebody else was faster, it may be opened again on both texts brought together.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
 use std::process::Command;
 
@@ -12,7 +12,7 @@ use tenure::resources::Document;
 use tenure_mcp::http::resources::WrittenDocument;
 
 use crate::error::{CliError, printable};
-use crate::output::note;
+use crate::output::{note, remark};
 use crate::resources::args::Common;
 use crate::resources::drafts::Drafts;
 use crate::resources::file;
@@ -65,9 +65,9 @@ pub(crate) async fn edit(
         undecided = both.is_contradictory.then_some(both.text);
         before = theirs;
     };
-    eprintln!("tenure: bring both together in {}, then", drafts.path().display());
+    note(&format!("bring both together in {}, then", drafts.path().display()));
     let again = command(address, common, drafts.path(), theirs.as_deref());
-    eprintln!("  {}", printable(&again));
+    remark(&format!("  {}", printable(&again)));
     Err(drafts.kept(CliError::Changed { current }))
 }
 
@@ -121,7 +121,7 @@ async fn agrees(question: &str) -> bool {
     if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
         return false;
     }
-    eprint!("tenure: {question} [Y/n] ");
+    let _ = write!(std::io::stderr(), "tenure: {question} [Y/n] ");
     let (answer, answered) = tokio::sync::oneshot::channel();
     // Not one of the runtime's threads: it would wait for an answer that is not wanted any more.
     std::thread::spawn(move || {
@@ -165,19 +165,19 @@ async fn tell_changes(
     let theirs = match resources.get(address, None).await {
         Ok(found) => found.document,
         Err(CliError::NotFound(_)) => {
-            eprintln!("tenure: somebody else deleted it meanwhile");
+            note("somebody else deleted it meanwhile");
             return Some(None);
         }
         Err(error) => {
-            eprintln!("tenure: what somebody else wrote cannot be read: {}", error.describe());
+            note(&format!("what somebody else wrote cannot be read: {}", error.describe()));
             return None;
         }
     };
-    eprintln!("tenure: somebody else changed it meanwhile:");
+    note("somebody else changed it meanwhile:");
     let base = before.map_or(Ok(Value::Null), file::value);
     if let (Ok(base), Ok(theirs)) = (base, file::value(&theirs)) {
         for operation in json_patch::diff(&base, &theirs).0 {
-            eprintln!("  {}", printable(&operation.to_string()));
+            remark(&format!("  {}", printable(&operation.to_string())));
         }
     }
     Some(Some(theirs))

@@ -11,6 +11,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use tenure::resources::Document;
 
 use crate::error::{CliError, printable};
+use crate::output::note;
 use crate::progress::Progress;
 use crate::resources::file;
 use crate::resources::output::told;
@@ -44,7 +45,7 @@ async fn export_all(
     loop {
         let page = resources.page(project, None, cursor, true).await?;
         for reason in &page.unreadable {
-            eprintln!("tenure: {}", printable(reason));
+            note(reason);
             unreadable += 1;
         }
         for resource in page.resources {
@@ -153,7 +154,7 @@ impl Import<'_> {
                 stopped = Some(error);
                 break;
             }
-            eprintln!("tenure: {}: {}", printable(&address.text()), error.describe());
+            note(&format!("{}: {}", address.text(), error.describe()));
             summary.failed += 1;
         }
         summary.tell(self.dry_run);
