@@ -86,18 +86,19 @@ impl Server {
         self.send(request).await?.json().await.map_err(|error| CliError::Answer(error.into()))
     }
 
-    /// Documents from server-sent events, across restarts of the server: it goes on behind the last
-    /// event that had an id, or else from the start.
-    pub(crate) async fn events<T: DeserializeOwned + Send + 'static>(
+    /// What server-sent events say, across restarts of the server: it goes on behind the last
+    /// position that was told, or else begins anew, and says so.
+    pub(crate) async fn events<T: ServerEvent>(
         &self,
         request: RequestBuilder,
     ) -> Result<BoxStream<'static, Result<T, CliError>>, CliError> {
         // At once, so that a server that is not there is an error and not an endless wait.
         let events = self.connect(&request, None).await?;
-        let following = Following { server: self.clone(), request, events, last: None };
+        let server = self.clone();
+        let following = Following { server, request, events, last: None, has_told: false };
         Ok(stream::unfold(following, |mut following| async {
-            let document = following.next().await;
-            Some((document, following))
+            let told = following.next().await;
+            Some((told, following))
         })
         .boxed())
     }
@@ -142,33 +143,65 @@ impl Server {
 
 type Raw = BoxStream<'static, Result<Sse, sse_stream::Error>>;
 
+/// What a server-sent event says.
+pub(crate) trait ServerEvent: PartialEq + Sized + Send + 'static {
+    /// Reads the data of an event of this name.
+    fn read(name: &str, data: &str) -> serde_json::Result<Self>;
+
+    /// What tells that all that was told before does not count any more. `None` where nobody can
+    /// have missed anything once all has been told again.
+    fn anew() -> Option<Self>;
+}
+
 /// A stream of events, and what it takes to go on with it.
 struct Following {
     server: Server,
     request: RequestBuilder,
     events: Raw,
+    /// The position behind which to go on.
     last: Option<String>,
+    /// Something since the beginning, or since all began anew.
+    has_told: bool,
 }
 
 impl Following {
-    async fn next<T: DeserializeOwned>(&mut self) -> Result<T, CliError> {
+    async fn next<T: ServerEvent>(&mut self) -> Result<T, CliError> {
         loop {
-            let Some(Ok(event)) = self.events.next().await else {
-                self.reconnect().await?;
-                continue;
-            };
-            if event.id.is_some() {
-                self.last = event.id;
+            if let Some(told) = self.read().await? {
+                self.has_told = true;
+                return Ok(told);
             }
-            let Some(data) = event.data else { continue };
-            if event.event.as_deref() != Some("problem") {
-                return serde_json::from_str(&data).map_err(|error| CliError::Answer(error.into()));
-            }
-            match self.problem(&data) {
-                CliError::Busy(_) => self.reconnect().await?,
-                error => return Err(error),
+            self.reconnect().await?;
+            // What ended while nobody listened is told by its absence only.
+            if self.last.is_none()
+                && std::mem::take(&mut self.has_told)
+                && let Some(anew) = T::anew()
+            {
+                return Ok(anew);
             }
         }
+    }
+
+    /// What comes next; nothing when the stream was cut off.
+    async fn read<T: ServerEvent>(&mut self) -> Result<Option<T>, CliError> {
+        while let Some(Ok(event)) = self.events.next().await {
+            let Some(data) = event.data else { continue };
+            let name = event.event.unwrap_or_default();
+            if name == "problem" {
+                return match self.problem(&data) {
+                    CliError::Busy(_) => Ok(None),
+                    error => Err(error),
+                };
+            }
+            let told = T::read(&name, &data).map_err(|error| CliError::Answer(error.into()))?;
+            if T::anew().as_ref() == Some(&told) {
+                // To go on behind a former position would leave out the state that follows.
+                self.last = None;
+            }
+            self.last = event.id.or(self.last.take());
+            return Ok(Some(told));
+        }
+        Ok(None)
     }
 
     fn problem(&self, text: &str) -> CliError {

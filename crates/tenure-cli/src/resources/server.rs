@@ -3,9 +3,11 @@
 use reqwest::{Method, RequestBuilder, header};
 use serde_json::json;
 use tenure::resources::Document;
-use tenure_mcp::http::resources::{HistoryDocument, ResourceListDocument, WrittenDocument};
+use tenure_mcp::http::resources::{
+    EventDocument, HistoryDocument, ResourceListDocument, WrittenDocument,
+};
 
-use crate::client::Server;
+use crate::client::{Server, ServerEvent};
 use crate::error::CliError;
 use crate::resources::Found;
 use crate::resources::place::{Address, Condition, Events, Selection};
@@ -106,6 +108,16 @@ impl ResourceServer {
         rest: &[&str],
     ) -> Result<RequestBuilder, CliError> {
         self.0.request(method, &[&["projects", project], rest].concat())
+    }
+}
+
+impl ServerEvent for EventDocument {
+    fn read(_name: &str, data: &str) -> serde_json::Result<Self> {
+        serde_json::from_str(data)
+    }
+
+    fn anew() -> Option<Self> {
+        Some(Self::Resync)
     }
 }
 

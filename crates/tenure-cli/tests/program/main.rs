@@ -13,3 +13,4 @@ mod tasks;
 #[cfg(unix)]
 mod terminal;
 mod trouble;
+mod watch;
