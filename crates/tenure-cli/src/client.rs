@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
-use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url, header};
+use reqwest::header::{self, HeaderValue};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
 use sse_stream::{Sse, SseStream};
 use tenure_mcp::http::Problem;
@@ -24,7 +25,7 @@ const RECONNECT: Duration = Duration::from_millis(500);
 pub(crate) struct Server {
     http: Client,
     url: String,
-    token: Option<String>,
+    authorization: Option<HeaderValue>,
     /// What it is asked about.
     subject: &'static str,
 }
@@ -41,7 +42,8 @@ impl Server {
             built => built,
         };
         let http = http.map_err(CliError::Client)?;
-        Ok(Some(Self { http, url, token: location.token.clone(), subject }))
+        let authorization = location.token.as_deref().map(bearer).transpose()?;
+        Ok(Some(Self { http, url, authorization, subject }))
     }
 
     pub(crate) fn request(
@@ -58,8 +60,8 @@ impl Server {
         // Segments are escaped one by one: a name may contain anything.
         url.path_segments_mut().map_err(|()| malformed())?.pop_if_empty().push("v1").extend(path);
         let request = self.http.request(method, url);
-        Ok(match &self.token {
-            Some(token) => request.bearer_auth(token),
+        Ok(match &self.authorization {
+            Some(authorization) => request.header(header::AUTHORIZATION, authorization),
             None => request,
         })
     }
@@ -131,6 +133,11 @@ impl Server {
             StatusCode::NOT_FOUND => CliError::NotFound(self.subject),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => CliError::NotAllowed,
             StatusCode::CONFLICT => CliError::AlreadyEnded(detail),
+            StatusCode::PRECONDITION_REQUIRED => CliError::Refused(
+                "the server makes no change without a condition: say what you replace with \
+                 --if-match or --if-version, or put what is new with --create"
+                    .into(),
+            ),
             // The same request may succeed in a moment: the server restarts, or is too busy.
             StatusCode::TOO_MANY_REQUESTS
             | StatusCode::BAD_GATEWAY
@@ -228,6 +235,17 @@ impl Following {
             }
         }
     }
+}
+
+/// What a token is sent as. A file with a secret ends with a line break, which is no part of it.
+fn bearer(token: &str) -> Result<HeaderValue, CliError> {
+    let token = token.strip_suffix('\n').map_or(token, |it| it.strip_suffix('\r').unwrap_or(it));
+    let header = HeaderValue::try_from(format!("Bearer {token}"));
+    let mut header = header.map_err(|_| {
+        CliError::Usage("the token has characters that cannot be sent, such as line breaks".into())
+    })?;
+    header.set_sensitive(true);
+    Ok(header)
 }
 
 fn is_plain(url: &str) -> bool {

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
-use tenure::resources::Document;
+use tenure::resources::{Condition, Document};
 use tenure_mcp::http::resources::WrittenDocument;
 
 use crate::error::{CliError, printable};
@@ -17,7 +17,7 @@ use crate::resources::args::Common;
 use crate::resources::drafts::Drafts;
 use crate::resources::file;
 use crate::resources::output::Output;
-use crate::resources::place::{Address, Condition, Resources};
+use crate::resources::place::{Address, Resources};
 use crate::resources::together::together;
 
 pub(crate) async fn edit(
@@ -105,10 +105,10 @@ async fn round(
         return Ok(Round::Unchanged);
     }
     let condition = match before {
-        Some(before) => Condition::Matches(before.etag().to_string()),
+        Some(before) => Condition::ETag(before.etag()),
         None => Condition::Absent,
     };
-    match resources.put(address, &mine, &condition).await {
+    match resources.put(address, &mine, condition).await {
         Ok(written) => Ok(Round::Stored(written)),
         Err(CliError::Changed { current }) => Ok(Round::TooLate { mine, current }),
         Err(error) => Err(error),

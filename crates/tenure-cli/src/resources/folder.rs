@@ -8,14 +8,14 @@ use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use tenure::resources::Document;
+use tenure::resources::{Condition, Document};
 
 use crate::error::{CliError, printable};
 use crate::output::note;
 use crate::progress::Progress;
 use crate::resources::file;
 use crate::resources::output::told;
-use crate::resources::place::{Address, Condition, Resources};
+use crate::resources::place::{Address, Resources};
 
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
 /// Bytes of a file's name, with space for its ending.
@@ -185,7 +185,7 @@ impl Import<'_> {
                 return Ok(());
             }
             Some(etag) if self.overwrite => {
-                ("replace", &mut summary.replaced, Condition::Matches(etag.to_string()))
+                ("replace", &mut summary.replaced, Condition::ETag(etag))
             }
             Some(_) => {
                 told(&format!("keep     {}", printable(&address.text())));
@@ -194,7 +194,7 @@ impl Import<'_> {
             }
         };
         if !self.dry_run {
-            self.resources.put(address, document, &condition).await?;
+            self.resources.put(address, document, condition).await?;
         }
         told(&format!("{verb:<8} {}", printable(&address.text())));
         *count += 1;

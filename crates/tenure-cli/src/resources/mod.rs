@@ -14,12 +14,12 @@ mod together;
 use std::pin::pin;
 
 use futures::StreamExt as _;
-use tenure::resources::Document;
+use tenure::resources::{Condition, Document};
 
 use args::Common;
 pub(crate) use args::ResourcesCommand;
 use output::Output;
-use place::{Address, Condition, Resources};
+use place::{Address, Resources};
 
 use crate::error::CliError;
 use crate::output::note;
@@ -29,9 +29,9 @@ pub(crate) async fn run(command: ResourcesCommand) -> Result<(), CliError> {
         ResourcesCommand::Put { project, address, file, expected, create, common } => {
             let address = Address::new(&project, &address)?;
             let document = file::read(&file)?;
-            let condition = if create { Condition::Absent } else { expected.condition() };
+            let condition = if create { Condition::Absent } else { expected.condition()? };
             let resources = Resources::at(&common, true).await?;
-            let written = resources.put(&address, &document, &condition).await?;
+            let written = resources.put(&address, &document, condition).await?;
             Output::new(common.json).written(&written)
         }
         ResourcesCommand::Get { project, address, version, common } => {
@@ -45,8 +45,9 @@ pub(crate) async fn run(command: ResourcesCommand) -> Result<(), CliError> {
         }
         ResourcesCommand::Delete { project, address, expected, common } => {
             let address = Address::new(&project, &address)?;
+            let condition = expected.condition()?;
             let resources = Resources::at(&common, false).await?;
-            resources.delete(&address, &expected.condition()).await
+            resources.delete(&address, condition).await
         }
         ResourcesCommand::Edit { project, address, common } => {
             let address = Address::new(&project, &address)?;
@@ -63,8 +64,9 @@ pub(crate) async fn run(command: ResourcesCommand) -> Result<(), CliError> {
         }
         ResourcesCommand::Revert { project, address, version, expected, common } => {
             let address = Address::new(&project, &address)?;
+            let condition = expected.condition()?;
             let resources = Resources::at(&common, false).await?;
-            let written = resources.revert(&address, version, &expected.condition()).await?;
+            let written = resources.revert(&address, version, condition).await?;
             Output::new(common.json).written(&written)
         }
         ResourcesCommand::Export { project, folder, common } => {
@@ -83,11 +85,12 @@ async fn list(
     limit: usize,
     common: &Common,
 ) -> Result<(), CliError> {
+    let kind = kind.map(place::kind).transpose()?;
     let resources = Resources::at(common, false).await?;
     let output = Output::new(common.json);
     let (mut shown, mut cursor) = (0, None);
     loop {
-        let page = resources.page(project, kind, cursor, false).await?;
+        let page = resources.page(project, kind.as_deref(), cursor, false).await?;
         for unreadable in &page.unreadable {
             note(unreadable);
         }

@@ -149,7 +149,7 @@ fn a_demanded_version_tells_a_value_that_stayed_from_one_that_came_back() {
             let stale = place.run(&[change, &["--if-version", &versions[0]]].concat());
             assert_eq!(code(&stale), 7, "{change:?}: {}", stderr(&stale));
             let malformed = place.run(&[change, &["--if-version", "1"]].concat());
-            assert_eq!(code(&malformed), 1, "{change:?}: {}", stderr(&malformed));
+            assert_eq!(code(&malformed), 2, "{change:?}: {}", stderr(&malformed));
             let now = version(&place);
             place.print(&[change, &["--if-version", &now]].concat());
         }
@@ -171,7 +171,10 @@ fn a_revert_is_possible_where_conditions_are_demanded() {
         let two = place.print(&["put", "acme", PLANNER, "-f", "2.yaml", "--if-match", &one]);
         let revert = ["revert", "acme", PLANNER, "1"];
         if place.server.is_some() {
-            assert_eq!(code(&place.run(&revert)), 1);
+            let refused = place.run(&revert);
+            assert_eq!(code(&refused), 1);
+            let flags = ["--if-match", "--if-version", "--create"];
+            assert!(flags.iter().all(|it| stderr(&refused).contains(it)), "{}", stderr(&refused));
         }
         let late = place.run(&[&revert[..], &["--if-match", &one]].concat());
         assert_eq!(code(&late), 7, "{}", stderr(&late));
@@ -179,6 +182,71 @@ fn a_revert_is_possible_where_conditions_are_demanded() {
         let missing = ["revert", "acme", PLANNER, "9", "--if-match", &one];
         assert_eq!(code(&place.run(&missing)), 3);
     }
+}
+
+#[test]
+fn a_condition_is_judged_alike_in_a_store_and_on_a_server() {
+    for place in [Place::store(), Place::server()] {
+        place.file("1.yaml", "1");
+        let put = |address: &str, name: &str, condition: &str| {
+            let output = place.run(&["put", "acme", address, "-f", "1.yaml", name, condition]);
+            (code(&output), stderr(&output))
+        };
+        let etag = place.print(&["put", "acme", PLANNER, "-f", "1.yaml"]);
+        assert_eq!(put(PLANNER, "--if-match", "*").0, 0);
+        assert_eq!(put("agent/none", "--if-match", "*").0, 7);
+        assert_eq!(put(PLANNER, "--if-match", &format!("\"{etag}\"")).0, 0);
+        for malformed in ["garbage", "", "a\nb", "\u{7f}", "W/\"x\""] {
+            for name in ["--if-match", "--if-version"] {
+                let (code, told) = put(PLANNER, name, malformed);
+                assert_eq!(code, 2, "{name} {malformed:?}: {told}");
+                assert!(told.contains("of a resource"), "{told}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_token_may_end_with_a_line_break_and_may_not_have_one_in_it() {
+    let place = Place::store();
+    place.file(
+        "callers.toml",
+        "caller = [{ token = \"t\", owner = \"bob\", projects = { \"*\" = \"read\" } }]",
+    );
+    let mut place = place;
+    place.start("127.0.0.1:0", &["--tokens", "callers.toml"]);
+    for (token, expected) in [("t\n", 0), ("t\r\n", 0), ("t\n\n", 2), ("t\nx", 2), ("x", 6)] {
+        let list = place.command(&["list", "acme"]).env("TENURE_TOKEN", token).output().unwrap();
+        assert_eq!(code(&list), expected, "{token:?}: {}", stderr(&list));
+        assert!(expected != 2 || stderr(&list).contains("the token"), "{}", stderr(&list));
+    }
+}
+
+#[test]
+fn a_revert_to_the_value_that_is_there_writes_nothing_under_a_condition_either() {
+    let place = Place::store();
+    for text in ["1", "2", "1"] {
+        place.file("v.yaml", text);
+        place.print(&["put", "acme", PLANNER, "-f", "v.yaml"]);
+    }
+    let (one, last) = (place.print(&["revert", "acme", PLANNER, "1"]), version(&place));
+    let revert = |version: &str, condition: [&str; 2]| {
+        place.run(&[&["revert", "acme", PLANNER, version, "--json"][..], &condition].concat())
+    };
+    for condition in [["--if-match", &one], ["--if-version", &last], ["--if-match", "*"]] {
+        let unchanged = revert("1", condition);
+        assert_eq!(code(&unchanged), 0, "{}", stderr(&unchanged));
+        let written: Value = serde_json::from_slice(&unchanged.stdout).unwrap();
+        assert_eq!(
+            (&written["effect"], &written["version"]),
+            (&"unchanged".into(), &last.clone().into())
+        );
+    }
+    let two = place.print(&["revert", "acme", PLANNER, "2", "--if-match", &one]);
+    assert_eq!(code(&revert("2", ["--if-match", &one])), 7);
+    assert_eq!(code(&revert("2", ["--if-version", &last])), 7);
+    assert_eq!(code(&revert("2", ["--if-match", &two])), 0);
+    assert_eq!(place.print(&["history", "acme", PLANNER]).lines().count(), 4);
 }
 
 #[cfg(unix)]

@@ -208,6 +208,12 @@ fn what_is_listed_and_watched_is_named_as_commands_take_it() {
         let named = "a%2Fb%25/c/d";
         place.print(&["put", "acme", named, "-f", "1.yaml"]);
         assert!(place.print(&["list", "acme"]).ends_with(&format!("  {named}")));
+        for kind in ["a%2Fb%25", "a%2Fb%25/"] {
+            assert!(place.print(&["list", "acme", kind]).ends_with(&format!("  {named}")));
+        }
+        let not_a_kind = place.run(&["list", "acme", named]);
+        assert_eq!(code(&not_a_kind), 2);
+        assert!(stderr(&not_a_kind).contains("%2F"), "{}", stderr(&not_a_kind));
         for pattern in [named, "a%2Fb%25/", "a%2F*"] {
             let mut watch = place.command(&["watch", "acme", pattern]);
             let mut watch = watch.stdout(std::process::Stdio::piped()).spawn().unwrap();
@@ -217,6 +223,30 @@ fn what_is_listed_and_watched_is_named_as_commands_take_it() {
             watch.wait().unwrap();
             assert!(lines.seen[0].ends_with(&format!("  {named}")), "{:?}", lines.seen);
         }
+    }
+}
+
+#[test]
+fn a_star_in_a_kind_is_named_apart_from_one_that_stands_for_others() {
+    for place in [Place::store(), Place::server()] {
+        place.file("1.yaml", "1");
+        for address in ["a*/x", "ab/y"] {
+            place.print(&["put", "acme", address, "-f", "1.yaml"]);
+        }
+        assert!(place.print(&["list", "acme", "a%2A"]).ends_with("  a%2A/x"));
+        for (pattern, expected) in
+            [("a%2A/", &["a%2A/x"][..]), ("a*/", &["a%2A/x", "ab/y"]), ("a%2A/x", &["a%2A/x"])]
+        {
+            let mut watch = place.command(&["watch", "acme", pattern]);
+            let mut watch = watch.stdout(std::process::Stdio::piped()).spawn().unwrap();
+            let mut lines = crate::harness::Lines::of(watch.stdout.take().unwrap());
+            lines.until("primed");
+            watch.kill().unwrap();
+            watch.wait().unwrap();
+            let told = lines.seen.iter().filter_map(|it| it.split("  ").nth(2));
+            assert_eq!(told.collect::<Vec<_>>(), expected, "{pattern}");
+        }
+        assert_eq!(code(&place.run(&["watch", "acme", "a%2A*"])), 2);
     }
 }
 

@@ -89,6 +89,20 @@ fn a_watch_that_is_cut_off_while_it_is_told_all_again_does_not_go_on_behind_what
     assert_eq!(asked, [None, None]);
 }
 
+#[test]
+fn a_star_that_is_written_as_a_character_stands_for_itself() {
+    const EVENTS: &str = concat!(
+        event!("present", "a*", "x"),
+        event!("present", "ab", "y"),
+        event!("7", "primed"),
+        event!("put", "ab", "z")
+    );
+    let (told, _) = watched("a%2A/", &[EVENTS]);
+    assert_eq!(told, ["present a%2A/x", "primed"]);
+    let (told, _) = watched("a*/", &[EVENTS]);
+    assert_eq!(told, ["present a%2A/x", "present ab/y", "primed", "put ab/z"]);
+}
+
 fn watch_tasks(stream: &'static str) -> Output {
     let mut left = [("200 OK", STREAM, stream)].into_iter();
     let url = stub::serve(move |_| left.next().unwrap_or(("404 Not Found", "", "")));
