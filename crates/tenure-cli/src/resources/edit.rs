@@ -32,13 +32,19 @@ pub(crate) async fn edit(
     };
     let text = before.as_ref().map_or_else(|| Ok("{}\n".into()), file::yaml)?;
     let mut drafts = Drafts::new(&text)?;
-    // A text that is not to be stored as it stands.
-    let mut undecided = None;
+    let mut is_contradictory = false;
+    // What is not to be stored as it stands.
+    let mut provisional = Some(text);
     let (current, theirs) = loop {
         let round =
-            round(resources, address, before.as_ref(), drafts.path(), undecided.as_deref()).await;
+            round(resources, address, before.as_ref(), drafts.path(), provisional.as_deref()).await;
         let (mine, current) = match round.map_err(|error| drafts.kept(error))? {
-            Round::Unchanged => {
+            Round::AsOpened if is_contradictory => {
+                note("the file is as it was opened: nothing was decided, and nothing is stored");
+                let theirs = etag(before.as_ref());
+                break (theirs.clone(), theirs);
+            }
+            Round::AsOpened | Round::Unchanged => {
                 note("nothing was changed");
                 drafts.discard();
                 return Ok(());
@@ -46,11 +52,6 @@ pub(crate) async fn edit(
             Round::Stored(written) => {
                 drafts.discard();
                 return Output::new(common.json).written(&written);
-            }
-            Round::Undecided => {
-                note("the file is as it was opened: nothing was decided, and nothing is stored");
-                let theirs = etag(before.as_ref());
-                break (theirs.clone(), theirs);
             }
             Round::TooLate { mine, current } => (mine, current),
         };
@@ -62,7 +63,8 @@ pub(crate) async fn edit(
         let both = together(before.as_ref(), &mine, theirs.as_ref());
         let both = both.map_err(|error| drafts.kept(error))?;
         drafts.go_on(&both.text).map_err(|error| drafts.kept(error))?;
-        undecided = both.is_contradictory.then_some(both.text);
+        is_contradictory = both.is_contradictory;
+        provisional = is_contradictory.then_some(both.text);
         before = theirs;
     };
     note(&format!("bring both together in {}, then", drafts.path().display()));
@@ -77,9 +79,10 @@ fn etag(document: Option<&Document>) -> Option<String> {
 
 /// What came of one time in the editor.
 enum Round {
+    /// The value is the one that is there.
     Unchanged,
     /// The text is still the one that is not to be stored as it stands.
-    Undecided,
+    AsOpened,
     Stored(WrittenDocument),
     /// Somebody else was faster, and has left the value with this ETag, or none.
     TooLate {
@@ -93,12 +96,12 @@ async fn round(
     address: &Address,
     before: Option<&Document>,
     path: &Path,
-    undecided: Option<&str>,
+    provisional: Option<&str>,
 ) -> Result<Round, CliError> {
     open_editor(path).await?;
     let text = file::text(path)?;
-    if undecided == Some(text.as_str()) {
-        return Ok(Round::Undecided);
+    if provisional == Some(text.as_str()) {
+        return Ok(Round::AsOpened);
     }
     let mine = file::parse(path, &text)?;
     if before.is_some_and(|before| before.etag() == mine.etag()) {

@@ -10,6 +10,7 @@ mod output;
 mod place;
 mod server;
 mod together;
+mod yaml;
 
 use std::pin::pin;
 

@@ -251,6 +251,35 @@ fn a_revert_to_the_value_that_is_there_writes_nothing_under_a_condition_either()
 
 #[cfg(unix)]
 #[test]
+fn an_edit_that_changes_nothing_stores_nothing() {
+    for place in [Place::store(), Place::server()] {
+        let drafts = place.folder.path().join("drafts");
+        std::fs::create_dir(&drafts).unwrap();
+        let edit = |editor: &str| {
+            let mut edit = place.command(&["edit", "acme", PLANNER]);
+            edit.env("EDITOR", editor).env("TMPDIR", &drafts).output().unwrap()
+        };
+        let left = || std::fs::read_dir(&drafts).unwrap().count();
+        let untouched = edit("true");
+        assert_eq!(code(&untouched), 0, "{}", stderr(&untouched));
+        assert!(stderr(&untouched).contains("nothing was changed"), "{}", stderr(&untouched));
+        // Nothing was written that is worth a file.
+        let failed = edit("false");
+        assert_eq!(code(&failed), 1);
+        assert!(stderr(&failed).contains("the editor false failed\n"), "{}", stderr(&failed));
+        assert!(!stderr(&failed).contains("your version"), "{}", stderr(&failed));
+        assert_eq!(left(), 0);
+        let emptied = edit("true >");
+        assert_eq!(code(&emptied), 1);
+        assert!(stderr(&emptied).contains("there is no value in it"), "{}", stderr(&emptied));
+        assert_eq!(code(&place.run(&["get", "acme", PLANNER])), 3);
+        assert_eq!(code(&edit("echo null >")), 0);
+        assert_eq!(place.print(&["get", "acme", PLANNER, "--json"]), "null");
+    }
+}
+
+#[cfg(unix)]
+#[test]
 fn an_edit_keeps_the_users_file_when_somebody_else_was_faster() {
     for place in [Place::store(), Place::server()] {
         place.file("1.yaml", "model: small\n");
@@ -410,7 +439,17 @@ fn standard_input_is_a_file_and_what_is_no_value_is_refused() {
         child.wait().unwrap().code().unwrap()
     };
     assert_eq!(put("a: 1\n"), 0);
-    for refused in ["a: [", "9007199254740993", "{1: 2}: 3", "a: 1\n---\nb: 2\n"] {
+    for refused in [
+        "a: [",
+        "9007199254740993",
+        "{1: 2}: 3",
+        "a: 1\n---\nb: 2\n",
+        "",
+        "\n# later\n",
+        "---\n",
+        "a: .nan",
+        "a: 1e400",
+    ] {
         assert_eq!(put(refused), 1, "{refused}");
     }
     assert_eq!(place.print(&["get", "acme", PLANNER, "--json"]), r#"{"a":1}"#);
