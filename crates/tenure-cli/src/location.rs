@@ -55,15 +55,19 @@ pub(crate) struct Location {
 }
 
 impl Location {
-    /// Opens the store. Looking into one does not make it.
+    /// Opens the store.
     pub(crate) async fn open(
         &self,
-        may_create: bool,
+        if_absent: IfAbsent,
     ) -> Result<(Arc<dyn StorageBackend>, Clock), CliError> {
-        let url = &self.store.url;
-        if !may_create {
-            must_exist(url)?;
-        }
+        let url = match (absent(&self.store.url), if_absent) {
+            (None, _) | (Some(_), IfAbsent::Make) => self.store.url.as_str(),
+            // Where no file can be made there is no empty store either.
+            (Some(path), IfAbsent::AsEmpty) if has_folder(path) => "memory:",
+            (Some(path), _) => {
+                return Err(StoreError::InvalidLocation(format!("there is no file {path}")).into());
+            }
+        };
         let clock = Clock::system();
         let opened = tenure::open(url, clock.clone());
         let opened = Progress::new(clock.clone()).of(|| self.store.opening(), opened).await?;
@@ -92,15 +96,26 @@ impl Location {
     }
 }
 
+/// What to do where there is no store yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IfAbsent {
+    Make,
+    /// Looking into one does not make it.
+    Refuse,
+    /// As if it were there and empty.
+    AsEmpty,
+}
+
 /// The file of a store.
 fn path(store: &str) -> Option<&str> {
     store.strip_prefix("file:").map(|it| it.split('?').next().unwrap_or(it))
 }
 
-fn must_exist(store: &str) -> Result<(), CliError> {
-    let Some(path) = path(store) else { return Ok(()) };
-    if path.is_empty() || Path::new(path).exists() {
-        return Ok(());
-    }
-    Err(StoreError::InvalidLocation(format!("there is no file {path}")).into())
+/// The file of a store that is not there.
+fn absent(store: &str) -> Option<&str> {
+    path(store).filter(|path| !path.is_empty() && !Path::new(path).exists())
+}
+
+fn has_folder(path: &str) -> bool {
+    Path::new(path).parent().is_some_and(|it| it.as_os_str().is_empty() || it.is_dir())
 }

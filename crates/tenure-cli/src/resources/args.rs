@@ -131,7 +131,8 @@ pub(crate) enum ResourcesCommand {
         /// Replace what is there and different.
         #[arg(long)]
         overwrite: bool,
-        /// Only tell what would be done.
+        /// Only tell what would be done. Each change is judged without being made: its size, and the
+        /// right to make it. How many resources the project may have is not looked at.
         #[arg(long)]
         dry_run: bool,
         #[command(flatten)]

@@ -14,6 +14,7 @@ use tenure_mcp::http::resources::{
 
 use crate::client::Server;
 use crate::error::CliError;
+use crate::location::IfAbsent;
 use crate::resources::Found;
 use crate::resources::args::Common;
 use crate::resources::server::ResourceServer;
@@ -74,17 +75,20 @@ fn decoded(kind: &str) -> Option<String> {
     percent_decode_str(kind).decode_utf8().ok().map(Into::into)
 }
 
+/// No value is known to have it: SHA-256 would have to come to all zeros.
+const NOBODYS_ETAG: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
 pub(crate) enum Resources {
     Store(ResourceStore),
     Server(ResourceServer),
 }
 
 impl Resources {
-    pub(crate) async fn at(common: &Common, may_create: bool) -> Result<Self, CliError> {
+    pub(crate) async fn at(common: &Common, if_absent: IfAbsent) -> Result<Self, CliError> {
         if let Some(server) = Server::at(&common.location, "resource")? {
             return Ok(Self::Server(ResourceServer(server)));
         }
-        let (backend, clock) = common.location.open(may_create).await?;
+        let (backend, clock) = common.location.open(if_absent).await?;
         Ok(Self::Store(ResourceStore::new(backend, clock).by(common.by.as_str())?))
     }
 
@@ -100,6 +104,20 @@ impl Resources {
                 written.map(WrittenDocument::from).map_err(|error| refused(error, condition))
             }
             Self::Server(server) => server.put(address, document, condition).await,
+        }
+    }
+
+    /// Has a change judged, its size and the right to make it, that cannot happen.
+    pub(crate) async fn judge(
+        &self,
+        address: &Address,
+        document: &Document,
+    ) -> Result<(), CliError> {
+        let impossible = Condition::ETag(NOBODYS_ETAG.parse()?);
+        match self.put(address, document, impossible).await {
+            Err(CliError::Changed { .. }) => Ok(()),
+            Err(error) => Err(error),
+            Ok(_) => Err(CliError::Refused("the server does not heed conditions".into())),
         }
     }
 

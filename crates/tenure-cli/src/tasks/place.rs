@@ -11,6 +11,7 @@ use tenure_mcp::http::tasks::{TaskDocument, TaskListDocument};
 use crate::args::{Place, StatusFilter};
 use crate::client::{Server, ServerEvent};
 use crate::error::CliError;
+use crate::location::IfAbsent;
 
 /// The states of one task.
 pub(crate) type States = BoxStream<'static, Result<TaskDocument, CliError>>;
@@ -55,7 +56,7 @@ impl Tasks {
         if let Some(server) = Server::at(&place.location, "task")? {
             return Ok(Self::Server(server));
         }
-        let (backend, clock) = place.location.open(false).await?;
+        let (backend, clock) = place.location.open(IfAbsent::Refuse).await?;
         let owner = Owner::new(place.owner.as_str())?;
         Ok(Self::Store { tasks: TaskStore::new(backend, clock), owner })
     }

@@ -30,7 +30,7 @@ impl Place {
         this
     }
 
-    fn start(&mut self, listen: &str, arguments: &[&str]) {
+    pub(crate) fn start(&mut self, listen: &str, arguments: &[&str]) {
         self.server = Some(Server::start_at(listen, self.folder.path(), arguments));
     }
 
@@ -327,21 +327,28 @@ fn a_project_goes_to_files_and_comes_back() {
     let other = ["import", "other", "out"];
     let dry = place.print(&[&other[..], &["--dry-run"]].concat());
     assert!(
-        dry.ends_with("would be: created 6, replaced 0, unchanged 0, kept 0, failed 0"),
+        dry.ends_with("would be: created 6, replaced 0, unchanged 0, kept 0, failed 0, skipped 0"),
         "{dry}"
     );
     assert_eq!(place.print(&["list", "other"]), "");
-    assert!(place.print(&other).ends_with("created 6, replaced 0, unchanged 0, kept 0, failed 0"));
+    assert!(
+        place
+            .print(&other)
+            .ends_with("created 6, replaced 0, unchanged 0, kept 0, failed 0, skipped 0")
+    );
     for id in ids {
         let of = |project| place.print(&["get", project, &format!("agent/{id}"), "--json"]);
         assert_eq!(of("acme"), of("other"));
     }
     place.file("out/agent/planner.yaml", "changed: true\n");
     let seed = place.print(&other);
-    assert!(seed.ends_with("created 0, replaced 0, unchanged 5, kept 1, failed 0"), "{seed}");
+    assert!(
+        seed.ends_with("created 0, replaced 0, unchanged 5, kept 1, failed 0, skipped 0"),
+        "{seed}"
+    );
     let overwritten = place.print(&[&other[..], &["--overwrite"]].concat());
     assert!(
-        overwritten.ends_with("created 0, replaced 1, unchanged 5, kept 0, failed 0"),
+        overwritten.ends_with("created 0, replaced 1, unchanged 5, kept 0, failed 0, skipped 0"),
         "{overwritten}"
     );
     assert_eq!(place.print(&["get", "other", "agent/planner", "--json"]), r#"{"changed":true}"#);

@@ -44,7 +44,7 @@ fn an_import_goes_on_past_a_conflict_and_counts_what_failed() {
     });
     let output = run(place.folder.path(), &["resources", "import", "acme", "in", "--server", &url]);
     let told = String::from_utf8(output.stdout.clone()).unwrap();
-    let summary = "created 2, replaced 0, unchanged 0, kept 0, failed 2";
+    let summary = "created 2, replaced 0, unchanged 0, kept 0, failed 2, skipped 0";
     assert_eq!(told.lines().last(), Some(summary), "{told}");
     assert_eq!(code(&output), 1);
     let errors = stderr(&output);
@@ -82,7 +82,10 @@ fn an_import_stops_when_the_server_is_gone_and_still_tells_what_it_did() {
     let output = run(place.folder.path(), &["resources", "import", "acme", "in", "--server", &url]);
     assert_eq!(code(&output), 5, "{}", stderr(&output));
     let told = String::from_utf8(output.stdout).unwrap();
-    assert!(told.ends_with("created 1, replaced 0, unchanged 0, kept 0, failed 0\n"), "{told}");
+    assert!(
+        told.ends_with("created 1, replaced 0, unchanged 0, kept 0, failed 0, skipped 0\n"),
+        "{told}"
+    );
 }
 
 #[cfg(unix)]
