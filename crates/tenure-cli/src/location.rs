@@ -8,6 +8,7 @@ use tenure::clock::Clock;
 use tenure::store::{StorageBackend, StoreError};
 
 use crate::error::CliError;
+use crate::output::note;
 use crate::progress::Progress;
 
 const STORE: &str = "TENURE_STORE";
@@ -63,7 +64,10 @@ impl Location {
         let url = match (absent(&self.store.url), if_absent) {
             (None, _) | (Some(_), IfAbsent::Make) => self.store.url.as_str(),
             // Where no file can be made there is no empty store either.
-            (Some(path), IfAbsent::AsEmpty) if has_folder(path) => "memory:",
+            (Some(path), IfAbsent::AsEmpty) if has_folder(path) => {
+                note(&format!("there is no file {path} yet, which counts as an empty store"));
+                "memory:"
+            }
             (Some(path), _) => {
                 return Err(StoreError::InvalidLocation(format!("there is no file {path}")).into());
             }

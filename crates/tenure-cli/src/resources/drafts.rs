@@ -34,8 +34,9 @@ impl Drafts {
 
     /// An error that says where the user's text is, if the user has written any.
     pub(crate) fn kept(&self, source: CliError) -> CliError {
-        let is_untouched = || std::fs::read_to_string(&self.open).is_ok_and(|it| it == self.text);
-        if self.earlier.is_empty() && is_untouched() {
+        let is_of_the_user = |it: &str| it != self.text && !it.trim().is_empty();
+        let text = std::fs::read_to_string(&self.open);
+        if self.earlier.is_empty() && text.is_ok_and(|it| !is_of_the_user(&it)) {
             let _ = std::fs::remove_file(&self.open);
             return source;
         }

@@ -86,6 +86,7 @@ fn a_dry_run_takes_a_store_that_is_not_there_for_empty_and_does_not_make_it() {
     let dry = place.run(&["import", "acme", "in", "--dry-run"]);
     assert_eq!(code(&dry), 0, "{}", stderr(&dry));
     assert!(summary(&dry).starts_with("would be: created 1, "), "{}", summary(&dry));
+    assert!(stderr(&dry).contains("there is no file ./tenure.db yet"), "{}", stderr(&dry));
     assert!(!place.folder.path().join("tenure.db").exists());
     let nowhere = ["import", "acme", "in", "--dry-run", "--store", "file:no/such/folder.db"];
     assert_eq!(code(&place.run(&nowhere)), 1);

@@ -272,6 +272,7 @@ fn an_edit_that_changes_nothing_stores_nothing() {
         let emptied = edit("true >");
         assert_eq!(code(&emptied), 1);
         assert!(stderr(&emptied).contains("there is no value in it"), "{}", stderr(&emptied));
+        assert_eq!(left(), 0);
         assert_eq!(code(&place.run(&["get", "acme", PLANNER])), 3);
         assert_eq!(code(&edit("echo null >")), 0);
         assert_eq!(place.print(&["get", "acme", PLANNER, "--json"]), "null");
