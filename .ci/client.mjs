@@ -6,9 +6,14 @@
 //   client.mjs cancel URL REFERENCE    a new session cancels the task
 //   client.mjs listen URL REFERENCE    prints what the server pushes of the task, until it ends
 //   client.mjs refused URL REFERENCE   passes if the task cannot be taken up
+//   client.mjs list URL                prints the URIs of all resources
+//   client.mjs read URL URI            prints what a resource says
+//   client.mjs follow URL URI          prints a line when it has subscribed to a resource, also again
+//                                      after the server was away, and one for each notification
 //
 // TOKEN=… sends a bearer token. It runs beside the folder with the packages.
 import assert from 'node:assert/strict';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
 import {
   createApplicationInputHandler,
@@ -17,6 +22,7 @@ import {
 } from '@modelcontextprotocol/ext-tasks/client';
 
 const [mode, url, reference] = process.argv.slice(2);
+const uri = reference;
 const protocolVersion = '2026-07-28';
 const clientInfo = { name: 'tenure-ci', version: '1' };
 const clientCapabilities = {
@@ -148,7 +154,7 @@ async function cancel(session) {
   assert.equal((await execution.settle()).outcome.status, 'cancelled');
 }
 
-async function listen() {
+async function listen(_, client) {
   const { taskId } = JSON.parse(reference);
   const ended = new Promise((resolve) => {
     onNotification = ({ method, params }) => {
@@ -175,9 +181,35 @@ async function refused(session) {
   console.log('refused:', ended.message);
 }
 
-const modes = { tour, create, resume, cancel, listen, refused };
+async function list(_, client) {
+  const { resources } = await client.listResources();
+  for (const resource of resources) console.log(resource.uri);
+}
+
+async function read(_, client) {
+  const { contents } = await client.readResource({ uri });
+  console.log(contents[0].text);
+}
+
+async function follow(_, client) {
+  client.setNotificationHandler('notifications/resources/updated', ({ params }) => {
+    console.log('updated', params.uri);
+  });
+  for (;;) {
+    // A server that is away is asked until it is back.
+    const subscription = await client.listen({ resourceSubscriptions: [uri] }).catch(() => null);
+    if (subscription) {
+      assert.deepEqual(subscription.honoredFilter.resourceSubscriptions, [uri]);
+      console.log('subscribed');
+      console.log('ended', await subscription.closed);
+    }
+    await sleep(100);
+  }
+}
+
+const modes = { tour, create, resume, cancel, listen, refused, list, read, follow };
 assert.ok(modes[mode], `unknown mode ${mode}`);
 const { client, session } = await connect();
-await modes[mode](session);
+await modes[mode](session, client);
 await session.close();
 await client.close();

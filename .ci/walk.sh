@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# One walk with curl, the command line and an MCP client, across two servers on one store, one of
-# which is killed in the middle and started again. On a file, and then on Redis.
+# One walk with curl, the command line and the official MCP client, across two servers on one store,
+# one of which is killed in the middle and started again. On a file, and then on Redis.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 here=$PWD
 release=${CARGO_TARGET_DIR:-$here/target}/release/tenure
 : "${TENURE:=$release}"
 [[ $TENURE != "$release" ]] || cargo build --release --locked --bin tenure
+source .ci/npm.sh
 source .ci/redis-server.sh
 work=$(mktemp -d)
 declare -A pids
@@ -43,16 +44,18 @@ until_true() {
 	done
 }
 
-meta='"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{"name":"walk","version":"1"},"io.modelcontextprotocol/clientCapabilities":{}}'
-# mcp METHOD NAME PARAMS
-mcp() {
-	curl -sfN "$url_two/mcp" -H 'content-type: application/json' \
-		-H 'accept: application/json, text/event-stream' -H 'mcp-protocol-version: 2026-07-28' \
-		-H "mcp-method: $1" ${2:+-H "mcp-name: $2"} \
-		-d '{"jsonrpc":"2.0","id":1,"method":"'"$1"'","params":{'"$3"','"$meta"'}}'
+# Modules are looked for beside the script, not where it is run.
+cp .ci/client.mjs "$npm_home/"
+# mcp MODE [URI]: the client, at the server that is killed.
+mcp() { timeout 180 "$node" "$npm_home/client.mjs" "$1" "$url_two/mcp" "${@:2}"; }
+
+# told COUNT: that many notifications of the subscription that is open, or was last.
+told() {
+	awk -v least="$1" '/^ended/ { told = 0 } /^updated/ { told++ } END { exit told < least }' mcp.out
 }
 
-at_least() { [[ $(grep -c "$2" "$3") -ge $1 ]]; }
+# subscribed COUNT: so often.
+subscribed() { [[ $(grep -cs '^subscribed' mcp.out) -ge $1 ]]; }
 
 # walk STORE
 walk() {
@@ -78,13 +81,13 @@ walk() {
 	pids[watch]=$!
 	until_true grep -qs primed watch.out
 	uri=tenure://acme/agent/planner
-	mcp resources/list "" '"cursor":null' | grep "$uri" >/dev/null
-	mcp resources/read "$uri" '"uri":"'"$uri"'"' | grep small >/dev/null
-	mcp subscriptions/listen "" '"notifications":{"resourceSubscriptions":["'"$uri"'"]}' >listen.out &
-	pids[listen]=$!
-	until_true grep -qs acknowledged listen.out
+	[[ $(mcp list) == "$uri" ]]
+	[[ $(mcp read "$uri") == '{"model":"small","steps":[1,2]}' ]]
+	"$node" "$npm_home/client.mjs" follow "$url_two/mcp" "$uri" >mcp.out &
+	pids[mcp]=$!
+	until_true subscribed 1
 	# Told once when the watch has begun; from there on no change is missed.
-	until_true at_least 1 notifications/resources/updated listen.out
+	until_true told 1
 
 	echo "-- two writers with one ETag: the second is refused, with what is there"
 	printf 'model: large\n' >planner.yaml
@@ -98,7 +101,7 @@ walk() {
 	[[ $status == 412 ]] && grep -qi "^etag: \"$second\"" headers || fail "$status $(cat headers)"
 	[[ $(curl -s -o /dev/null -w '%{http_code}' -H "If-None-Match: \"$second\"" "$url_two/$item") == 304 ]]
 	until_true grep -q "put .*$second" watch.out
-	until_true at_least 2 notifications/resources/updated listen.out
+	until_true told 2
 
 	echo "-- the watched server is killed, the other one goes on, the watch misses nothing"
 	kill -KILL "${pids[two]}"
@@ -107,8 +110,17 @@ walk() {
 	third=$("$TENURE" resources put acme agent/scout -f down.yaml --server "$url_one")
 	serve two "$address"
 	until_true grep -q "^put .*$third  agent/scout" watch.out
-	mcp resources/read tenure://acme/agent/scout '"uri":"tenure://acme/agent/scout"' | grep down >/dev/null
+	[[ $(mcp read tenure://acme/agent/scout) == '{"while":"down"}' ]]
 	[[ $(curl -sf "$url_two/$item") == '{"model":"large"}' ]]
+
+	echo "-- the MCP client subscribes again, and is told of what the other server does"
+	until_true subscribed 2
+	until_true told 1
+	"$TENURE" resources put acme agent/planner -f planner.json --if-match "$second" --server "$url_one" >/dev/null
+	until_true told 2
+	[[ $(mcp read "$uri") == '{"model":"small","steps":[1,2]}' ]]
+	"$TENURE" resources put acme agent/planner -f planner.yaml --if-match "$first" --server "$url_one" >/dev/null
+	until_true told 3
 
 	echo "-- history, revert, export, import"
 	"$TENURE" resources history acme agent/planner --server "$url_two" | grep "$first" >/dev/null

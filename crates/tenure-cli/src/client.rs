@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
-use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url, header};
+use reqwest::header::{self, HeaderValue};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
 use sse_stream::{Sse, SseStream};
 use tenure_mcp::http::Problem;
 
-use crate::error::{CliError, printable};
+use crate::error::CliError;
 use crate::location::Location;
+use crate::output::note;
 
 /// A server that is there answers at once; it sends a sign of life on every stream before this.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -23,7 +25,7 @@ const RECONNECT: Duration = Duration::from_millis(500);
 pub(crate) struct Server {
     http: Client,
     url: String,
-    token: Option<String>,
+    authorization: Option<HeaderValue>,
     /// What it is asked about.
     subject: &'static str,
 }
@@ -40,7 +42,8 @@ impl Server {
             built => built,
         };
         let http = http.map_err(CliError::Client)?;
-        Ok(Some(Self { http, url, token: location.token.clone(), subject }))
+        let authorization = location.token.as_deref().map(bearer).transpose()?;
+        Ok(Some(Self { http, url, authorization, subject }))
     }
 
     pub(crate) fn request(
@@ -57,8 +60,8 @@ impl Server {
         // Segments are escaped one by one: a name may contain anything.
         url.path_segments_mut().map_err(|()| malformed())?.pop_if_empty().push("v1").extend(path);
         let request = self.http.request(method, url);
-        Ok(match &self.token {
-            Some(token) => request.bearer_auth(token),
+        Ok(match &self.authorization {
+            Some(authorization) => request.header(header::AUTHORIZATION, authorization),
             None => request,
         })
     }
@@ -85,18 +88,19 @@ impl Server {
         self.send(request).await?.json().await.map_err(|error| CliError::Answer(error.into()))
     }
 
-    /// Documents from server-sent events, across restarts of the server: it goes on behind the last
-    /// event that had an id, or else from the start.
-    pub(crate) async fn events<T: DeserializeOwned + Send + 'static>(
+    /// What server-sent events say, across restarts of the server: it goes on behind the last
+    /// position that was told, or else begins anew, and says so.
+    pub(crate) async fn events<T: ServerEvent>(
         &self,
         request: RequestBuilder,
     ) -> Result<BoxStream<'static, Result<T, CliError>>, CliError> {
         // At once, so that a server that is not there is an error and not an endless wait.
         let events = self.connect(&request, None).await?;
-        let following = Following { server: self.clone(), request, events, last: None };
+        let server = self.clone();
+        let following = Following { server, request, events, last: None, has_told: false };
         Ok(stream::unfold(following, |mut following| async {
-            let document = following.next().await;
-            Some((document, following))
+            let told = following.next().await;
+            Some((told, following))
         })
         .boxed())
     }
@@ -129,6 +133,11 @@ impl Server {
             StatusCode::NOT_FOUND => CliError::NotFound(self.subject),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => CliError::NotAllowed,
             StatusCode::CONFLICT => CliError::AlreadyEnded(detail),
+            StatusCode::PRECONDITION_REQUIRED => CliError::Refused(
+                "the server makes no change without a condition: say what you replace with \
+                 --if-match or --if-version, or put what is new with --create"
+                    .into(),
+            ),
             // The same request may succeed in a moment: the server restarts, or is too busy.
             StatusCode::TOO_MANY_REQUESTS
             | StatusCode::BAD_GATEWAY
@@ -141,33 +150,65 @@ impl Server {
 
 type Raw = BoxStream<'static, Result<Sse, sse_stream::Error>>;
 
+/// What a server-sent event says.
+pub(crate) trait ServerEvent: PartialEq + Sized + Send + 'static {
+    /// Reads the data of an event of this name.
+    fn read(name: &str, data: &str) -> serde_json::Result<Self>;
+
+    /// What tells that all that was told before does not count any more. `None` where nobody can
+    /// have missed anything once all has been told again.
+    fn anew() -> Option<Self>;
+}
+
 /// A stream of events, and what it takes to go on with it.
 struct Following {
     server: Server,
     request: RequestBuilder,
     events: Raw,
+    /// The position behind which to go on.
     last: Option<String>,
+    /// Something since the beginning, or since all began anew.
+    has_told: bool,
 }
 
 impl Following {
-    async fn next<T: DeserializeOwned>(&mut self) -> Result<T, CliError> {
+    async fn next<T: ServerEvent>(&mut self) -> Result<T, CliError> {
         loop {
-            let Some(Ok(event)) = self.events.next().await else {
-                self.reconnect().await?;
-                continue;
-            };
-            if event.id.is_some() {
-                self.last = event.id;
+            if let Some(told) = self.read().await? {
+                self.has_told = true;
+                return Ok(told);
             }
-            let Some(data) = event.data else { continue };
-            if event.event.as_deref() != Some("problem") {
-                return serde_json::from_str(&data).map_err(|error| CliError::Answer(error.into()));
-            }
-            match self.problem(&data) {
-                CliError::Busy(_) => self.reconnect().await?,
-                error => return Err(error),
+            self.reconnect().await?;
+            // What ended while nobody listened is told by its absence only.
+            if self.last.is_none()
+                && std::mem::take(&mut self.has_told)
+                && let Some(anew) = T::anew()
+            {
+                return Ok(anew);
             }
         }
+    }
+
+    /// What comes next; nothing when the stream was cut off.
+    async fn read<T: ServerEvent>(&mut self) -> Result<Option<T>, CliError> {
+        while let Some(Ok(event)) = self.events.next().await {
+            let Some(data) = event.data else { continue };
+            let name = event.event.unwrap_or_default();
+            if name == "problem" {
+                return match self.problem(&data) {
+                    CliError::Busy(_) => Ok(None),
+                    error => Err(error),
+                };
+            }
+            let told = T::read(&name, &data).map_err(|error| CliError::Answer(error.into()))?;
+            if T::anew().as_ref() == Some(&told) {
+                // To go on behind a former position would leave out the state that follows.
+                self.last = None;
+            }
+            self.last = event.id.or(self.last.take());
+            return Ok(Some(told));
+        }
+        Ok(None)
     }
 
     fn problem(&self, text: &str) -> CliError {
@@ -183,10 +224,7 @@ impl Following {
             match self.server.connect(&self.request, self.last.as_deref()).await {
                 Err(error @ (CliError::Unreachable { .. } | CliError::Busy(_))) => {
                     if !told {
-                        eprintln!(
-                            "tenure: {}; trying until it is back",
-                            printable(&error.to_string())
-                        );
+                        note(&format!("{error}; trying until it is back"));
                         told = true;
                     }
                 }
@@ -197,6 +235,17 @@ impl Following {
             }
         }
     }
+}
+
+/// What a token is sent as. A file with a secret ends with a line break, which is no part of it.
+fn bearer(token: &str) -> Result<HeaderValue, CliError> {
+    let token = token.strip_suffix('\n').map_or(token, |it| it.strip_suffix('\r').unwrap_or(it));
+    let header = HeaderValue::try_from(format!("Bearer {token}"));
+    let mut header = header.map_err(|_| {
+        CliError::Usage("the token has characters that cannot be sent, such as line breaks".into())
+    })?;
+    header.set_sensitive(true);
+    Ok(header)
 }
 
 fn is_plain(url: &str) -> bool {

@@ -8,6 +8,8 @@ use tenure::clock::Clock;
 use tenure::store::{StorageBackend, StoreError};
 
 use crate::error::CliError;
+use crate::output::note;
+use crate::progress::Progress;
 
 const STORE: &str = "TENURE_STORE";
 const SERVER: &str = "TENURE_SERVER";
@@ -28,6 +30,18 @@ pub(crate) struct StoreArgs {
     pub(crate) url: String,
 }
 
+impl StoreArgs {
+    /// That it is being opened, which may take long.
+    pub(crate) fn opening(&self) -> String {
+        let store = tenure::without_credentials(&self.url);
+        let Some(path) = path(&self.url) else { return format!("opening the store {store}") };
+        // What was written last may still lie beside the file, and is read through first.
+        let sizes = ["", "-wal"].map(|end| std::fs::metadata(format!("{path}{end}")));
+        let bytes: u64 = sizes.into_iter().flatten().map(|it| it.len()).sum();
+        format!("opening the store {store}, {} MiB", bytes >> 20)
+    }
+}
+
 /// A store, which a server may be running on, or a running server.
 #[derive(Debug, Args)]
 pub(crate) struct Location {
@@ -42,17 +56,26 @@ pub(crate) struct Location {
 }
 
 impl Location {
-    /// Opens the store. Looking into one does not make it.
+    /// Opens the store.
     pub(crate) async fn open(
         &self,
-        may_create: bool,
+        if_absent: IfAbsent,
     ) -> Result<(Arc<dyn StorageBackend>, Clock), CliError> {
-        let url = &self.store.url;
-        if !may_create {
-            must_exist(url)?;
-        }
+        let url = match (absent(&self.store.url), if_absent) {
+            (None, _) | (Some(_), IfAbsent::Make) => self.store.url.as_str(),
+            // Where no file can be made there is no empty store either.
+            (Some(path), IfAbsent::AsEmpty) if has_folder(path) => {
+                note(&format!("there is no file {path} yet, which counts as an empty store"));
+                "memory:"
+            }
+            (Some(path), _) => {
+                return Err(StoreError::InvalidLocation(format!("there is no file {path}")).into());
+            }
+        };
         let clock = Clock::system();
-        Ok((tenure::open(url, clock.clone()).await?, clock))
+        let opened = tenure::open(url, clock.clone());
+        let opened = Progress::new(clock.clone()).of(|| self.store.opening(), opened).await?;
+        Ok((opened, clock))
     }
 
     /// The arguments that name this location to another command in the same environment. What is
@@ -77,11 +100,26 @@ impl Location {
     }
 }
 
-fn must_exist(store: &str) -> Result<(), CliError> {
-    let Some(location) = store.strip_prefix("file:") else { return Ok(()) };
-    let path = location.split('?').next().unwrap_or(location);
-    if path.is_empty() || Path::new(path).exists() {
-        return Ok(());
-    }
-    Err(StoreError::InvalidLocation(format!("there is no file {path}")).into())
+/// What to do where there is no store yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IfAbsent {
+    Make,
+    /// Looking into one does not make it.
+    Refuse,
+    /// As if it were there and empty.
+    AsEmpty,
+}
+
+/// The file of a store.
+fn path(store: &str) -> Option<&str> {
+    store.strip_prefix("file:").map(|it| it.split('?').next().unwrap_or(it))
+}
+
+/// The file of a store that is not there.
+fn absent(store: &str) -> Option<&str> {
+    path(store).filter(|path| !path.is_empty() && !Path::new(path).exists())
+}
+
+fn has_folder(path: &str) -> bool {
+    Path::new(path).parent().is_some_and(|it| it.as_os_str().is_empty() || it.is_dir())
 }

@@ -1,4 +1,5 @@
 //! The program `tenure`: a durable MCP server, and a look at its tasks and resources.
+#![warn(clippy::print_stderr, clippy::print_stdout)]
 
 mod args;
 mod bounds;
@@ -29,6 +30,8 @@ async fn main() -> ExitCode {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
+        // It would say that a line could not be written, and panic when that cannot be written either.
+        .log_internal_errors(false)
         .init();
     let reads_stdin = matches!(&args.command, Command::Serve(options) if options.stdio);
     let done = match args.command {
@@ -40,7 +43,7 @@ async fn main() -> ExitCode {
         Ok(()) => 0,
         Err(error) if error.is_closed_output() => 0,
         Err(error) => {
-            eprintln!("tenure: {}", error.describe());
+            output::note(&error.describe());
             error.exit_code()
         }
     };

@@ -20,7 +20,12 @@ pub(crate) fn line(text: &str) -> Result<(), CliError> {
 
 /// A remark, which is no part of the result.
 pub(crate) fn note(text: &str) {
-    eprintln!("tenure: {}", printable(text));
+    remark(&format!("tenure: {}", printable(text)));
+}
+
+/// A line on standard error as it is. Nothing stops when nobody reads it; `eprintln!` would panic.
+pub(crate) fn remark(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
 pub(crate) fn json(value: &impl Serialize) -> Result<String, CliError> {

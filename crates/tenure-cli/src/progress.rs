@@ -7,7 +7,7 @@ use tenure::clock::Clock;
 use tenure::runtime::Takeover;
 use tokio::sync::watch;
 
-use crate::error::printable;
+use crate::output::note;
 
 /// What is done by then is not worth a word.
 const QUICK_MS: u64 = 1_000;
@@ -22,7 +22,7 @@ pub(crate) struct Progress {
 
 impl Progress {
     pub(crate) fn new(clock: Clock) -> Self {
-        Self { clock, tell: Box::new(|what| eprintln!("tenure: {}", printable(what))) }
+        Self { clock, tell: Box::new(note) }
     }
 
     /// For people only: says nothing when nobody looks on.

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::args::ServeArgs;
 use crate::demo::{self, Demo};
 use crate::error::CliError;
+use crate::output::note;
 use crate::progress::Progress;
 
 /// The environment variable with what `--tokens` has in a file.
@@ -34,8 +35,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), CliError> {
         .worker(options)
         .resources(&args.projects)
         .listeners(listeners.get(), per_owner.get());
-    let store = &args.store.url;
-    let server = progress.of(|| opening(store), durable.open(store)).await?;
+    let server = progress.of(|| args.store.opening(), durable.open(&args.store.url)).await?;
     let (telling, takeovers) = (Arc::clone(&progress), server.worker().takeover());
     let telling = tokio::spawn(async move { telling.of_takeovers(takeovers).await });
     let shutdown = CancellationToken::new();
@@ -78,20 +78,6 @@ fn callers(args: &ServeArgs) -> Result<Callers, CliError> {
     }
 }
 
-fn opening(store: &str) -> String {
-    let size = store.strip_prefix("file:").and_then(|location| {
-        let path = location.split('?').next()?;
-        // What was written last may still lie beside the file, and is read through first.
-        let sizes = ["", "-wal"].map(|end| std::fs::metadata(format!("{path}{end}")));
-        Some(sizes.into_iter().flatten().map(|it| it.len()).sum::<u64>() >> 20)
-    });
-    let store = tenure::without_credentials(store);
-    match size {
-        Some(mebibytes) => format!("opening the store {store}, {mebibytes} MiB"),
-        None => format!("opening the store {store}"),
-    }
-}
-
 fn draining(tasks: usize) -> String {
     let tasks = if tasks == 1 { "1 task".into() } else { format!("{tasks} tasks") };
     format!("waiting for {tasks} to end or to stop; Ctrl-C leaves them to the next start")
@@ -111,12 +97,10 @@ async fn serve_http(
     shutdown: CancellationToken,
 ) -> Result<(), CliError> {
     let address = listener.local_addr()?;
-    eprintln!(
-        "tenure: serving http://{address}/mcp, state in {}",
-        tenure::without_credentials(&args.store.url)
-    );
+    let store = tenure::without_credentials(&args.store.url);
+    note(&format!("serving http://{address}/mcp, state in {store}"));
     if std::io::stderr().is_terminal() {
-        eprintln!("tenure: Ctrl-C stops; what runs may finish or goes on at the next start");
+        note("Ctrl-C stops; what runs may finish or goes on at the next start");
     }
     let mut options = HttpOptions::new(callers);
     args.bounds.apply(&mut options);
@@ -137,8 +121,8 @@ async fn on_signal(mut signals: Signals, shutdown: CancellationToken, drain_ms: 
     if signals.next().await.is_err() {
         return;
     }
-    eprintln!("tenure: shutting down; running tools have {drain_ms} ms, Ctrl-C again ends at once");
     shutdown.cancel();
+    note(&format!("shutting down; running tools have {drain_ms} ms, Ctrl-C again ends at once"));
     if signals.next().await.is_ok() {
         std::process::exit(130);
     }

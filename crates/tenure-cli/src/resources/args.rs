@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Subcommand};
 
+use tenure::resources::Condition;
+
+use crate::error::CliError;
 use crate::location::Location;
-use crate::resources::place::Condition;
 
 /// In whose name to write if nothing is said.
 const LOCAL: &str = "local";
@@ -16,7 +18,7 @@ pub(crate) enum ResourcesCommand {
     Put {
         /// The project.
         project: String,
-        /// KIND/ID. A slash in the kind is written %2F.
+        /// KIND/ID. In the kind a slash is written %2F, a star %2A and a percent sign %25.
         #[arg(value_name = "KIND/ID")]
         address: String,
         /// The value: a .yaml, .yml or .json file, or - for standard input.
@@ -47,7 +49,7 @@ pub(crate) enum ResourcesCommand {
     List {
         /// The project.
         project: String,
-        /// Only this kind.
+        /// Only this kind, written as in the list: KIND or KIND/.
         kind: Option<String>,
         /// At most so many.
         #[arg(long, default_value_t = 1_000)]
@@ -81,7 +83,8 @@ pub(crate) enum ResourcesCommand {
     Watch {
         /// The project.
         project: String,
-        /// KIND/ID for one resource, KIND/ for one kind, KIND* for those that match.
+        /// KIND/ID for one resource, KIND/ for one kind, KIND* for those that match: a star stands
+        /// for any characters, and %2A for a star.
         pattern: Option<String>,
         #[command(flatten)]
         common: Common,
@@ -128,7 +131,8 @@ pub(crate) enum ResourcesCommand {
         /// Replace what is there and different.
         #[arg(long)]
         overwrite: bool,
-        /// Only tell what would be done.
+        /// Only tell what would be done. Each change is judged without being made: its size, and the
+        /// right to make it. How many resources the project may have is not looked at.
         #[arg(long)]
         dry_run: bool,
         #[command(flatten)]
@@ -140,7 +144,7 @@ pub(crate) enum ResourcesCommand {
 #[derive(Debug, ClapArgs)]
 #[group(id = "expected", multiple = false)]
 pub(crate) struct Expected {
-    /// Only if this is still its ETag.
+    /// Only if this is still its ETag; * is any.
     #[arg(long, value_name = "ETAG", allow_hyphen_values = true)]
     if_match: Option<String>,
     /// Only if nobody wrote since this version, which history --json tells. An ETag is back when
@@ -150,11 +154,21 @@ pub(crate) struct Expected {
 }
 
 impl Expected {
-    pub(crate) fn condition(self) -> Condition {
-        match (self.if_match, self.if_version) {
-            (Some(etag), _) => Condition::Matches(etag),
-            (None, Some(version)) => Condition::At(version),
-            (None, None) => Condition::Always,
+    /// The same wherever the resource is: no ETag and no version is anybody's that has not this form.
+    pub(crate) fn condition(&self) -> Result<Condition, CliError> {
+        let malformed =
+            |text: &str, name| CliError::Usage(format!("{text:?} is not {name} of a resource"));
+        match (self.if_match.as_deref(), self.if_version.as_deref()) {
+            (Some("*"), _) => Ok(Condition::Present),
+            (Some(text), _) => {
+                let etag = text.trim_matches('"').parse();
+                etag.map(Condition::ETag).map_err(|_| malformed(text, "the ETag"))
+            }
+            (None, Some(text)) => {
+                let version = text.parse();
+                version.map(Condition::Version).map_err(|_| malformed(text, "the version"))
+            }
+            (None, None) => Ok(Condition::Always),
         }
     }
 }

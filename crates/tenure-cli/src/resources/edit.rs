@@ -3,21 +3,21 @@
 //! Once the editor has opened, every way out either stores the user's text or says which file
 //! keeps it. When somebody else was faster, it may be opened again on both texts brought together.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
-use tenure::resources::Document;
+use tenure::resources::{Condition, Document};
 use tenure_mcp::http::resources::WrittenDocument;
 
 use crate::error::{CliError, printable};
-use crate::output::note;
+use crate::output::{note, remark};
 use crate::resources::args::Common;
 use crate::resources::drafts::Drafts;
 use crate::resources::file;
 use crate::resources::output::Output;
-use crate::resources::place::{Address, Condition, Resources};
+use crate::resources::place::{Address, Resources};
 use crate::resources::together::together;
 
 pub(crate) async fn edit(
@@ -32,13 +32,19 @@ pub(crate) async fn edit(
     };
     let text = before.as_ref().map_or_else(|| Ok("{}\n".into()), file::yaml)?;
     let mut drafts = Drafts::new(&text)?;
-    // A text that is not to be stored as it stands.
-    let mut undecided = None;
+    let mut is_contradictory = false;
+    // What is not to be stored as it stands.
+    let mut provisional = Some(text);
     let (current, theirs) = loop {
         let round =
-            round(resources, address, before.as_ref(), drafts.path(), undecided.as_deref()).await;
+            round(resources, address, before.as_ref(), drafts.path(), provisional.as_deref()).await;
         let (mine, current) = match round.map_err(|error| drafts.kept(error))? {
-            Round::Unchanged => {
+            Round::AsOpened if is_contradictory => {
+                note("the file is as it was opened: nothing was decided, and nothing is stored");
+                let theirs = etag(before.as_ref());
+                break (theirs.clone(), theirs);
+            }
+            Round::AsOpened | Round::Unchanged => {
                 note("nothing was changed");
                 drafts.discard();
                 return Ok(());
@@ -46,11 +52,6 @@ pub(crate) async fn edit(
             Round::Stored(written) => {
                 drafts.discard();
                 return Output::new(common.json).written(&written);
-            }
-            Round::Undecided => {
-                note("the file is as it was opened: nothing was decided, and nothing is stored");
-                let theirs = etag(before.as_ref());
-                break (theirs.clone(), theirs);
             }
             Round::TooLate { mine, current } => (mine, current),
         };
@@ -62,12 +63,13 @@ pub(crate) async fn edit(
         let both = together(before.as_ref(), &mine, theirs.as_ref());
         let both = both.map_err(|error| drafts.kept(error))?;
         drafts.go_on(&both.text).map_err(|error| drafts.kept(error))?;
-        undecided = both.is_contradictory.then_some(both.text);
+        is_contradictory = both.is_contradictory;
+        provisional = is_contradictory.then_some(both.text);
         before = theirs;
     };
-    eprintln!("tenure: bring both together in {}, then", drafts.path().display());
+    note(&format!("bring both together in {}, then", drafts.path().display()));
     let again = command(address, common, drafts.path(), theirs.as_deref());
-    eprintln!("  {}", printable(&again));
+    remark(&format!("  {}", printable(&again)));
     Err(drafts.kept(CliError::Changed { current }))
 }
 
@@ -77,9 +79,10 @@ fn etag(document: Option<&Document>) -> Option<String> {
 
 /// What came of one time in the editor.
 enum Round {
+    /// The value is the one that is there.
     Unchanged,
     /// The text is still the one that is not to be stored as it stands.
-    Undecided,
+    AsOpened,
     Stored(WrittenDocument),
     /// Somebody else was faster, and has left the value with this ETag, or none.
     TooLate {
@@ -93,22 +96,22 @@ async fn round(
     address: &Address,
     before: Option<&Document>,
     path: &Path,
-    undecided: Option<&str>,
+    provisional: Option<&str>,
 ) -> Result<Round, CliError> {
     open_editor(path).await?;
     let text = file::text(path)?;
-    if undecided == Some(text.as_str()) {
-        return Ok(Round::Undecided);
+    if provisional == Some(text.as_str()) {
+        return Ok(Round::AsOpened);
     }
     let mine = file::parse(path, &text)?;
     if before.is_some_and(|before| before.etag() == mine.etag()) {
         return Ok(Round::Unchanged);
     }
     let condition = match before {
-        Some(before) => Condition::Matches(before.etag().to_string()),
+        Some(before) => Condition::ETag(before.etag()),
         None => Condition::Absent,
     };
-    match resources.put(address, &mine, &condition).await {
+    match resources.put(address, &mine, condition).await {
         Ok(written) => Ok(Round::Stored(written)),
         Err(CliError::Changed { current }) => Ok(Round::TooLate { mine, current }),
         Err(error) => Err(error),
@@ -121,7 +124,7 @@ async fn agrees(question: &str) -> bool {
     if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
         return false;
     }
-    eprint!("tenure: {question} [Y/n] ");
+    let _ = write!(std::io::stderr(), "tenure: {question} [Y/n] ");
     let (answer, answered) = tokio::sync::oneshot::channel();
     // Not one of the runtime's threads: it would wait for an answer that is not wanted any more.
     std::thread::spawn(move || {
@@ -165,19 +168,19 @@ async fn tell_changes(
     let theirs = match resources.get(address, None).await {
         Ok(found) => found.document,
         Err(CliError::NotFound(_)) => {
-            eprintln!("tenure: somebody else deleted it meanwhile");
+            note("somebody else deleted it meanwhile");
             return Some(None);
         }
         Err(error) => {
-            eprintln!("tenure: what somebody else wrote cannot be read: {}", error.describe());
+            note(&format!("what somebody else wrote cannot be read: {}", error.describe()));
             return None;
         }
     };
-    eprintln!("tenure: somebody else changed it meanwhile:");
+    note("somebody else changed it meanwhile:");
     let base = before.map_or(Ok(Value::Null), file::value);
     if let (Ok(base), Ok(theirs)) = (base, file::value(&theirs)) {
         for operation in json_patch::diff(&base, &theirs).0 {
-            eprintln!("  {}", printable(&operation.to_string()));
+            remark(&format!("  {}", printable(&operation.to_string())));
         }
     }
     Some(Some(theirs))

@@ -7,6 +7,7 @@ use serde_json::Value;
 use tenure::resources::Document;
 
 use crate::error::CliError;
+use crate::resources::yaml;
 
 /// What a file may weigh. No value that a store takes is larger, YAML with its spaces included.
 const MAX_BYTES: u64 = 4 * 1_024 * 1_024;
@@ -34,11 +35,15 @@ pub(crate) fn text(path: &Path) -> Result<String, CliError> {
 
 /// The value that a file of this name and text has.
 pub(crate) fn parse(path: &Path, text: &str) -> Result<Document, CliError> {
+    if is_blank(text) {
+        let reason = "there is no value in it; null, if that is meant, is written null";
+        return Err(CliError::Value(format!("{}: {reason}", path.display())));
+    }
     let is_json = path.extension().is_some_and(|it| it.eq_ignore_ascii_case("json"));
     let value = if is_json {
         serde_json::from_str(text).map_err(|error| error.to_string())
     } else {
-        yaml_serde::from_str(text).map_err(|error| error.to_string())
+        yaml::read(text).map_err(|error| error.to_string())
     };
     let document = value
         .and_then(|value: Value| Document::from_value(&value).map_err(|error| error.to_string()));
@@ -47,8 +52,15 @@ pub(crate) fn parse(path: &Path, text: &str) -> Result<Document, CliError> {
 
 /// A value as YAML.
 pub(crate) fn yaml(document: &Document) -> Result<String, CliError> {
-    let value = value(document)?;
-    yaml_serde::to_string(&value).map_err(|error| CliError::Answer(error.into()))
+    yaml::write(&value(document)?)
+}
+
+/// Whether there is nothing but remarks. YAML takes that for null, but whoever empties a file does
+/// not mean that.
+fn is_blank(text: &str) -> bool {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut lines = text.lines().map(str::trim);
+    lines.all(|it| it.starts_with('#') || matches!(it, "" | "---" | "..."))
 }
 
 /// A document's value.

@@ -4,17 +4,10 @@
 //! name included, so no name leaves its folder. An empty name is `%`. A name that is too long for a
 //! file goes on in a folder whose name ends with `+`.
 
-use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
+use crate::error::CliError;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use tenure::resources::Document;
-
-use crate::error::{CliError, printable};
-use crate::progress::Progress;
-use crate::resources::file;
-use crate::resources::output::told;
-use crate::resources::place::{Address, Condition, Resources};
 
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
 /// Bytes of a file's name, with space for its ending.
@@ -22,50 +15,8 @@ const NAME_BYTES: usize = 200;
 const EMPTY: &str = "%";
 const CONTINUED: char = '+';
 
-/// Writes every resource of a project to a file.
-pub(crate) async fn export(
-    resources: &Resources,
-    project: &str,
-    folder: &Path,
-) -> Result<(), CliError> {
-    let written = Cell::new(0);
-    let what = || format!("exporting {project}: {} written so far", written.get());
-    let work = export_all(resources, project, folder, &written);
-    Progress::on_a_terminal().of(what, work).await
-}
-
-async fn export_all(
-    resources: &Resources,
-    project: &str,
-    folder: &Path,
-    written: &Cell<usize>,
-) -> Result<(), CliError> {
-    let (mut unreadable, mut cursor) = (0, None);
-    loop {
-        let page = resources.page(project, None, cursor, true).await?;
-        for reason in &page.unreadable {
-            eprintln!("tenure: {}", printable(reason));
-            unreadable += 1;
-        }
-        for resource in page.resources {
-            let value = resource.value.unwrap_or_default();
-            let text = file::yaml(&Document::from_value(&value)?)?;
-            write(&folder.join(path(&resource.kind, &resource.id)), &text)?;
-            written.set(written.get() + 1);
-        }
-        cursor = page.next_cursor;
-        if cursor.is_none() {
-            break;
-        }
-    }
-    told(&format!("written {}, unreadable {unreadable}", written.get()));
-    if unreadable > 0 {
-        return Err(CliError::Value("not all resources could be read".into()));
-    }
-    Ok(())
-}
-
-fn write(path: &Path, text: &str) -> Result<(), CliError> {
+/// Writes a file of a resource.
+pub(crate) fn write(path: &Path, text: &str) -> Result<(), CliError> {
     let failed = |source| CliError::File { path: path.to_owned(), source };
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(failed)?;
@@ -73,136 +24,8 @@ fn write(path: &Path, text: &str) -> Result<(), CliError> {
     std::fs::write(path, text).map_err(failed)
 }
 
-/// What an import did, or would do.
-#[derive(Debug, Default)]
-struct Summary {
-    created: usize,
-    replaced: usize,
-    unchanged: usize,
-    kept: usize,
-    failed: usize,
-}
-
-impl Summary {
-    fn tell(&self, dry_run: bool) {
-        let Self { created, replaced, unchanged, kept, failed } = self;
-        let would = if dry_run { "would be: " } else { "" };
-        told(&format!(
-            "{would}created {created}, replaced {replaced}, unchanged {unchanged}, kept {kept}, \
-             failed {failed}"
-        ));
-    }
-}
-
-/// Reads every file first: with one that is wrong nothing is written. A resource that is refused,
-/// or that somebody else changes at the same time, does not hold up the others.
-pub(crate) async fn import(
-    resources: &Resources,
-    project: &str,
-    folder: &Path,
-    overwrite: bool,
-    dry_run: bool,
-) -> Result<(), CliError> {
-    let files = files(folder)?;
-    let reached = Cell::new(("reading", 0));
-    let what = || {
-        let (doing, number) = reached.get();
-        format!("importing into {project}: {doing} file {number} of {}", files.len())
-    };
-    let import = Import { resources, project, overwrite, dry_run };
-    Progress::on_a_terminal().of(what, import.run(&files, &reached)).await
-}
-
-/// A kind, an id, and the file that has the value.
-type Named = (String, String, PathBuf);
-
-/// Where an import goes, and on what terms.
-struct Import<'a> {
-    resources: &'a Resources,
-    project: &'a str,
-    overwrite: bool,
-    dry_run: bool,
-}
-
-impl Import<'_> {
-    async fn run(
-        &self,
-        files: &[Named],
-        reached: &Cell<(&'static str, usize)>,
-    ) -> Result<(), CliError> {
-        for (number, (kind, id, path)) in files.iter().enumerate() {
-            reached.set(("reading", number + 1));
-            // Whoever tells of this gets a turn.
-            tokio::task::yield_now().await;
-            // Twice, because all values at once may not fit into memory.
-            file::read(path)?;
-            Address::of(self.project, kind, id)?;
-        }
-        let mut summary = Summary::default();
-        let mut stopped = None;
-        let doing = if self.dry_run { "comparing" } else { "writing" };
-        for (number, (kind, id, path)) in files.iter().enumerate() {
-            reached.set((doing, number + 1));
-            let address = Address::of(self.project, kind, id)?;
-            let done = match file::read(path) {
-                Ok(document) => self.one(&address, &document, &mut summary).await,
-                Err(changed_meanwhile) => Err(changed_meanwhile),
-            };
-            let Err(error) = done else { continue };
-            if !error.is_about_one_resource() {
-                stopped = Some(error);
-                break;
-            }
-            eprintln!("tenure: {}: {}", printable(&address.text()), error.describe());
-            summary.failed += 1;
-        }
-        summary.tell(self.dry_run);
-        match (stopped, summary.failed) {
-            (Some(error), _) => Err(error),
-            (None, 0) => Ok(()),
-            (None, failed) => {
-                Err(CliError::Value(format!("{failed} of {} could not be imported", files.len())))
-            }
-        }
-    }
-
-    async fn one(
-        &self,
-        address: &Address,
-        document: &Document,
-        summary: &mut Summary,
-    ) -> Result<(), CliError> {
-        let current = match self.resources.get(address, None).await {
-            Ok(found) => Some(found.document.etag()),
-            Err(CliError::NotFound(_)) => None,
-            Err(error) => return Err(error),
-        };
-        let (verb, count, condition) = match current {
-            None => ("create", &mut summary.created, Condition::Absent),
-            Some(etag) if etag == document.etag() => {
-                summary.unchanged += 1;
-                return Ok(());
-            }
-            Some(etag) if self.overwrite => {
-                ("replace", &mut summary.replaced, Condition::Matches(etag.to_string()))
-            }
-            Some(_) => {
-                told(&format!("keep     {}", printable(&address.text())));
-                summary.kept += 1;
-                return Ok(());
-            }
-        };
-        if !self.dry_run {
-            self.resources.put(address, document, &condition).await?;
-        }
-        told(&format!("{verb:<8} {}", printable(&address.text())));
-        *count += 1;
-        Ok(())
-    }
-}
-
 /// The file of a resource, below the folder.
-fn path(kind: &str, id: &str) -> PathBuf {
+pub(crate) fn path(kind: &str, id: &str) -> PathBuf {
     let mut path = PathBuf::from(encode(kind));
     let name = encode(id);
     let mut rest = name.as_str();
@@ -245,52 +68,112 @@ fn decode(name: &str) -> Option<String> {
     percent_decode_str(name).decode_utf8().ok().map(Into::into)
 }
 
-/// The resources that a folder holds, as kind, id and file, in the order of their names. What is not
-/// a file or a folder, such as a link, is left alone.
-fn files(folder: &Path) -> Result<Vec<Named>, CliError> {
-    let mut found = Vec::new();
-    for (name, path, is_folder) in entries(folder)? {
-        if !is_folder {
-            continue;
+/// A resource, and the file that has its value.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Named {
+    pub(crate) kind: String,
+    pub(crate) id: String,
+    pub(crate) path: PathBuf,
+}
+
+/// What is in a folder of resources but is none.
+pub(crate) struct Skipped {
+    pub(crate) path: PathBuf,
+    pub(crate) reason: &'static str,
+}
+
+/// What a folder holds. What is hidden, as its name begins with a dot, is passed over.
+#[derive(Default)]
+pub(crate) struct Contents {
+    /// In the order of their names.
+    pub(crate) files: Vec<Named>,
+    pub(crate) skipped: Vec<Skipped>,
+}
+
+/// The resources that a folder holds. Links to files are followed, and those to the folders of
+/// kinds, as a mounted ConfigMap has them; no others, so that there is an end.
+pub(crate) fn files(folder: &Path) -> Result<Contents, CliError> {
+    let mut found = Contents::default();
+    for Entry { name, path, is, .. } in entries(folder)? {
+        match is {
+            Is::Folder => {
+                let kind = decode(&name).ok_or_else(|| unnamed(&path))?;
+                found.collect(&kind, "", &path)?;
+            }
+            Is::File => found.skip(path, "it is in no folder of a kind"),
+            Is::Neither => found.skip(path, NEITHER),
         }
-        let kind = decode(&name).ok_or_else(|| unnamed(&path))?;
-        collect(&kind, "", &path, &mut found)?;
     }
-    found.sort();
+    found.files.sort();
     Ok(found)
 }
 
-fn collect(kind: &str, begun: &str, folder: &Path, found: &mut Vec<Named>) -> Result<(), CliError> {
-    for (name, path, is_folder) in entries(folder)? {
-        let part = name.strip_suffix(CONTINUED);
-        match (is_folder, part) {
-            (true, Some(part)) => collect(kind, &format!("{begun}{part}"), &path, found)?,
-            (true, None) => return Err(unnamed(&path)),
-            (false, _) => {
-                let endings = [".yaml", ".yml", ".json"];
-                let Some(name) = endings.iter().find_map(|it| name.strip_suffix(it)) else {
-                    continue;
-                };
-                let id = decode(&format!("{begun}{name}")).ok_or_else(|| unnamed(&path))?;
-                found.push((kind.to_owned(), id, path));
+const NEITHER: &str = "it is neither a file nor a folder";
+
+impl Contents {
+    fn collect(&mut self, kind: &str, begun: &str, folder: &Path) -> Result<(), CliError> {
+        for Entry { name, path, is, is_link } in entries(folder)? {
+            match (is, name.strip_suffix(CONTINUED)) {
+                (Is::Folder, _) if is_link => self.skip(path, "it is a link to a folder"),
+                (Is::Folder, Some(part)) => {
+                    self.collect(kind, &format!("{begun}{part}"), &path)?;
+                }
+                (Is::Folder, None) => return Err(unnamed(&path)),
+                (Is::Neither, _) => self.skip(path, NEITHER),
+                (Is::File, _) => {
+                    let mut endings = [".yaml", ".yml", ".json"].into_iter();
+                    let Some(name) = endings.find_map(|it| name.strip_suffix(it)) else {
+                        self.skip(path, "its name does not end with .yaml, .yml or .json");
+                        continue;
+                    };
+                    let id = decode(&format!("{begun}{name}")).ok_or_else(|| unnamed(&path))?;
+                    self.files.push(Named { kind: kind.to_owned(), id, path });
+                }
             }
         }
+        Ok(())
     }
-    Ok(())
+
+    fn skip(&mut self, path: PathBuf, reason: &'static str) {
+        self.skipped.push(Skipped { path, reason });
+    }
 }
 
-fn entries(folder: &Path) -> Result<Vec<(String, PathBuf, bool)>, CliError> {
+struct Entry {
+    name: String,
+    path: PathBuf,
+    is: Is,
+    is_link: bool,
+}
+
+/// What an entry is, or what it links to.
+#[derive(Clone, Copy)]
+enum Is {
+    File,
+    Folder,
+    Neither,
+}
+
+fn entries(folder: &Path) -> Result<Vec<Entry>, CliError> {
     let failed = |source| CliError::File { path: folder.to_owned(), source };
     let mut entries = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(failed)? {
         let entry = entry.map_err(failed)?;
-        let kind = entry.file_type().map_err(failed)?;
         let path = entry.path();
         let Ok(name) = entry.file_name().into_string() else { return Err(unnamed(&path)) };
-        if (kind.is_dir() || kind.is_file()) && !name.starts_with('.') {
-            entries.push((name, path, kind.is_dir()));
+        if name.starts_with('.') {
+            continue;
         }
+        let is_link = entry.file_type().map_err(failed)?.is_symlink();
+        let is = match std::fs::metadata(&path) {
+            Ok(it) if it.is_file() => Is::File,
+            Ok(it) if it.is_dir() => Is::Folder,
+            // A link may lead nowhere.
+            Ok(_) | Err(_) => Is::Neither,
+        };
+        entries.push(Entry { name, path, is, is_link });
     }
+    entries.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(entries)
 }
 
@@ -337,18 +220,7 @@ mod tests {
             }
         }
         expected.sort();
-        let found = files(folder.path()).unwrap().into_iter();
-        assert_eq!(found.map(|(kind, id, _)| (kind, id)).collect::<Vec<_>>(), expected);
-    }
-
-    #[test]
-    fn a_value_survives_its_file() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x.yaml");
-        let hostile = r#"["yes","1e3","~","null","0x1f","- a","a: b","\u0000é\n"," x ","","1.5","2001-01-01",
-            "<<","!tag","*a","&a","%","@","`",1e21,1e-7,-0.5,9007199254740991,null,true,{"":{"a":[]},"y":{},"1":1}]"#;
-        let document = Document::parse(hostile).unwrap();
-        write(&path, &file::yaml(&document).unwrap()).unwrap();
-        assert_eq!(file::read(&path).unwrap(), document);
+        let found = files(folder.path()).unwrap().files.into_iter();
+        assert_eq!(found.map(|it| (it.kind, it.id)).collect::<Vec<_>>(), expected);
     }
 }

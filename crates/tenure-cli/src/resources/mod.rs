@@ -3,25 +3,29 @@
 mod args;
 mod drafts;
 mod edit;
+mod export;
 mod file;
 mod folder;
+mod import;
 mod merge;
 mod output;
 mod place;
 mod server;
 mod together;
+mod yaml;
 
 use std::pin::pin;
 
 use futures::StreamExt as _;
-use tenure::resources::Document;
+use tenure::resources::{Condition, Document};
 
 use args::Common;
 pub(crate) use args::ResourcesCommand;
 use output::Output;
-use place::{Address, Condition, Resources};
+use place::{Address, Resources};
 
 use crate::error::CliError;
+use crate::location::IfAbsent;
 use crate::output::note;
 
 pub(crate) async fn run(command: ResourcesCommand) -> Result<(), CliError> {
@@ -29,14 +33,14 @@ pub(crate) async fn run(command: ResourcesCommand) -> Result<(), CliError> {
         ResourcesCommand::Put { project, address, file, expected, create, common } => {
             let address = Address::new(&project, &address)?;
             let document = file::read(&file)?;
-            let condition = if create { Condition::Absent } else { expected.condition() };
-            let resources = Resources::at(&common, true).await?;
-            let written = resources.put(&address, &document, &condition).await?;
+            let condition = if create { Condition::Absent } else { expected.condition()? };
+            let resources = Resources::at(&common, IfAbsent::Make).await?;
+            let written = resources.put(&address, &document, condition).await?;
             Output::new(common.json).written(&written)
         }
         ResourcesCommand::Get { project, address, version, common } => {
             let address = Address::new(&project, &address)?;
-            let resources = Resources::at(&common, false).await?;
+            let resources = Resources::at(&common, IfAbsent::Refuse).await?;
             let found = resources.get(&address, version).await?;
             Output::new(common.json).value(&found)
         }
@@ -45,12 +49,13 @@ pub(crate) async fn run(command: ResourcesCommand) -> Result<(), CliError> {
         }
         ResourcesCommand::Delete { project, address, expected, common } => {
             let address = Address::new(&project, &address)?;
-            let resources = Resources::at(&common, false).await?;
-            resources.delete(&address, &expected.condition()).await
+            let condition = expected.condition()?;
+            let resources = Resources::at(&common, IfAbsent::Refuse).await?;
+            resources.delete(&address, condition).await
         }
         ResourcesCommand::Edit { project, address, common } => {
             let address = Address::new(&project, &address)?;
-            let resources = Resources::at(&common, true).await?;
+            let resources = Resources::at(&common, IfAbsent::Make).await?;
             edit::edit(&resources, &address, &common).await
         }
         ResourcesCommand::Watch { project, pattern, common } => {
@@ -58,21 +63,24 @@ pub(crate) async fn run(command: ResourcesCommand) -> Result<(), CliError> {
         }
         ResourcesCommand::History { project, address, common } => {
             let address = Address::new(&project, &address)?;
-            let history = Resources::at(&common, false).await?.history(&address).await?;
+            let history = Resources::at(&common, IfAbsent::Refuse).await?.history(&address).await?;
             Output::new(common.json).history(&history)
         }
         ResourcesCommand::Revert { project, address, version, expected, common } => {
             let address = Address::new(&project, &address)?;
-            let resources = Resources::at(&common, false).await?;
-            let written = resources.revert(&address, version, &expected.condition()).await?;
+            let condition = expected.condition()?;
+            let resources = Resources::at(&common, IfAbsent::Refuse).await?;
+            let written = resources.revert(&address, version, condition).await?;
             Output::new(common.json).written(&written)
         }
         ResourcesCommand::Export { project, folder, common } => {
-            folder::export(&Resources::at(&common, false).await?, &project, &folder).await
+            let resources = Resources::at(&common, IfAbsent::Refuse).await?;
+            export::export(&resources, &project, &folder).await
         }
         ResourcesCommand::Import { project, folder, overwrite, dry_run, common } => {
-            let resources = Resources::at(&common, !dry_run).await?;
-            folder::import(&resources, &project, &folder, overwrite, dry_run).await
+            let if_absent = if dry_run { IfAbsent::AsEmpty } else { IfAbsent::Make };
+            let resources = Resources::at(&common, if_absent).await?;
+            import::import(&resources, &project, &folder, overwrite, dry_run).await
         }
     }
 }
@@ -83,11 +91,12 @@ async fn list(
     limit: usize,
     common: &Common,
 ) -> Result<(), CliError> {
-    let resources = Resources::at(common, false).await?;
+    let kind = kind.map(place::kind).transpose()?;
+    let resources = Resources::at(common, IfAbsent::Refuse).await?;
     let output = Output::new(common.json);
     let (mut shown, mut cursor) = (0, None);
     loop {
-        let page = resources.page(project, kind, cursor, false).await?;
+        let page = resources.page(project, kind.as_deref(), cursor, false).await?;
         for unreadable in &page.unreadable {
             note(unreadable);
         }
@@ -109,7 +118,7 @@ async fn list(
 }
 
 async fn watch(project: &str, pattern: Option<&str>, common: &Common) -> Result<(), CliError> {
-    let resources = Resources::at(common, false).await?;
+    let resources = Resources::at(common, IfAbsent::Refuse).await?;
     let output = Output::new(common.json);
     let mut events = resources.watch(project, pattern).await?;
     // One for all rounds, so that none is missed in between.

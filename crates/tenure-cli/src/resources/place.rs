@@ -4,16 +4,17 @@ use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
 use percent_encoding::percent_decode_str;
 use tenure::resources::{
-    Condition as StoreCondition, Document, KindPattern, ResourceError, ResourceKey, ResourceStore,
-    Scope,
+    Condition, Document, Effect, KindPattern, Metadata, ResourceError, ResourceKey, ResourceStore,
+    Scope, Written,
 };
-use tenure::store::{Cursor, PageRequest, VersionToken};
+use tenure::store::{Cursor, PageRequest};
 use tenure_mcp::http::resources::{
     EventDocument, HistoryDocument, ResourceListDocument, WrittenDocument,
 };
 
 use crate::client::Server;
 use crate::error::CliError;
+use crate::location::IfAbsent;
 use crate::resources::Found;
 use crate::resources::args::Common;
 use crate::resources::server::ResourceServer;
@@ -54,24 +55,28 @@ impl Address {
     }
 }
 
-/// The text that the command line takes for a resource: `KIND/ID`, a slash in the kind as `%2F`.
+/// The text that the command line takes for a resource: `KIND/ID`, with what would mean something
+/// else in the kind percent-encoded.
 pub(crate) fn address(kind: &str, id: &str) -> String {
-    format!("{}/{id}", kind.replace('%', "%25").replace('/', "%2F"))
+    format!("{}/{id}", kind.replace('%', "%25").replace('/', "%2F").replace('*', "%2A"))
+}
+
+/// The kind that the command line names as `KIND` or, as a watch takes it, `KIND/`.
+pub(crate) fn kind(text: &str) -> Result<String, CliError> {
+    let malformed = |reason| CliError::Usage(format!("{text:?} is not a kind: {reason}"));
+    let kind = text.strip_suffix('/').unwrap_or(text);
+    if kind.contains('/') {
+        return Err(malformed("a slash in it is written %2F"));
+    }
+    decoded(kind).ok_or_else(|| malformed("it is no text"))
 }
 
 fn decoded(kind: &str) -> Option<String> {
     percent_decode_str(kind).decode_utf8().ok().map(Into::into)
 }
 
-/// What must hold for a change to happen.
-pub(crate) enum Condition {
-    Always,
-    Absent,
-    /// Its value has this ETag.
-    Matches(String),
-    /// It is as this write left it.
-    At(String),
-}
+/// No value is known to have it: SHA-256 would have to come to all zeros.
+const NOBODYS_ETAG: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 pub(crate) enum Resources {
     Store(ResourceStore),
@@ -79,11 +84,11 @@ pub(crate) enum Resources {
 }
 
 impl Resources {
-    pub(crate) async fn at(common: &Common, may_create: bool) -> Result<Self, CliError> {
+    pub(crate) async fn at(common: &Common, if_absent: IfAbsent) -> Result<Self, CliError> {
         if let Some(server) = Server::at(&common.location, "resource")? {
             return Ok(Self::Server(ResourceServer(server)));
         }
-        let (backend, clock) = common.location.open(may_create).await?;
+        let (backend, clock) = common.location.open(if_absent).await?;
         Ok(Self::Store(ResourceStore::new(backend, clock).by(common.by.as_str())?))
     }
 
@@ -91,14 +96,28 @@ impl Resources {
         &self,
         address: &Address,
         document: &Document,
-        condition: &Condition,
+        condition: Condition,
     ) -> Result<WrittenDocument, CliError> {
         match self {
             Self::Store(store) => {
-                let written = store.put_if(&address.0, document, of_store(condition)?).await;
+                let written = store.put_if(&address.0, document, condition).await;
                 written.map(WrittenDocument::from).map_err(|error| refused(error, condition))
             }
             Self::Server(server) => server.put(address, document, condition).await,
+        }
+    }
+
+    /// Has a change judged, its size and the right to make it, that cannot happen.
+    pub(crate) async fn judge(
+        &self,
+        address: &Address,
+        document: &Document,
+    ) -> Result<(), CliError> {
+        let impossible = Condition::ETag(NOBODYS_ETAG.parse()?);
+        match self.put(address, document, impossible).await {
+            Err(CliError::Changed { .. }) => Ok(()),
+            Err(error) => Err(error),
+            Ok(_) => Err(CliError::Refused("the server does not heed conditions".into())),
         }
     }
 
@@ -119,11 +138,11 @@ impl Resources {
     pub(crate) async fn delete(
         &self,
         address: &Address,
-        condition: &Condition,
+        condition: Condition,
     ) -> Result<(), CliError> {
         match self {
             Self::Store(store) => {
-                let deleted = store.delete_if(&address.0, of_store(condition)?).await;
+                let deleted = store.delete_if(&address.0, condition).await;
                 deleted.map(drop).map_err(|error| refused(error, condition))
             }
             Self::Server(server) => server.delete(address, condition).await,
@@ -161,18 +180,22 @@ impl Resources {
         &self,
         address: &Address,
         version: u64,
-        condition: &Condition,
+        condition: Condition,
     ) -> Result<WrittenDocument, CliError> {
-        match (self, condition) {
-            (Self::Store(store), Condition::Always) => {
-                Ok(store.revert(&address.0, version).await?.into())
-            }
-            (Self::Store(store), _) => {
-                let former = store.get_at_version(&address.0, version).await?;
-                self.put(address, &Document::parse(&former.text)?, condition).await
-            }
-            (Self::Server(server), _) => server.revert(address, version, condition).await,
+        let store = match self {
+            Self::Store(store) => store,
+            Self::Server(server) => return server.revert(address, version, condition).await,
+        };
+        if condition == Condition::Always {
+            return Ok(store.revert(&address.0, version).await?.into());
         }
+        let former = store.get_at_version(&address.0, version).await?;
+        let current = store.get(&address.0).await.map_err(|error| refused(error, condition))?.meta;
+        if former.etag == current.etag && holds(condition, &current) {
+            let (etag, version) = (current.etag, current.version);
+            return Ok(Written { etag, version, effect: Effect::Unchanged }.into());
+        }
+        self.put(address, &Document::parse(&former.text)?, condition).await
     }
 
     /// What is there and then every change, until somebody stops it.
@@ -195,7 +218,9 @@ impl Resources {
 /// What of a project to watch.
 pub(crate) enum Selection {
     Everything,
+    /// Those that match a pattern.
     Kinds(String),
+    Kind(String),
     One(String, String),
 }
 
@@ -204,17 +229,24 @@ impl Selection {
         let Some(pattern) = pattern else { return Ok(Self::Everything) };
         let (kind, id) = pattern.split_once('/').unwrap_or((pattern, ""));
         let malformed = || CliError::Value(format!("{pattern:?} is not of the form KIND/ID"));
-        let kind = decoded(kind).ok_or_else(malformed)?;
-        Ok(if id.is_empty() { Self::Kinds(kind) } else { Self::One(kind, id.into()) })
+        let stars = |text: &str| text.matches('*').count();
+        let (wildcards, kind) = (stars(kind), decoded(kind).ok_or_else(malformed)?);
+        Ok(match (id, wildcards) {
+            ("", 0) => Self::Kind(kind),
+            ("", _) if stars(&kind) == wildcards => Self::Kinds(kind),
+            ("", _) => {
+                let reason = "no pattern has a star that stands for itself (%2A)";
+                return Err(CliError::Usage(format!("{pattern:?}: {reason}")));
+            }
+            (id, _) => Self::One(kind, id.into()),
+        })
     }
 
     fn scope(&self, project: &str) -> Result<Scope, ResourceError> {
         match self {
             Self::Everything => Scope::project(project),
-            Self::Kinds(pattern) if pattern.contains('*') => {
-                Scope::kinds(project, [KindPattern::new(pattern.as_str())?])
-            }
-            Self::Kinds(kind) => Scope::kind(project, kind),
+            Self::Kinds(pattern) => Scope::kinds(project, [KindPattern::new(pattern.as_str())?]),
+            Self::Kind(kind) => Scope::kind(project, kind),
             Self::One(kind, id) => {
                 Ok(Scope::resource(&ResourceKey::new(project, kind.as_str(), id.as_str())?))
             }
@@ -222,21 +254,23 @@ impl Selection {
     }
 }
 
-fn of_store(condition: &Condition) -> Result<StoreCondition, CliError> {
-    Ok(match condition {
-        Condition::Always => StoreCondition::Always,
-        Condition::Absent => StoreCondition::Absent,
-        Condition::Matches(etag) => StoreCondition::ETag(etag.trim_matches('"').parse()?),
-        Condition::At(version) => StoreCondition::Version(version.parse::<VersionToken>()?),
-    })
+/// Whether a condition is met by what is there.
+fn holds(condition: Condition, current: &Metadata) -> bool {
+    match condition {
+        Condition::Always | Condition::Present => true,
+        Condition::Absent => false,
+        Condition::ETag(etag) => etag == current.etag,
+        Condition::Version(version) => version == current.version,
+    }
 }
 
 /// A resource that is gone is not the one that the condition names.
-fn refused(error: ResourceError, condition: &Condition) -> CliError {
+fn refused(error: ResourceError, condition: Condition) -> CliError {
     match (error, condition) {
-        (ResourceError::NotFound, Condition::Matches(_) | Condition::At(_)) => {
-            CliError::Changed { current: None }
-        }
+        (
+            ResourceError::NotFound,
+            Condition::Present | Condition::ETag(_) | Condition::Version(_),
+        ) => CliError::Changed { current: None },
         (error, _) => error.into(),
     }
 }

@@ -1,14 +1,19 @@
 //! A running server's own interface for its resources.
 
+use std::future::ready;
+
+use futures::{StreamExt as _, TryStreamExt as _};
 use reqwest::{Method, RequestBuilder, header};
 use serde_json::json;
-use tenure::resources::Document;
-use tenure_mcp::http::resources::{HistoryDocument, ResourceListDocument, WrittenDocument};
+use tenure::resources::{Condition, Document};
+use tenure_mcp::http::resources::{
+    EventDocument, HistoryDocument, ResourceListDocument, WrittenDocument,
+};
 
-use crate::client::Server;
+use crate::client::{Server, ServerEvent};
 use crate::error::CliError;
 use crate::resources::Found;
-use crate::resources::place::{Address, Condition, Events, Selection};
+use crate::resources::place::{Address, Events, Selection};
 
 /// Demands a version, as `If-Match` does an ETag.
 const IF_VERSION: &str = "tenure-if-version";
@@ -20,7 +25,7 @@ impl ResourceServer {
         &self,
         address: &Address,
         document: &Document,
-        condition: &Condition,
+        condition: Condition,
     ) -> Result<WrittenDocument, CliError> {
         let request = self.of(Method::PUT, address, &[])?.body(document.text().clone());
         let request = request.header(header::CONTENT_TYPE, "application/json");
@@ -41,7 +46,7 @@ impl ResourceServer {
     pub(crate) async fn delete(
         &self,
         address: &Address,
-        condition: &Condition,
+        condition: Condition,
     ) -> Result<(), CliError> {
         let request = self.of(Method::DELETE, address, &[])?;
         self.0.send(conditional(request, condition)).await.map(drop)
@@ -67,7 +72,7 @@ impl ResourceServer {
         &self,
         address: &Address,
         version: u64,
-        condition: &Condition,
+        condition: Condition,
     ) -> Result<WrittenDocument, CliError> {
         let request = self.of(Method::POST, address, &["revert"])?;
         let request = request.json(&json!({ "version": version }));
@@ -81,11 +86,19 @@ impl ResourceServer {
     ) -> Result<Events, CliError> {
         let query: Vec<(&str, &str)> = match selection {
             Selection::Everything => vec![],
-            Selection::Kinds(kind) => vec![("kind", kind)],
+            Selection::Kinds(kind) | Selection::Kind(kind) => vec![("kind", kind)],
             Selection::One(kind, id) => vec![("kind", kind), ("id", id)],
         };
         let request = self.request(Method::GET, project, &["events"])?.query(&query);
-        self.0.events(request).await
+        let events = self.0.events(request).await?;
+        Ok(match selection {
+            // The server takes every star for a wildcard, and so tells more than this kind.
+            Selection::Kind(kind) if kind.contains('*') => {
+                let kind = kind.clone();
+                events.try_filter(move |event| ready(is_of_kind(event, &kind))).boxed()
+            }
+            _ => events,
+        })
     }
 
     fn of(
@@ -109,13 +122,31 @@ impl ResourceServer {
     }
 }
 
-fn conditional(request: RequestBuilder, condition: &Condition) -> RequestBuilder {
+impl ServerEvent for EventDocument {
+    fn read(_name: &str, data: &str) -> serde_json::Result<Self> {
+        serde_json::from_str(data)
+    }
+
+    fn anew() -> Option<Self> {
+        Some(Self::Resync)
+    }
+}
+
+/// Whether an event is about a kind, or about all of them.
+fn is_of_kind(event: &EventDocument, wanted: &str) -> bool {
+    match event {
+        EventDocument::Present(it) | EventDocument::Put(it) => it.kind == wanted,
+        EventDocument::Deleted { kind, .. } => kind == wanted,
+        _ => true,
+    }
+}
+
+fn conditional(request: RequestBuilder, condition: Condition) -> RequestBuilder {
     match condition {
         Condition::Always => request,
         Condition::Absent => request.header(header::IF_NONE_MATCH, "*"),
-        Condition::Matches(etag) => {
-            request.header(header::IF_MATCH, format!("\"{}\"", etag.trim_matches('"')))
-        }
-        Condition::At(version) => request.header(IF_VERSION, version),
+        Condition::Present => request.header(header::IF_MATCH, "*"),
+        Condition::ETag(etag) => request.header(header::IF_MATCH, format!("\"{etag}\"")),
+        Condition::Version(version) => request.header(IF_VERSION, version.to_string()),
     }
 }

@@ -5,14 +5,14 @@ mod place;
 
 use std::pin::pin;
 
-use futures::StreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _};
 use tenure_mcp::http::tasks::TaskDocument;
 
 use crate::args::{Place, StatusFilter, TasksCommand};
 use crate::error::CliError;
 use crate::output::note;
 use crate::tasks::output::Output;
-use crate::tasks::place::Tasks;
+use crate::tasks::place::{Sight, Tasks};
 
 pub(crate) async fn run(command: TasksCommand) -> Result<(), CliError> {
     match command {
@@ -43,12 +43,12 @@ async fn list(place: Place, status: Option<StatusFilter>, limit: u64) -> Result<
             }
             let wanted = |task: &TaskDocument| status.is_none_or(|it| it.admits(&task.status));
             match item {
-                Ok(task) if wanted(&task) => {
+                Sight::Task(task) if wanted(&task) => {
                     output.row(&task)?;
                     left -= 1;
                 }
-                Ok(_) => {}
-                Err(unreadable) => note(&unreadable),
+                Sight::Task(_) => {}
+                Sight::Unreadable(reason) => note(&reason),
             }
         }
         match page.next {
@@ -65,14 +65,14 @@ async fn list(place: Place, status: Option<StatusFilter>, limit: u64) -> Result<
 async fn watch(place: Place, id: Option<String>) -> Result<(), CliError> {
     let tasks = Tasks::at(&place).await?;
     let mut output = Output::new(place.json);
-    let mut states = match &id {
-        Some(id) => tasks.follow(id).await?,
+    let mut sights = match &id {
+        Some(id) => tasks.follow(id).await?.map_ok(|it| Sight::Task(it.into())).boxed(),
         None => tasks.watch().await?,
     };
     // One for all rounds, so that none is missed in between.
     let mut interrupted = pin!(tokio::signal::ctrl_c());
     loop {
-        let state = tokio::select! {
+        let sight = tokio::select! {
             // First, so that it counts before anything is shown.
             biased;
             interrupted = &mut interrupted => {
@@ -80,10 +80,11 @@ async fn watch(place: Place, id: Option<String>) -> Result<(), CliError> {
                 // Who waits for the end of a task has not seen it.
                 return if id.is_some() { Err(CliError::Interrupted) } else { Ok(()) };
             }
-            state = states.next() => state,
+            sight = sights.next() => sight,
         };
-        match state {
-            Some(Ok(task)) => output.row(&task)?,
+        match sight {
+            Some(Ok(Sight::Task(task))) => output.row(&task)?,
+            Some(Ok(Sight::Unreadable(reason))) => note(&reason),
             Some(Err(error)) => return Err(error),
             None => return Ok(()),
         }

@@ -9,15 +9,40 @@ use tenure::tasks::{TaskEvent, TaskId, TaskRef, TaskStore};
 use tenure_mcp::http::tasks::{TaskDocument, TaskListDocument};
 
 use crate::args::{Place, StatusFilter};
-use crate::client::Server;
+use crate::client::{Server, ServerEvent};
 use crate::error::CliError;
+use crate::location::IfAbsent;
 
-/// What a watch yields.
+/// The states of one task.
 pub(crate) type States = BoxStream<'static, Result<TaskDocument, CliError>>;
 
-/// A page of a list. A task that cannot be read is a text that says so.
+/// What a watch of all tasks yields.
+pub(crate) type Sights = BoxStream<'static, Result<Sight, CliError>>;
+
+/// What is seen of a task: how it stands, or a text that says that it cannot be read.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Sight {
+    Task(Box<TaskDocument>),
+    Unreadable(String),
+}
+
+impl ServerEvent for Sight {
+    fn read(name: &str, data: &str) -> serde_json::Result<Self> {
+        match name {
+            "unreadable" => serde_json::from_str(data).map(Self::Unreadable),
+            _ => serde_json::from_str(data).map(Self::Task),
+        }
+    }
+
+    fn anew() -> Option<Self> {
+        // Each task is told as it stands, and none is ever told to be gone.
+        None
+    }
+}
+
+/// A page of a list.
 pub(crate) struct Page {
-    pub(crate) tasks: Vec<Result<TaskDocument, String>>,
+    pub(crate) tasks: Vec<Sight>,
     pub(crate) next: Option<String>,
 }
 
@@ -31,7 +56,7 @@ impl Tasks {
         if let Some(server) = Server::at(&place.location, "task")? {
             return Ok(Self::Server(server));
         }
-        let (backend, clock) = place.location.open(false).await?;
+        let (backend, clock) = place.location.open(IfAbsent::Refuse).await?;
         let owner = Owner::new(place.owner.as_str())?;
         Ok(Self::Store { tasks: TaskStore::new(backend, clock), owner })
     }
@@ -62,8 +87,8 @@ impl Tasks {
                 let after = cursor.map(|it| it.parse::<Cursor>()).transpose()?;
                 let page = tasks.list(owner, PageRequest { limit: None, after }).await?;
                 let document = |task| match task {
-                    Ok(task) => Ok(TaskDocument::from(&task)),
-                    Err(error) => Err(tenure::tasks::TaskError::to_string(&error)),
+                    Ok(task) => Sight::Task(Box::new(TaskDocument::from(&task))),
+                    Err(error) => Sight::Unreadable(tenure::tasks::TaskError::to_string(&error)),
                 };
                 Ok(Page {
                     tasks: page.tasks.into_iter().map(document).collect(),
@@ -73,8 +98,13 @@ impl Tasks {
             Self::Server(server) => {
                 let request = server.request(Method::GET, &["tasks"])?.query(&[("cursor", cursor)]);
                 let list: TaskListDocument = server.json(request).await?;
-                let unreadable = list.unreadable.into_iter().map(Err);
-                let tasks = list.tasks.into_iter().map(Ok).chain(unreadable).collect();
+                let unreadable = list.unreadable.into_iter().map(Sight::Unreadable);
+                let tasks = list
+                    .tasks
+                    .into_iter()
+                    .map(|it| Sight::Task(it.into()))
+                    .chain(unreadable)
+                    .collect();
                 Ok(Page { tasks, next: list.next_cursor })
             }
         }
@@ -91,20 +121,30 @@ impl Tasks {
             }
             Self::Server(server) => {
                 let request = server.request(Method::GET, &["tasks", id, "events"])?;
-                Ok(to_its_end(server.events(request).await?))
+                let states = server.events(request).await?.try_filter_map(async |it| match it {
+                    Sight::Task(task) => Ok(Some(*task)),
+                    // That ends the stream of one task, with a problem.
+                    Sight::Unreadable(_) => Ok(None),
+                });
+                Ok(to_its_end(states.boxed()))
             }
         }
     }
 
     /// All tasks, until somebody stops it.
-    pub(crate) async fn watch(&self) -> Result<States, CliError> {
+    pub(crate) async fn watch(&self) -> Result<Sights, CliError> {
         match self {
             Self::Store { tasks, owner } => {
                 let events = tasks.watch(owner).await?;
                 let document = |event| async {
                     match event {
-                        Ok(TaskEvent::Task(task)) => Some(Ok(TaskDocument::from(&*task))),
-                        Ok(TaskEvent::Unreadable(_) | TaskEvent::Gone(_)) => None,
+                        Ok(TaskEvent::Task(task)) => {
+                            Some(Ok(Sight::Task(Box::new((&*task).into()))))
+                        }
+                        Ok(TaskEvent::Unreadable(error)) => {
+                            Some(Ok(Sight::Unreadable(error.to_string())))
+                        }
+                        Ok(TaskEvent::Gone(_)) => None,
                         Err(error) => Some(Err(CliError::from(error))),
                     }
                 };

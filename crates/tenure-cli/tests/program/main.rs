@@ -6,6 +6,7 @@ mod bounds;
 #[cfg(target_os = "linux")]
 mod disks;
 mod harness;
+mod import;
 mod resources;
 mod serve;
 mod stub;
@@ -13,3 +14,4 @@ mod tasks;
 #[cfg(unix)]
 mod terminal;
 mod trouble;
+mod watch;

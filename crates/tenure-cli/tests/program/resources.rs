@@ -30,7 +30,7 @@ impl Place {
         this
     }
 
-    fn start(&mut self, listen: &str, arguments: &[&str]) {
+    pub(crate) fn start(&mut self, listen: &str, arguments: &[&str]) {
         self.server = Some(Server::start_at(listen, self.folder.path(), arguments));
     }
 
@@ -149,7 +149,7 @@ fn a_demanded_version_tells_a_value_that_stayed_from_one_that_came_back() {
             let stale = place.run(&[change, &["--if-version", &versions[0]]].concat());
             assert_eq!(code(&stale), 7, "{change:?}: {}", stderr(&stale));
             let malformed = place.run(&[change, &["--if-version", "1"]].concat());
-            assert_eq!(code(&malformed), 1, "{change:?}: {}", stderr(&malformed));
+            assert_eq!(code(&malformed), 2, "{change:?}: {}", stderr(&malformed));
             let now = version(&place);
             place.print(&[change, &["--if-version", &now]].concat());
         }
@@ -171,13 +171,111 @@ fn a_revert_is_possible_where_conditions_are_demanded() {
         let two = place.print(&["put", "acme", PLANNER, "-f", "2.yaml", "--if-match", &one]);
         let revert = ["revert", "acme", PLANNER, "1"];
         if place.server.is_some() {
-            assert_eq!(code(&place.run(&revert)), 1);
+            let refused = place.run(&revert);
+            assert_eq!(code(&refused), 1);
+            let flags = ["--if-match", "--if-version", "--create"];
+            assert!(flags.iter().all(|it| stderr(&refused).contains(it)), "{}", stderr(&refused));
         }
         let late = place.run(&[&revert[..], &["--if-match", &one]].concat());
         assert_eq!(code(&late), 7, "{}", stderr(&late));
         assert_eq!(place.print(&[&revert[..], &["--if-match", &two]].concat()), one);
         let missing = ["revert", "acme", PLANNER, "9", "--if-match", &one];
         assert_eq!(code(&place.run(&missing)), 3);
+    }
+}
+
+#[test]
+fn a_condition_is_judged_alike_in_a_store_and_on_a_server() {
+    for place in [Place::store(), Place::server()] {
+        place.file("1.yaml", "1");
+        let put = |address: &str, name: &str, condition: &str| {
+            let output = place.run(&["put", "acme", address, "-f", "1.yaml", name, condition]);
+            (code(&output), stderr(&output))
+        };
+        let etag = place.print(&["put", "acme", PLANNER, "-f", "1.yaml"]);
+        assert_eq!(put(PLANNER, "--if-match", "*").0, 0);
+        assert_eq!(put("agent/none", "--if-match", "*").0, 7);
+        assert_eq!(put(PLANNER, "--if-match", &format!("\"{etag}\"")).0, 0);
+        for malformed in ["garbage", "", "a\nb", "\u{7f}", "W/\"x\""] {
+            for name in ["--if-match", "--if-version"] {
+                let (code, told) = put(PLANNER, name, malformed);
+                assert_eq!(code, 2, "{name} {malformed:?}: {told}");
+                assert!(told.contains("of a resource"), "{told}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_token_may_end_with_a_line_break_and_may_not_have_one_in_it() {
+    let place = Place::store();
+    place.file(
+        "callers.toml",
+        "caller = [{ token = \"t\", owner = \"bob\", projects = { \"*\" = \"read\" } }]",
+    );
+    let mut place = place;
+    place.start("127.0.0.1:0", &["--tokens", "callers.toml"]);
+    for (token, expected) in [("t\n", 0), ("t\r\n", 0), ("t\n\n", 2), ("t\nx", 2), ("x", 6)] {
+        let list = place.command(&["list", "acme"]).env("TENURE_TOKEN", token).output().unwrap();
+        assert_eq!(code(&list), expected, "{token:?}: {}", stderr(&list));
+        assert!(expected != 2 || stderr(&list).contains("the token"), "{}", stderr(&list));
+    }
+}
+
+#[test]
+fn a_revert_to_the_value_that_is_there_writes_nothing_under_a_condition_either() {
+    let place = Place::store();
+    for text in ["1", "2", "1"] {
+        place.file("v.yaml", text);
+        place.print(&["put", "acme", PLANNER, "-f", "v.yaml"]);
+    }
+    let (one, last) = (place.print(&["revert", "acme", PLANNER, "1"]), version(&place));
+    let revert = |version: &str, condition: [&str; 2]| {
+        place.run(&[&["revert", "acme", PLANNER, version, "--json"][..], &condition].concat())
+    };
+    for condition in [["--if-match", &one], ["--if-version", &last], ["--if-match", "*"]] {
+        let unchanged = revert("1", condition);
+        assert_eq!(code(&unchanged), 0, "{}", stderr(&unchanged));
+        let written: Value = serde_json::from_slice(&unchanged.stdout).unwrap();
+        assert_eq!(
+            (&written["effect"], &written["version"]),
+            (&"unchanged".into(), &last.clone().into())
+        );
+    }
+    let two = place.print(&["revert", "acme", PLANNER, "2", "--if-match", &one]);
+    assert_eq!(code(&revert("2", ["--if-match", &one])), 7);
+    assert_eq!(code(&revert("2", ["--if-version", &last])), 7);
+    assert_eq!(code(&revert("2", ["--if-match", &two])), 0);
+    assert_eq!(place.print(&["history", "acme", PLANNER]).lines().count(), 4);
+}
+
+#[cfg(unix)]
+#[test]
+fn an_edit_that_changes_nothing_stores_nothing() {
+    for place in [Place::store(), Place::server()] {
+        let drafts = place.folder.path().join("drafts");
+        std::fs::create_dir(&drafts).unwrap();
+        let edit = |editor: &str| {
+            let mut edit = place.command(&["edit", "acme", PLANNER]);
+            edit.env("EDITOR", editor).env("TMPDIR", &drafts).output().unwrap()
+        };
+        let left = || std::fs::read_dir(&drafts).unwrap().count();
+        let untouched = edit("true");
+        assert_eq!(code(&untouched), 0, "{}", stderr(&untouched));
+        assert!(stderr(&untouched).contains("nothing was changed"), "{}", stderr(&untouched));
+        // Nothing was written that is worth a file.
+        let failed = edit("false");
+        assert_eq!(code(&failed), 1);
+        assert!(stderr(&failed).contains("the editor false failed\n"), "{}", stderr(&failed));
+        assert!(!stderr(&failed).contains("your version"), "{}", stderr(&failed));
+        assert_eq!(left(), 0);
+        let emptied = edit("true >");
+        assert_eq!(code(&emptied), 1);
+        assert!(stderr(&emptied).contains("there is no value in it"), "{}", stderr(&emptied));
+        assert_eq!(left(), 0);
+        assert_eq!(code(&place.run(&["get", "acme", PLANNER])), 3);
+        assert_eq!(code(&edit("echo null >")), 0);
+        assert_eq!(place.print(&["get", "acme", PLANNER, "--json"]), "null");
     }
 }
 
@@ -230,21 +328,28 @@ fn a_project_goes_to_files_and_comes_back() {
     let other = ["import", "other", "out"];
     let dry = place.print(&[&other[..], &["--dry-run"]].concat());
     assert!(
-        dry.ends_with("would be: created 6, replaced 0, unchanged 0, kept 0, failed 0"),
+        dry.ends_with("would be: created 6, replaced 0, unchanged 0, kept 0, failed 0, skipped 0"),
         "{dry}"
     );
     assert_eq!(place.print(&["list", "other"]), "");
-    assert!(place.print(&other).ends_with("created 6, replaced 0, unchanged 0, kept 0, failed 0"));
+    assert!(
+        place
+            .print(&other)
+            .ends_with("created 6, replaced 0, unchanged 0, kept 0, failed 0, skipped 0")
+    );
     for id in ids {
         let of = |project| place.print(&["get", project, &format!("agent/{id}"), "--json"]);
         assert_eq!(of("acme"), of("other"));
     }
     place.file("out/agent/planner.yaml", "changed: true\n");
     let seed = place.print(&other);
-    assert!(seed.ends_with("created 0, replaced 0, unchanged 5, kept 1, failed 0"), "{seed}");
+    assert!(
+        seed.ends_with("created 0, replaced 0, unchanged 5, kept 1, failed 0, skipped 0"),
+        "{seed}"
+    );
     let overwritten = place.print(&[&other[..], &["--overwrite"]].concat());
     assert!(
-        overwritten.ends_with("created 0, replaced 1, unchanged 5, kept 0, failed 0"),
+        overwritten.ends_with("created 0, replaced 1, unchanged 5, kept 0, failed 0, skipped 0"),
         "{overwritten}"
     );
     assert_eq!(place.print(&["get", "other", "agent/planner", "--json"]), r#"{"changed":true}"#);
@@ -342,7 +447,17 @@ fn standard_input_is_a_file_and_what_is_no_value_is_refused() {
         child.wait().unwrap().code().unwrap()
     };
     assert_eq!(put("a: 1\n"), 0);
-    for refused in ["a: [", "9007199254740993", "{1: 2}: 3", "a: 1\n---\nb: 2\n"] {
+    for refused in [
+        "a: [",
+        "9007199254740993",
+        "{1: 2}: 3",
+        "a: 1\n---\nb: 2\n",
+        "",
+        "\n# later\n",
+        "---\n",
+        "a: .nan",
+        "a: 1e400",
+    ] {
         assert_eq!(put(refused), 1, "{refused}");
     }
     assert_eq!(place.print(&["get", "acme", PLANNER, "--json"]), r#"{"a":1}"#);

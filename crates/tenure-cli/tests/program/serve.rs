@@ -125,18 +125,63 @@ fn a_shutdown_is_told_and_a_success() {
 
 #[test]
 fn a_store_that_takes_long_to_open_is_named() {
+    for (arguments, then) in [
+        (&["serve", "--listen", "127.0.0.1:0"][..], "serving"),
+        (&["tasks", "list"], "no tasks"),
+        (&["resources", "list", "acme"], "0 resources"),
+    ] {
+        let folder = TempDir::new().unwrap();
+        drop(Server::start(folder.path(), &[]));
+        let other = rusqlite::Connection::open(folder.path().join("tenure.db")).unwrap();
+        // Whoever opens it starts the log again, and waits for this writer to do so.
+        other.pragma_update_and_check(None, "journal_mode", "delete", |_| Ok(())).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let mut command = command(folder.path(), arguments);
+        let mut program = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut says = Lines::of(program.stderr.take().unwrap());
+        says.until("opening the store file:./tenure.db, 0 MiB");
+        other.execute_batch("ROLLBACK").unwrap();
+        says.until(then);
+        program.kill().unwrap();
+        program.wait().unwrap();
+    }
+}
+
+/// As when a logger is gone, or the shell at the other end of a pipe.
+#[cfg(unix)]
+#[test]
+fn a_signal_ends_a_server_whose_standard_error_nobody_reads_any_more() {
+    for (name, log) in [("-TERM", "error"), ("-INT", "error"), ("-TERM", "debug")] {
+        let folder = TempDir::new().unwrap();
+        let mut serve = command(folder.path(), &["serve", "--listen", "127.0.0.1:0"]);
+        serve.env("TENURE_LOG", log).stderr(Stdio::piped());
+        let mut server = serve.spawn().unwrap();
+        let mut says = BufReader::new(server.stderr.take().unwrap()).lines().map(Result::unwrap);
+        assert!(says.any(|line| line.contains("serving http://")));
+        drop(says);
+        signal(&server, name);
+        assert_eq!(ended(server).code(), Some(0), "{name} {log}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_server_serves_though_nobody_reads_its_standard_error() {
     let folder = TempDir::new().unwrap();
-    drop(Server::start(folder.path(), &[]));
-    let other = rusqlite::Connection::open(folder.path().join("tenure.db")).unwrap();
-    other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let serve = ["serve", "--listen", "127.0.0.1:0"];
-    let mut server = command(folder.path(), &serve).stderr(Stdio::piped()).spawn().unwrap();
-    let mut says = Lines::of(server.stderr.take().unwrap());
-    says.until("opening the store file:./tenure.db, 0 MiB");
-    other.execute_batch("ROLLBACK").unwrap();
-    says.until("serving");
-    server.kill().unwrap();
-    server.wait().unwrap();
+    let address = crate::harness::spare_address();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let serve = ["serve", "--listen", &address];
+    let mut server = command(folder.path(), &serve);
+    let server = server.env("TENURE_LOG", "debug").stderr(writer).spawn().unwrap();
+    let mut list = command(folder.path(), &["tasks", "list", "--server"]);
+    list.arg(format!("http://{address}"));
+    let deadline = std::time::Instant::now() + crate::harness::PATIENCE;
+    while code(&list.output().unwrap()) != 0 {
+        assert!(std::time::Instant::now() < deadline, "it does not serve");
+    }
+    signal(&server, "-TERM");
+    assert_eq!(ended(server).code(), Some(0));
 }
 
 /// Calls a tool as a task.

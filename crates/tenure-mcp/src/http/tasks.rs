@@ -7,7 +7,7 @@
 //! | `GET /v1/tasks/{id}` | a [`TaskDocument`] |
 //! | `POST /v1/tasks/{id}/cancel` | the cancelled task; 409 if it has ended otherwise |
 //! | `GET /v1/tasks/{id}/events` | server-sent events, a document each, until the task ends |
-//! | `GET /v1/tasks/events` | the same for all tasks, until the client leaves |
+//! | `GET /v1/tasks/events` | the same for all tasks, until the client leaves; `unreadable` says what is wrong with one |
 //!
 //! Errors are problem details (RFC 9457). Callers prove themselves as at `/mcp`, and reach what
 //! they reach there.
@@ -277,7 +277,9 @@ pub(super) async fn follow<H: ServerHandler>(
     api.streams.open(&caller, events).await
 }
 
-/// Watches the caller's tasks: each as it stands, then every change.
+/// Watches the caller's tasks: each as it stands, then every change. The events are named task;
+/// unreadable says what is wrong with a task that cannot be read, as the list does; problem is the
+/// last one.
 #[utoipa::path(
     get,
     path = "/v1/tasks/events",
@@ -298,7 +300,8 @@ pub(super) async fn watch<H: ServerHandler>(
         Ok(events.filter_map(|it| {
             ready(match it {
                 Ok(TaskEvent::Task(task)) => Some(event(Ok(TaskDocument::from(&*task)))),
-                Ok(TaskEvent::Unreadable(_) | TaskEvent::Gone(_)) => None,
+                Ok(TaskEvent::Unreadable(error)) => Some(unreadable(&error)),
+                Ok(TaskEvent::Gone(_)) => None,
                 Err(error) => Some(event(Err(error))),
             })
         }))
@@ -314,4 +317,10 @@ fn event(document: Result<TaskDocument, TaskError>) -> Event {
     };
     // Neither document can fail to serialise.
     event.unwrap_or_default()
+}
+
+/// What is wrong with a task, as an event.
+fn unreadable(error: &TaskError) -> Event {
+    // A text cannot fail to serialise.
+    Event::default().event("unreadable").json_data(error.to_string()).unwrap_or_default()
 }

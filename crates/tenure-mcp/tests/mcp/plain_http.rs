@@ -2,6 +2,7 @@
 
 use axum::http::Method;
 use serde_json::{Value, json};
+use tenure::store::{Partition, Write};
 use tenure_mcp::http::HttpOptions;
 
 use crate::harness::{Client, Reply, Server, callers};
@@ -90,6 +91,24 @@ async fn a_task_is_followed_to_its_end() {
     server.open_gate();
     server.durable.shutdown(60_000).await;
     while all.next().await.is_some() {}
+}
+
+#[tokio::test]
+async fn a_task_that_cannot_be_read_is_told_by_a_watch_as_by_the_list() {
+    let server = Server::with_callers().await;
+    let alice = server.client_of("alice");
+    let hers = Partition::new(["tasks", "alice"]).unwrap();
+    let spoil = async |id: &str| {
+        server.backend.put(&hers.key(id).unwrap(), Write::new("no task")).await.unwrap();
+    };
+    spoil("before").await;
+    let listed = document(&get(&alice, "/v1/tasks").await)["unreadable"][0].clone();
+    assert!(listed.as_str().unwrap().starts_with("task before cannot be read"), "{listed}");
+    let mut all = alice.events("/v1/tasks/events").await;
+    assert_eq!(all.next().await.unwrap(), listed);
+    spoil("meanwhile").await;
+    let told = all.next().await.unwrap();
+    assert!(told.as_str().unwrap().starts_with("task meanwhile cannot be read"), "{told}");
 }
 
 #[tokio::test]
