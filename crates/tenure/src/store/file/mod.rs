@@ -12,6 +12,7 @@ mod reader;
 mod reclaim;
 mod schema;
 mod transaction;
+mod values;
 mod watch;
 mod writer;
 
