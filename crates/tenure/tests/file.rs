@@ -75,6 +75,27 @@ async fn a_read_sees_what_another_backend_on_the_same_file_acknowledged() {
 }
 
 #[tokio::test]
+async fn a_read_that_went_past_the_cache_hides_no_commit_of_another_backend() {
+    let folder = Folder::new();
+    let (one, other) = (folder.open().await, folder.open().await);
+    let value =
+        async |store: &FileBackend, name| store.get(&key(name)).await.unwrap().unwrap().value;
+    for name in ["a", "b", "c"] {
+        one.put(&key(name), Write::new("old")).await.unwrap();
+        assert_eq!(value(&other, name).await, "old");
+    }
+    one.put(&key("a"), Write::new("new")).await.unwrap();
+    one.put(&key("d"), Write::new("old")).await.unwrap();
+    // Nobody else has read this one, so the cache was of no use.
+    assert_eq!(value(&other, "d").await, "old");
+    assert_eq!(value(&other, "a").await, "new");
+    assert_eq!(value(&other, "d").await, "old");
+    one.put(&key("d"), Write::new("new")).await.unwrap();
+    assert_eq!(value(&other, "d").await, "new");
+    assert_eq!(value(&other, "b").await, "old");
+}
+
+#[tokio::test]
 async fn a_watcher_hears_of_another_backends_changes() {
     let folder = Folder::new();
     let (one, other) = (folder.open().await, folder.open().await);

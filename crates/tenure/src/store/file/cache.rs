@@ -57,9 +57,13 @@ impl Cache {
     }
 
     /// Looks a record up, if no commit was missed.
+    ///
+    /// For a record that is not here the probe need not be asked. What is read from the file instead
+    /// is no older than `valid_at`, and whoever finds it here later asks first.
     pub(super) fn get(&self, key: &Key) -> Lookup {
         let mut state = self.0.lock();
-        if state.is_valid()
+        if (state.valid_at.is_none() || state.records.contains_key(key))
+            && state.is_valid()
             && let Some(record) = state.records.get(key)
         {
             return Lookup::Hit(record.clone());
@@ -137,6 +141,7 @@ impl State {
 
     fn clear(&mut self) {
         self.generation += 1;
+        self.valid_at = None;
         self.records.clear();
         self.bytes = 0;
     }

@@ -1,5 +1,6 @@
 //! Rows that hold what Tenure never wrote: each is named, and hides no other.
 
+use bytes::Bytes;
 use rusqlite::{Connection, Error, ErrorCode, OptionalExtension as _, params};
 
 use super::column::{deadline, text};
@@ -91,6 +92,6 @@ fn by_id(connection: &Connection, id: i64, now: Timestamp) -> rusqlite::Result<O
             "SELECT version, stamp, tag, created_at, expires_at, value FROM records
              WHERE id = ?1 AND (expires_at IS NULL OR expires_at NOT BETWEEN 0 AND ?2)",
         )?
-        .query_row(params![id, now.as_millis()], |row| record(row, 0))
+        .query_row(params![id, now.as_millis()], |row| record(row, 0, Bytes::copy_from_slice))
         .optional()
 }

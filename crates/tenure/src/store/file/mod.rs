@@ -12,6 +12,7 @@ mod reader;
 mod reclaim;
 mod schema;
 mod transaction;
+mod values;
 mod watch;
 mod writer;
 
@@ -41,6 +42,9 @@ use crate::store::{
 const RECLAIMED: usize = 128;
 /// Threads for listings and watches, at most.
 const LIST_READERS: usize = 4;
+/// How long a lone caller stays awake for a record, and for a page: what either takes from memory.
+const GET_PATIENCE: Duration = Duration::from_micros(25);
+const LIST_PATIENCE: Duration = Duration::from_micros(100);
 
 /// What an acknowledged write has behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -146,11 +150,12 @@ impl FileBackend {
         let (database, connection) = Database::open(&path, options)?;
         let cache = Arc::new(Cache::new(database.probe()?, options.cache_bytes));
         let hub = Arc::new(Hub::default());
-        let (point_readers, mut threads) = Readers::start("get", vec![database.reader()?])?;
+        let (point_readers, mut threads) =
+            Readers::start("get", vec![database.reader()?], GET_PATIENCE)?;
         let parallel = std::thread::available_parallelism().map_or(1, usize::from);
         let connections = (0..parallel.min(LIST_READERS)).map(|_| database.reader());
         let (list_readers, list_threads) =
-            Readers::start("list", connections.collect::<Result<_, _>>()?)?;
+            Readers::start("list", connections.collect::<Result<_, _>>()?, LIST_PATIENCE)?;
         let (writer, thread) =
             Writer::start(connection, clock.clone(), Arc::clone(&cache), Arc::clone(&hub))?;
         threads.extend(list_threads);

@@ -1,11 +1,13 @@
 //! What is read, inside a snapshot.
 
+use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::column::{current, deadline, text};
 use super::damage::{self, is_damage};
 use super::error::translate;
 use super::transaction::HISTORY;
+use super::values::Values;
 use crate::clock::Timestamp;
 use crate::limits::PAGE_BYTES;
 use crate::store::{
@@ -15,6 +17,8 @@ use crate::store::{
 
 /// Changes that a watcher takes at a time.
 const CHANGES: usize = 256;
+/// Records that a page has room for at once; it grows where there are more.
+const EXPECTED: usize = 128;
 /// Above every name: no UTF-8 text begins with this byte.
 const ABOVE_ALL: &[u8] = &[0xff];
 
@@ -31,7 +35,7 @@ pub(super) fn get(
                  WHERE partition = ?1 AND name = ?2",
             )?
             .query_row(params![key.partition().as_str(), key.name().as_bytes()], |row| {
-                record(row, 0)
+                record(row, 0, Bytes::copy_from_slice)
             })
             .optional()
     };
@@ -63,7 +67,7 @@ pub(super) fn history(
         let (partition, name) = (key.partition().as_str(), key.name().as_bytes());
         let rows = statement.query_map(params![partition, name, now.as_millis()], |row| {
             let Current { token, tag } = current(row, 0)?;
-            let value = bytes::Bytes::copy_from_slice(row.get_ref(3)?.as_blob()?);
+            let value = Bytes::copy_from_slice(row.get_ref(3)?.as_blob()?);
             Ok(Version { value, token, tag })
         })?;
         rows.collect()
@@ -145,14 +149,15 @@ fn find(connection: &Connection, listing: &Listing) -> rusqlite::Result<Found> {
         // One more than asked for tells whether there is a next page.
         listing.limit + 1,
     ])?;
-    let mut found = Found::default();
+    let entries = Vec::with_capacity(listing.limit.min(EXPECTED));
+    let (mut found, mut values) = (Found { entries, ..Found::default() }, Values::default());
     while let Some(row) = rows.next()? {
         if found.is_full(listing.limit) {
             found.more = true;
             break;
         }
         let key = listing.partition.stored_key(text(row.get_ref(0)?.as_blob()?, 0)?);
-        found.push(key, record(row, 1)?);
+        found.push(key, record(row, 1, |value| values.copy(value))?);
     }
     Ok(found)
 }
@@ -168,14 +173,19 @@ pub(super) fn end_of(prefix: &str) -> Vec<u8> {
     end
 }
 
-pub(super) fn record(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<Record> {
+/// The record in the columns from `first` on, its value as `copy` makes it.
+pub(super) fn record(
+    row: &rusqlite::Row<'_>,
+    first: usize,
+    copy: impl FnOnce(&[u8]) -> Bytes,
+) -> rusqlite::Result<Record> {
     let Current { token, tag } = current(row, first)?;
     Ok(Record {
         token,
         tag,
         created_at: Timestamp::from_millis(row.get(first + 3)?),
         expires_at: deadline(row, first + 4)?,
-        value: bytes::Bytes::copy_from_slice(row.get_ref(first + 5)?.as_blob()?),
+        value: copy(row.get_ref(first + 5)?.as_blob()?),
     })
 }
 

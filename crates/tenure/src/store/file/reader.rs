@@ -2,12 +2,13 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use super::error::closed;
-use super::idle::receive;
+use super::idle::{answer, receive};
 use crate::store::StoreError;
 
 /// Reads that may wait for one thread; further callers wait for a place.
@@ -19,7 +20,11 @@ type Query = Box<dyn FnOnce(&Connection) + Send>;
 
 /// A group of reading threads, each with a connection of its own.
 #[derive(Debug)]
-pub(super) struct Readers(Vec<Reader>);
+pub(super) struct Readers {
+    readers: Vec<Reader>,
+    /// How long a lone caller stays awake for an answer.
+    patience: Duration,
+}
 
 #[derive(Debug)]
 struct Reader {
@@ -53,6 +58,7 @@ impl Readers {
     pub(super) fn start(
         name: &str,
         connections: Vec<Connection>,
+        patience: Duration,
     ) -> Result<(Self, Vec<JoinHandle<()>>), StoreError> {
         let mut readers = Vec::new();
         let mut threads = Vec::new();
@@ -68,17 +74,20 @@ impl Readers {
             readers.push(Reader { queue, open: AtomicUsize::new(0) });
             threads.push(thread);
         }
-        Ok((Self(readers), threads))
+        Ok((Self { readers, patience }, threads))
     }
 
-    /// Runs `query` on a snapshot that contains every commit acknowledged so far.
+    /// Runs `query` on a snapshot that contains every commit acknowledged so far. A caller with
+    /// no other beside it stays awake for the answer.
     pub(super) async fn read<T: Send + 'static>(
         &self,
         query: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let reader = self.idlest()?;
         let _open = Open::new(&reader.open);
-        run(&reader.queue, query).await
+        let reply = ask(&reader.queue, query).await?;
+        let alone = || self.readers.iter().map(Reader::open).sum::<usize>() == 1;
+        answer(reply, self.patience, alone).await.unwrap_or_else(|| Err(closed()))
     }
 
     /// A handle for a reader that outlives the call.
@@ -89,8 +98,13 @@ impl Readers {
     /// The first of those with the least to do: a lone caller always meets the same thread, which
     /// is still awake, and has its pages in memory.
     fn idlest(&self) -> Result<&Reader, StoreError> {
-        let open = |reader: &&Reader| reader.open.load(Ordering::Relaxed);
-        self.0.iter().min_by_key(open).ok_or_else(closed)
+        self.readers.iter().min_by_key(|reader| reader.open()).ok_or_else(closed)
+    }
+}
+
+impl Reader {
+    fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
     }
 }
 
@@ -101,14 +115,16 @@ impl ReaderHandle {
         query: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let queue = self.0.upgrade().ok_or_else(closed)?;
-        run(&queue, query).await
+        let reply = ask(&queue, query).await?;
+        reply.await.unwrap_or_else(|_| Err(closed()))
     }
 }
 
-async fn run<T: Send + 'static>(
+/// Puts `query` into the queue. What comes out is sent to whoever still waits.
+async fn ask<T: Send + 'static>(
     queue: &mpsc::Sender<Query>,
     query: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, StoreError> {
+) -> Result<oneshot::Receiver<Result<T, StoreError>>, StoreError> {
     let (reply, answer) = oneshot::channel();
     let query: Query = Box::new(move |connection| {
         // A caller who went away needs no answer.
@@ -117,7 +133,7 @@ async fn run<T: Send + 'static>(
         }
     });
     queue.send(query).await.map_err(|_| closed())?;
-    answer.await.unwrap_or_else(|_| Err(closed()))
+    Ok(answer)
 }
 
 fn serve(connection: &Connection, mut queries: mpsc::Receiver<Query>) {
@@ -137,5 +153,62 @@ fn serve(connection: &Connection, mut queries: mpsc::Receiver<Query>) {
         {
             tracing::warn!(%error, "a snapshot could not be released");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::sync::{Arc, mpsc as blocking};
+    use std::task::{Context, Waker};
+
+    use super::super::idle::tests::Woken;
+    use super::*;
+
+    fn readers(patience: Duration) -> Readers {
+        let connection = Connection::open_in_memory().unwrap();
+        Readers::start("test", vec![connection], patience).unwrap().0
+    }
+
+    /// A query that takes until the sender is used or dropped.
+    fn held() -> (blocking::Sender<()>, impl FnOnce(&Connection) -> Result<u8, StoreError>) {
+        let (release, released) = blocking::channel();
+        (release, move |_: &Connection| {
+            let _ = released.recv();
+            Ok(1)
+        })
+    }
+
+    #[tokio::test]
+    async fn a_read_that_outlasts_the_callers_patience_is_answered() {
+        let readers = readers(Duration::from_micros(25));
+        let (release, query) = held();
+        let mut read = pin!(readers.read(query));
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        loop {
+            assert!(read.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            tokio::task::yield_now().await;
+            if !woken.take() {
+                break;
+            }
+        }
+        release.send(()).unwrap();
+        assert_eq!(read.await.unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_read_given_up_while_its_caller_stays_awake_leaves_no_trace() {
+        let readers = readers(Duration::from_secs(1 << 30));
+        let (release, query) = held();
+        {
+            let mut read = pin!(readers.read(query));
+            let mut context = Context::from_waker(Waker::noop());
+            assert!(read.as_mut().poll(&mut context).is_pending());
+            assert_eq!(readers.readers[0].open(), 1);
+        }
+        assert_eq!(readers.readers[0].open(), 0);
+        drop(release);
+        assert_eq!(readers.read(|_| Ok(2)).await.unwrap(), 2);
     }
 }
