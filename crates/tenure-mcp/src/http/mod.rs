@@ -64,7 +64,8 @@ pub struct HttpOptions {
     /// Accepted `Origin` headers, the loopback ones by default. A request without the header, as
     /// every client but a browser sends it, passes.
     pub allowed_origins: Vec<String>,
-    /// Bytes of a request's body.
+    /// Bytes of a request's body. One that writes a resource has four times the bytes of a value, if
+    /// that is less.
     pub body_bytes: usize,
     /// How long a request's body may take to come.
     pub body_read_ms: u64,
