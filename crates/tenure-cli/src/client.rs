@@ -205,7 +205,9 @@ impl Following {
                 // To go on behind a former position would leave out the state that follows.
                 self.last = None;
             }
-            self.last = event.id.or(self.last.take());
+            if let Some(id) = event.id {
+                self.last = Some(id).filter(|id| !id.is_empty());
+            }
             return Ok(Some(told));
         }
         Ok(None)

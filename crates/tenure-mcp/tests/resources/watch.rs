@@ -116,6 +116,20 @@ async fn a_position_of_another_history_is_answered_with_a_resync() {
     assert_eq!(events.names(3).await, ["resync -", "present a", "primed -"]);
 }
 
+/// The position before a resync is one to resume from only for who has all that follows it.
+#[tokio::test]
+async fn who_is_cut_off_after_a_resync_has_no_position_and_begins_anew() {
+    let api = Api::new().await;
+    api.put("acme/resources/k/a", "1").await;
+    let foreign = [("last-event-id", "00000000deadbeef-7")];
+    let mut events = Events::open(&api, "acme/events", &foreign).await;
+    let (name, id, _) = events.next().await.unwrap();
+    assert_eq!((name.as_str(), id.as_deref()), ("resync", Some("")));
+    drop(events);
+    let mut events = Events::open(&api, "acme/events", &[("last-event-id", "")]).await;
+    assert_eq!(events.names(2).await, ["present a", "primed -"]);
+}
+
 #[tokio::test]
 async fn a_watch_ends_at_the_shutdown() {
     let api = Api::new().await;

@@ -84,7 +84,8 @@ fn scope(project: &str, query: &[(String, String)]) -> Result<Scope, Refusal> {
 }
 
 fn last_event(headers: &HeaderMap) -> Result<Option<Revision>, StoreError> {
-    let Some(id) = headers.get(LAST_EVENT_ID) else { return Ok(None) };
+    let id = headers.get(LAST_EVENT_ID).filter(|id| !id.is_empty());
+    let Some(id) = id else { return Ok(None) };
     id.to_str().map_err(|_| StoreError::InvalidRevision)?.parse().map(Some)
 }
 
@@ -93,10 +94,12 @@ fn told(event: Result<ResourceEvent, ResourceError>) -> Event {
         Ok(event) => {
             let document = EventDocument::from(&event);
             let sent = Event::default().event(document.name());
-            // What has no position keeps the one before it, so that a client resumes from there.
-            let sent = match event.position() {
-                Some(revision) => sent.id(revision.to_string()),
-                None => sent,
+            let sent = match (event.position(), &event) {
+                (Some(revision), _) => sent.id(revision.to_string()),
+                // Who would resume from before it would miss the state that follows.
+                (None, ResourceEvent::Resync) => sent.id(""),
+                // What has no position keeps the one before it, so that a client resumes from there.
+                (None, _) => sent,
             };
             sent.json_data(document)
         }
