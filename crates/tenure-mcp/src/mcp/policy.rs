@@ -69,7 +69,8 @@ impl TaskPolicy {
         self
     }
 
-    /// The tool is never started twice, whatever its annotations say. A crash fails its task.
+    /// The tool is not started again after a crash, whatever its annotations say: a crash fails its
+    /// task.
     #[must_use]
     pub fn never_rerun(mut self) -> Self {
         self.rerun = Some(Rerun::Never);

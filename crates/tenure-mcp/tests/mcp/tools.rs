@@ -32,6 +32,7 @@ pub(crate) fn policies() -> Vec<(&'static str, TaskPolicy)> {
         ("broken", TaskPolicy::optional()),
         ("verbose", TaskPolicy::optional()),
         ("flaky", TaskPolicy::optional().retry(3, 1_000)),
+        ("startles", TaskPolicy::optional().retry(3, 1_000)),
         ("refuses", TaskPolicy::optional()),
         ("panics", TaskPolicy::optional()),
         ("sample", TaskPolicy::optional()),
@@ -162,9 +163,13 @@ impl ServerHandler for Tools {
             },
             "broken" => Err(ErrorData::internal_error("it broke", Some(json!({ "part": 7 })))),
             "verbose" => Err(ErrorData::internal_error("x".repeat(1 << 20), None)),
-            "flaky" => {
+            tool @ ("flaky" | "startles") => {
                 let attempt = tenure_mcp::task(&cx).map_or(0, |task| task.attempt());
-                if attempt < 3 { Err(internal("not yet")) } else { say("at last") }
+                match (attempt, tool) {
+                    (3.., _) => say("at last"),
+                    (_, "startles") => panic!("not yet"),
+                    _ => Err(internal("not yet")),
+                }
             }
             "refuses" => Ok(CallToolResult::error(vec![ContentBlock::text("no")]).into()),
             "panics" => panic!("as it must"),

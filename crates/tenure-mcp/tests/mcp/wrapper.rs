@@ -164,12 +164,21 @@ async fn an_error_that_is_too_large_to_keep_is_still_a_failure() {
 
 #[tokio::test]
 async fn a_failure_that_may_pass_is_tried_again() {
+    tried_again("flaky", "not yet").await;
+}
+
+#[tokio::test]
+async fn a_panic_that_may_pass_is_tried_again() {
+    tried_again("startles", "the tool panicked").await;
+}
+
+async fn tried_again(tool: &str, message: &str) {
     let server = Server::new().await;
     let client = server.client();
-    let id = client.create("flaky").await;
+    let id = client.create(tool).await;
     for attempt in 1..=2 {
         server.begun(attempt).await;
-        server.task(&id, |task| task.status_message.as_deref() == Some("not yet")).await;
+        server.task(&id, |task| task.status_message.as_deref() == Some(message)).await;
         let clock = server.clock.clone();
         let driver = tokio::spawn(async move {
             loop {

@@ -293,39 +293,37 @@ fn is_trouble(error: &TaskError) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Barrier;
-
     use super::*;
     use crate::clock::{Clock, Timestamp};
     use crate::store::InMemoryBackend;
 
+    #[test]
+    fn of_followers_that_leave_together_one_is_the_last() {
+        let (mut signs, id) = (Signs::default(), TaskId::from("t"));
+        // Both take their leave before the receiver of either ends.
+        let receivers = [signs.subscribe(&id), signs.subscribe(&id)];
+        signs.leave(&id);
+        assert_eq!(signs.by_task.len(), 1);
+        signs.leave(&id);
+        assert_eq!(signs.by_task.len(), 0);
+        drop(receivers);
+    }
+
     #[tokio::test]
-    async fn followers_that_leave_at_the_same_moment_leave_no_entry_behind() {
+    async fn a_task_is_on_its_owners_feed_for_as_long_as_it_is_followed() {
         let clock = Clock::manual(Timestamp::from_millis(1));
         let feeds = Feeds::new(Arc::new(InMemoryBackend::new(clock)));
-        let (alice, lasting) = (Owner::new("alice").unwrap(), TaskId::from("lasting"));
+        let alice = Owner::new("alice").unwrap();
+        let follow = async |id: &str| Subscription::new(&feeds, &alice, &id.into()).await.unwrap();
         // Keeps the feed, which would take every entry with it.
-        let follower = Subscription::new(&feeds, &alice, &lasting).await.unwrap();
-        for round in 0..500 {
-            let id = TaskId::from(round.to_string());
-            let mut leaving = Vec::new();
-            for _ in 0..4 {
-                leaving.push(Subscription::new(&feeds, &alice, &id).await.unwrap());
-            }
-            assert_eq!(follower.feed.signs.lock().by_task.len(), 2);
-            let together = Barrier::new(leaving.len());
-            std::thread::scope(|threads| {
-                for subscription in leaving {
-                    threads.spawn(|| {
-                        let subscription = subscription;
-                        together.wait();
-                        drop(subscription);
-                    });
-                }
-            });
-            assert_eq!(follower.feed.signs.lock().by_task.len(), 1, "round {round}");
-        }
-        drop(follower);
+        let lasting = follow("lasting").await;
+        let entries = || lasting.feed.signs.lock().by_task.len();
+        let (first, second) = (follow("t").await, follow("t").await);
+        drop(first);
+        assert_eq!(entries(), 2);
+        drop(second);
+        assert_eq!(entries(), 1);
+        drop(lasting);
         assert!(feeds.live.lock().is_empty());
     }
 }

@@ -142,7 +142,8 @@ impl Call {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Rerun {
-    /// Once started it is never started again; a crash while it runs fails the task.
+    /// Once started it is never started again after a crash, which fails the task. Only its policy's
+    /// retries, of attempts that ended, start it again.
     #[default]
     Never,
     /// It may run again after a crash: it is idempotent, read-only, or resumes from its variables.
