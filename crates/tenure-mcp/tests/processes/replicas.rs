@@ -54,16 +54,27 @@ impl Replicas {
 
     /// The entries of the ledger with this event, once there are `count`.
     pub(crate) async fn entries(&self, event: Event, count: usize) -> Vec<Entry> {
+        self.entries_of(None, event, count).await
+    }
+
+    /// The same, about one task.
+    pub(crate) async fn entries_of(
+        &self,
+        task: Option<&str>,
+        event: Event,
+        count: usize,
+    ) -> Vec<Entry> {
         eventually(async || {
             let mut entries = ledger::read(&self.settings.ledger);
-            entries.retain(|entry| entry.event == event);
+            let is_its = |entry: &Entry| task.is_none_or(|task| entry.task == task);
+            entries.retain(|entry| entry.event == event && is_its(entry));
             (entries.len() >= count).then_some(entries)
         })
         .await
     }
 }
 
-pub(crate) async fn eventually<T>(mut look: impl AsyncFnMut() -> Option<T>) -> T {
+async fn eventually<T>(mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let started = Instant::now();
     loop {
         if let Some(found) = look().await {

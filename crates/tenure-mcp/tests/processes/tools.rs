@@ -99,7 +99,7 @@ impl ServerHandler for Tools {
                 }
             }
             "rounds" => rounds(&page, &request).await,
-            "late" => late(&page, argument("until").as_ref().and_then(Value::as_str)).await,
+            "late" => late(&page, argument("first"), argument("heir")).await,
             "wait" => {
                 cx.ct.cancelled().await;
                 page.note(Event::Cancelled);
@@ -135,10 +135,16 @@ async fn steps(page: &Page<'_>, stuck_at: Option<u64>) -> Result<CallToolRespons
     say(page.label.clone())
 }
 
-/// Writes at once, but in the first attempt only when this file is there.
-async fn late(page: &Page<'_>, until: Option<&str>) -> Result<CallToolResponse, ErrorData> {
+/// Writes when a file is there: one for the first attempt, and another for those that follow.
+async fn late(
+    page: &Page<'_>,
+    first: Option<Value>,
+    heir: Option<Value>,
+) -> Result<CallToolResponse, ErrorData> {
     let attempt = page.task.attempt();
-    while attempt == 1 && until.is_some_and(|file| !Path::new(file).exists()) {
+    let file = if attempt == 1 { first } else { heir };
+    let file = file.as_ref().and_then(Value::as_str).unwrap_or_default();
+    while !Path::new(file).exists() {
         sleep(Duration::from_millis(10)).await;
     }
     page.note(match page.task.checkpoint("by", attempt).await {

@@ -14,7 +14,7 @@ use tenure::store::{
 };
 use tenure::tasks::{Call, NewTask, Status, TaskStore};
 
-use crate::server::{Server, shared_url};
+use crate::server::{Cluster, Server, shared_url};
 use crate::store::{STANDSTILL, key, open_with, options, partition, patient, write};
 
 /// The user `me`, who has all rights but what `rights` say.
@@ -70,6 +70,32 @@ async fn a_password_that_is_no_longer_right_is_said_to_who_watches() {
     let watch = store.watch(&partition(), WatchFrom::Now).await.map(drop);
     assert!(matches!(&watch, Err(error) if is_denied(error)), "{watch:?}");
     assert!(!format!("{watch:?}").contains("pw"), "{watch:?}");
+}
+
+/// Each node has its own users, so it takes the word of all.
+#[tokio::test]
+async fn a_password_that_no_node_of_a_cluster_takes_is_said_to_who_watches() {
+    let cluster = Cluster::start();
+    let each = |args: &[&str]| {
+        for node in &cluster.nodes {
+            assert_eq!(node.cli(args), "OK");
+        }
+    };
+    each(&["ACL", "SETUSER", "me", "on", ">pw", "~tenure*", "&tenure*", "+@all"]);
+    let url = cluster.url().replace("//", "//me:pw@");
+    let options = patient(RedisOptions::default());
+    let store = open_with(&url, options, Clock::system()).await;
+    // Two do not know it any more, and the third still does.
+    for node in &cluster.nodes[..2] {
+        node.cli(&["ACL", "SETUSER", "me", "resetpass", ">other"]);
+    }
+    let mut watch = store.watch(&partition(), WatchFrom::Now).await.unwrap();
+    store.put(&key("a"), write("x")).await.unwrap();
+    hears_of(&mut watch, "a").await;
+    each(&["ACL", "SETUSER", "me", "resetpass", ">other"]);
+    cluster.nodes[2].cli(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+    let ended = next(&mut watch).await;
+    assert!(matches!(&ended, Some(Err(error)) if is_denied(error)), "{ended:?}");
 }
 
 /// One who may no longer subscribe costs those who may nothing.

@@ -12,6 +12,7 @@ use tenure::store::{
     RedisBackend, RedisOptions, StorageBackend as _, StoreError, WatchEvent, WatchFrom,
 };
 
+use crate::proxy::Proxy;
 use crate::server::{CLUSTERED, Cluster, Server, spare_port};
 use crate::store::{
     RedisHarness, STANDSTILL, impatient, key, open_with, options, partition, random_prefix, write,
@@ -141,6 +142,24 @@ async fn a_client_without_the_certificate_that_the_server_wants_is_told_so() {
         let refused = refusal(&server.url(), authority.trusted()).await;
         assert_lasting(&refused, "CertificateRequired");
     }
+}
+
+/// As when the address leads to somebody else by now.
+#[tokio::test]
+async fn a_watch_says_why_there_is_no_tls_any_more() {
+    let authority = Authority::new();
+    let server = TlsServer::start(&authority, "127.0.0.1", "no", &[]);
+    let stranger = TlsServer::start(&Authority::new(), "127.0.0.1", "no", &[]);
+    let proxy = Proxy::start(server.port).await;
+    let url = format!("rediss://127.0.0.1:{}", proxy.port);
+    let store = open_with(&url, authority.trusted(), Clock::system()).await;
+    let mut live = store.watch(&partition(), WatchFrom::Now).await.unwrap();
+    proxy.retarget(stranger.port);
+    proxy.cut();
+    let ended = tokio::time::timeout(12 * STANDSTILL, live.next()).await.unwrap();
+    assert_lasting(&ended.unwrap().unwrap_err(), "UnknownIssuer");
+    let new = store.watch(&partition(), WatchFrom::Now).await.map(drop);
+    assert_lasting(&new.unwrap_err(), "UnknownIssuer");
 }
 
 #[tokio::test]

@@ -67,7 +67,7 @@ struct Doubt {
 #[derive(Clone)]
 pub(super) struct Subscriber {
     requests: mpsc::Sender<Request>,
-    /// Why there is no connection at the moment.
+    /// Why the last attempt to listen failed.
     trouble: Arc<Mutex<Option<Failure>>>,
 }
 
@@ -297,10 +297,16 @@ impl Listener {
         if !self.channels.contains_key(&follow.channel) {
             if let Err(failure) = self.confirmed(sink.subscribe(&follow.channel)).await {
                 let is_refused = matches!(failure, Failure::Refused(_));
+                let is_new = self.trouble.lock().replace(failure.clone()).is_none();
+                if is_refused && is_new {
+                    let error = failure.clone().into_store_error();
+                    tracing::warn!(%error, "Redis refuses a subscription");
+                }
                 let _ = follow.reply.send(Err(failure.clone()));
                 // The others may listen on.
                 return if is_refused { Ok(()) } else { Err(failure) };
             }
+            *self.trouble.lock() = None;
             self.channels.insert(follow.channel.clone(), watch::Sender::default());
         }
         if let Some(watchers) = self.channels.get(&follow.channel) {
