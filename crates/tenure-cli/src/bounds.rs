@@ -64,7 +64,8 @@ pub(crate) struct Bounds {
         default_value_t = count(WorkerOptions::default().concurrency)
     )]
     pub(crate) concurrency: NonZeroUsize,
-    /// Those of one owner; half of all if not given. Its other tasks hold up nobody else's.
+    /// Those of one owner; half of all if not given and there are several owners. Its other tasks
+    /// hold up nobody else's.
     #[arg(
         long,
         value_name = "COUNT",
@@ -83,11 +84,15 @@ impl Bounds {
         options.header_read_ms = self.idle_ms;
     }
 
-    pub(crate) fn worker(&self) -> WorkerOptions {
+    /// With one owner there is nobody to leave room for.
+    pub(crate) fn worker(&self, has_one_owner: bool) -> WorkerOptions {
+        let options = WorkerOptions::default();
+        let all = has_one_owner.then_some(self.concurrency);
         WorkerOptions {
             concurrency: self.concurrency.get(),
-            concurrency_per_owner: self.concurrency_per_owner.map(NonZeroUsize::get),
-            ..WorkerOptions::default()
+            concurrency_per_owner: self.concurrency_per_owner.or(all).map(NonZeroUsize::get),
+            capacity_per_owner: has_one_owner.then_some(options.capacity),
+            ..options
         }
     }
 }
@@ -123,7 +128,14 @@ mod tests {
     fn what_is_not_said_is_as_the_library_has_it() {
         let (ours, theirs) = (applied(&[]), HttpOptions::default());
         assert_eq!(format!("{ours:?}"), format!("{theirs:?}"));
-        assert_eq!(parsed(&[]).worker(), WorkerOptions::default());
+        assert_eq!(parsed(&[]).worker(false), WorkerOptions::default());
+    }
+
+    #[test]
+    fn one_owner_alone_has_all_there_is() {
+        let worker = parsed(&["--concurrency=8"]).worker(true);
+        assert_eq!((worker.concurrency, worker.concurrency_per_owner), (8, Some(8)));
+        assert_eq!(worker.capacity_per_owner, Some(worker.capacity));
     }
 
     #[test]
@@ -144,7 +156,7 @@ mod tests {
         let bounds = (options.connections, options.streams, options.streams_per_owner);
         assert_eq!(bounds, (9, 5, 2));
         assert_eq!((options.sessions_per_owner, options.header_read_ms), (3, 400));
-        let worker = parsed(&["--concurrency=8", "--concurrency-per-owner=3"]).worker();
+        let worker = parsed(&["--concurrency=8", "--concurrency-per-owner=3"]).worker(true);
         assert_eq!((worker.concurrency, worker.concurrency_per_owner), (8, Some(3)));
         for refused in [
             "--connections=0",

@@ -27,8 +27,10 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), CliError> {
         http::check_exposure(args.listen, &callers)?;
     }
     let listener = if args.stdio { None } else { Some(listen(&args).await?) };
-    let options =
-        WorkerOptions { heartbeat_timeout_ms: args.heartbeat_timeout_ms, ..args.bounds.worker() };
+    let options = WorkerOptions {
+        heartbeat_timeout_ms: args.heartbeat_timeout_ms,
+        ..args.bounds.worker(callers.is_local())
+    };
     let progress = Arc::new(Progress::new(Clock::system()));
     let (listeners, per_owner) = (args.bounds.connections, args.bounds.listeners_per_owner);
     let durable = demo::durable(Demo::new())

@@ -4,8 +4,7 @@ use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
 use percent_encoding::percent_decode_str;
 use tenure::resources::{
-    Condition, Document, Effect, KindPattern, Metadata, ResourceError, ResourceKey, ResourceStore,
-    Scope, Written,
+    Condition, Document, KindPattern, Metadata, ResourceError, ResourceKey, ResourceStore, Scope,
 };
 use tenure::store::{Cursor, PageRequest};
 use tenure_mcp::http::resources::{
@@ -186,16 +185,8 @@ impl Resources {
             Self::Store(store) => store,
             Self::Server(server) => return server.revert(address, version, condition).await,
         };
-        if condition == Condition::Always {
-            return Ok(store.revert(&address.0, version).await?.into());
-        }
-        let former = store.get_at_version(&address.0, version).await?;
-        let current = store.get(&address.0).await.map_err(|error| refused(error, condition))?.meta;
-        if former.etag == current.etag && holds(condition, &current) {
-            let (etag, version) = (current.etag, current.version);
-            return Ok(Written { etag, version, effect: Effect::Unchanged }.into());
-        }
-        self.put(address, &Document::parse(&former.text)?, condition).await
+        let reverted = store.revert_if(&address.0, version, condition).await;
+        Ok(reverted.map_err(|error| refused(error, condition))?.into())
     }
 
     /// What is there and then every change, until somebody stops it.
@@ -251,16 +242,6 @@ impl Selection {
                 Ok(Scope::resource(&ResourceKey::new(project, kind.as_str(), id.as_str())?))
             }
         }
-    }
-}
-
-/// Whether a condition is met by what is there.
-fn holds(condition: Condition, current: &Metadata) -> bool {
-    match condition {
-        Condition::Always | Condition::Present => true,
-        Condition::Absent => false,
-        Condition::ETag(etag) => etag == current.etag,
-        Condition::Version(version) => version == current.version,
     }
 }
 
