@@ -4,7 +4,7 @@ use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
 use percent_encoding::percent_decode_str;
 use tenure::resources::{
-    Condition, Document, KindPattern, Metadata, ResourceError, ResourceKey, ResourceStore, Scope,
+    Condition, Document, KindPattern, ResourceError, ResourceKey, ResourceStore, Scope,
 };
 use tenure::store::{Cursor, PageRequest};
 use tenure_mcp::http::resources::{
