@@ -185,8 +185,14 @@ impl Resources {
             Self::Store(store) => store,
             Self::Server(server) => return server.revert(address, version, condition).await,
         };
-        let reverted = store.revert_if(&address.0, version, condition).await;
-        Ok(reverted.map_err(|error| refused(error, condition))?.into())
+        match store.revert_if(&address.0, version, condition).await {
+            Err(error @ ResourceError::NotFound) => {
+                // That may be the version only.
+                store.get(&address.0).await.map_err(|error| refused(error, condition))?;
+                Err(error.into())
+            }
+            reverted => Ok(reverted?.into()),
+        }
     }
 
     /// What is there and then every change, until somebody stops it.
