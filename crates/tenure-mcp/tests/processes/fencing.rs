@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use tenure::tasks::{Status, Task};
 
-use crate::client::create;
+use crate::client::{create, created};
 use crate::kill_loop::{list, open};
 use crate::ledger::{Entry, Event};
 use crate::replicas::Replicas;
@@ -19,9 +19,8 @@ const UNHINDERED: Duration = Duration::from_secs(10);
 /// whether its heir has finished the task or is at work on it.
 pub(crate) async fn refuses_late_writes(settings: Settings) {
     let settings = Settings { heartbeat_timeout_ms: 2_000, ..settings };
-    let replicas = Replicas::start(settings).await;
-    after_the_end(&replicas).await;
-    beside_the_heir(&replicas).await;
+    after_the_end(&Replicas::start(settings.clone()).await).await;
+    beside_the_heir(&Replicas::start(settings).await).await;
 }
 
 async fn after_the_end(replicas: &Replicas) {
@@ -30,11 +29,12 @@ async fn after_the_end(replicas: &Replicas) {
     let told = replicas.polled(&replicas.b, &late.id, "completed").await;
     let finished = late.stored().await;
     late.is_refused().await;
-    // The tool returned what it had; A is at work again, and has nothing left to write.
+    // The tool returned what it had. While others work, A comes to what it writes of that.
     let ends = late.entries(Event::End, 2).await;
     assert!(ends.iter().any(|entry| entry.attempt == 1));
     for server in [&replicas.a, &replicas.b] {
-        let next = replicas.create("once", json!({ "label": "next" })).await;
+        let next = create("once", json!({ "label": "next" }), None);
+        let next = created(&replicas.call(&replicas.b, next).await);
         replicas.polled(server, &next, "completed").await;
         assert_eq!(replicas.polled(server, &late.id, "completed").await, told);
     }
