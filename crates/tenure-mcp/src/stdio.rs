@@ -144,6 +144,8 @@ where
     }
 
     async fn close(&mut self) -> io::Result<()> {
+        // Half-way, it would keep the output, and nobody goes on with it.
+        self.reply = None;
         self.output.0.lock().await.shutdown().await
     }
 }

@@ -154,7 +154,9 @@ pub async fn serve<H: ServerHandler>(
 ) -> Result<(), ServeError> {
     check_exposure(listener.local_addr()?, &options.callers)?;
     let streams = CancellationToken::new();
-    let router = routes(server, options, streams.clone());
+    let router = routes(server, options, streams.clone())
+        .fallback(nothing_here)
+        .method_not_allowed_fallback(not_possible_here);
     let clock = server.tasks().clock().clone();
     let (closing, drain_ms) = (server.clone(), options.drain_ms);
     let draining = CancellationToken::new();
@@ -187,7 +189,7 @@ pub fn check_exposure(address: SocketAddr, callers: &Callers) -> Result<(), Serv
 }
 
 /// The routes, for a server that has a listener of its own. It has to keep what [`serve`] checks:
-/// local callers only on a loopback address.
+/// local callers only on a loopback address. What no route is for is left to that server.
 pub fn router<H: ServerHandler>(server: &DurableServer<H>, options: &HttpOptions) -> Router {
     routes(server, options, CancellationToken::new())
 }
@@ -222,8 +224,6 @@ fn routes<H: ServerHandler>(
         .nest("/mcp", mcp)
         .nest("/v1/tasks", tasks)
         .merge(projects)
-        .fallback(nothing_here)
-        .method_not_allowed_fallback(not_possible_here)
 }
 
 fn config(options: &HttpOptions, streams: CancellationToken) -> StreamableHttpServerConfig {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use tenure::resources::ResourceLimits;
 
-use crate::harness::{Answer, Api};
+use crate::harness::Api;
 
 /// Method, path, headers, body, status.
 type Row<'a> = (Method, &'a str, &'a [(&'a str, &'a str)], &'a str, u16);
@@ -59,7 +59,6 @@ async fn each_refusal_is_a_problem_with_its_status() {
         (Method::PATCH, item, &[merge, ("content-encoding", "gzip")], "2", 415),
         (Method::POST, "acme/resources/k/i/revert", &[("content-encoding", "gzip")], "2", 415),
         (Method::PUT, item, &[], "1e400", 422),
-        (Method::GET, "", &[], "", 404),
     ];
     for (method, path, headers, body, status) in rows {
         let answer = api.ask(method.clone(), path, headers, body).await;
@@ -76,7 +75,7 @@ async fn each_refusal_is_a_problem_with_its_status() {
 
 #[tokio::test]
 async fn what_no_route_is_for_is_a_problem_too() {
-    let api = Api::new().await;
+    let connection = Api::new().await.connect().await;
     for (method, path, status) in [
         (Method::GET, "/v1/projects", 404),
         (Method::GET, "/v1/projects/", 404),
@@ -87,7 +86,7 @@ async fn what_no_route_is_for_is_a_problem_too() {
         (Method::DELETE, "/healthz", 405),
     ] {
         let request = Request::builder().method(&method).uri(path).header("host", "localhost");
-        let answer = Answer::of(api.respond(request.body(Body::empty()).unwrap()).await).await;
+        let answer = connection.http1(request.body(Body::empty()).unwrap()).await;
         assert_eq!(answer.status, status, "{method} {path}");
         assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{path}");
         assert_eq!(answer.json()["status"], status);

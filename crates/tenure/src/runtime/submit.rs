@@ -40,12 +40,13 @@ async fn submit(shared: Arc<Shared>, owner: Owner, mut new: NewTask) -> Result<T
         reason: "this server does not have it".into(),
     })?;
     new.rerun = policy.rerun;
-    let place = shared.capacity.try_take(&owner).map_err(|limit| TaskError::QueueFull { limit })?;
     let claim = Claim { id: TaskStore::id_for(&owner, &new)?, owner };
     let in_hand = match take(&shared, &claim, &new).await? {
         Taken::InHand(in_hand) => in_hand,
         Taken::Existing(task) => return Ok(*task),
     };
+    let taken = shared.capacity.try_take(&claim.owner);
+    let place = taken.map_err(|limit| TaskError::QueueFull { limit })?;
     Submission { shared, policy, claim, in_hand, place }.carry_out(new).await
 }
 
@@ -89,11 +90,12 @@ impl Submission {
         let ttl_ms = shared.tasks.limits().ttl_ms(new.ttl_ms);
         let expires_at = shared.tasks.clock().now().plus_millis(ttl_ms);
         let backend = &**shared.tasks.backend();
+        let is_keyed = new.idempotency_key.is_some();
         // The claim comes first: a task without one would be lost with this process, a claim
         // without a task harms nobody.
         let claimed = claims::put(backend, &generation.worker, &self.claim, Some(expires_at)).await;
         if let Err(error) = claimed {
-            return Err(self.withdraw(&generation, error.into()).await);
+            return Err(self.withdraw(&generation, is_keyed, error.into()).await);
         }
         let slot = shared.slots.try_take(&self.claim.owner).ok();
         let custody = Custody { worker: Some(generation.worker.clone()), started: slot.is_some() };
@@ -111,10 +113,12 @@ impl Submission {
                 self.readopt(&generation, task).await
             }
             Ok((task, false)) => {
-                self.unclaim(&generation).await;
+                // An earlier submission may have made it, and have lost hold of it.
+                let is_ours = task.worker.as_ref() == Some(&generation.worker);
+                self.unclaim(&generation, is_ours && !task.status.is_terminal()).await;
                 Ok(task)
             }
-            Err(error) => Err(self.withdraw(&generation, error).await),
+            Err(error) => Err(self.withdraw(&generation, is_keyed, error).await),
         }
     }
 
@@ -142,22 +146,27 @@ impl Submission {
         }
     }
 
-    /// The task was not created, or perhaps it was.
-    async fn withdraw(&self, generation: &Generation, error: TaskError) -> TaskError {
-        match error {
-            TaskError::Store(StoreError::OutcomeUnknown(_)) => {
-                self.shared.look_after(generation.worker.clone());
-            }
-            _ => self.unclaim(generation).await,
-        }
+    /// The task was not created, or perhaps it was; with a key perhaps by an earlier submission.
+    async fn withdraw(
+        self,
+        generation: &Generation,
+        is_keyed: bool,
+        error: TaskError,
+    ) -> TaskError {
+        let is_unknown = matches!(error, TaskError::Store(StoreError::OutcomeUnknown(_)));
+        self.unclaim(generation, is_unknown || is_keyed).await;
         error
     }
 
-    /// Takes the claim back. If that fails it is looked after later.
-    async fn unclaim(&self, generation: &Generation) {
-        let backend = &**self.shared.tasks.backend();
-        if claims::remove(backend, &generation.worker, &self.claim.id).await.is_err() {
-            self.shared.look_after(generation.worker.clone());
+    /// Takes the claim back; if that fails, or it may be needed, it is looked after later.
+    async fn unclaim(self, generation: &Generation, may_be_needed: bool) {
+        let Self { shared, claim, in_hand, place, .. } = self;
+        let (backend, worker) = (&**shared.tasks.backend(), &generation.worker);
+        let is_back = !may_be_needed && claims::remove(backend, worker, &claim.id).await.is_ok();
+        // Before that is looked at: what is in hand counts as looked after.
+        drop((in_hand, place));
+        if !is_back {
+            shared.look_after(worker.clone());
         }
     }
 }

@@ -295,7 +295,10 @@ fn hopeless(task: &Task, own: bool) -> Option<&'static str> {
 fn settled(change: Result<Task, TaskError>) -> Result<Fate, StoreError> {
     match change {
         Err(TaskError::Store(error)) => Err(error),
-        Err(TaskError::Unreadable { .. } | TaskError::Contended) => Ok(Fate::Kept),
+        // Beyond the limits of this worker, it may be within those of another.
+        Err(TaskError::Unreadable { .. } | TaskError::Contended | TaskError::Invalid { .. }) => {
+            Ok(Fate::Kept)
+        }
         _ => Ok(Fate::Settled),
     }
 }

@@ -94,7 +94,7 @@ pub(super) fn routes<H: ServerHandler>(
         clock: server.tasks().clock().clone(),
         resources: server.resources().clone(),
         streams,
-        bodies: BodyBounds::new(options).at_most(SPELLING * limits.value_bytes),
+        bodies: BodyBounds::new(options).at_most(SPELLING.saturating_mul(limits.value_bytes)),
         parsing: Parsing::new(),
         conditions_required: options.conditions_required,
     };

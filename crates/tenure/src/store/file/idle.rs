@@ -37,10 +37,13 @@ pub(super) async fn answer<T>(
     let asleep_at = Instant::now() + patience;
     while alone() && Instant::now() < asleep_at {
         let turn_ends_at = Instant::now() + TURN;
-        while Instant::now() < turn_ends_at {
+        loop {
             match reply.try_recv() {
                 Err(TryRecvError::Empty) => thread::yield_now(),
                 answered => return answered.ok(),
+            }
+            if Instant::now() >= turn_ends_at {
+                break;
             }
         }
         tokio::task::yield_now().await;

@@ -22,6 +22,9 @@ for at = 4, 5 do
   end
 end
 
+-- Names of the index where there are others: those are aside already.
+local is_listed = {}
+
 -- The comparison of Lua goes by the server's locale.
 local function comes_before(a, b)
   for at = 1, math.min(#a, #b) do
@@ -35,6 +38,7 @@ end
 local function names_after(count)
   local names, next = redis.call('ZRANGEBYLEX', index, min, max, 'LIMIT', 0, count), {}
   if #sources == 1 then return names end
+  for _, name in ipairs(names) do is_listed[name] = true end
   for source = 2, #sources do
     local others = redis.call('ZRANGEBYLEX', sources[source], min, max, 'LIMIT', 0, count)
     for _, name in ipairs(others) do names[#names + 1] = name end
@@ -82,7 +86,9 @@ local function scan()
       if #it == 1 and not is_over then it[2] = redis.call('HMGET', record, 'data')[1] end
       local head, data = it[1], it[2]
       if is_over then
-        if is_past(expires_at) then past[#past + 1] = name end
+        if (#sources == 1 or is_listed[name]) and is_past(expires_at) then
+          past[#past + 1] = name
+        end
       elseif not (it.err or head or data) then
         orphans[#orphans + 1] = name
       else
