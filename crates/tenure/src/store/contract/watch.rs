@@ -58,6 +58,27 @@ pub async fn watch_tells_of_put_and_gone_in_order(harness: &dyn Harness) {
     }
 }
 
+/// Writes of one key that nobody read in between may become one change. What is told never goes back,
+/// and the last write is told.
+pub async fn watch_may_coalesce_writes_of_a_key_and_tells_the_last(harness: &dyn Harness) {
+    let it = Fixture::new(harness).await;
+    let mut watch = it.watch(WatchFrom::Now).await;
+    for name in ["a", "b"] {
+        let mut last = it.put(name, "x").await;
+        for _ in 1..32 {
+            last = it.put(name, "x").await;
+        }
+        let (mut told, mut is_last) = (0, false);
+        while !is_last {
+            let change = next_change(&mut watch).await;
+            let ChangeKind::Put { token, .. } = change.kind else { panic!("{change:?}") };
+            assert_eq!(change.key, it.key(name));
+            assert!(token.version() > told, "{told} before {token}");
+            (told, is_last) = (token.version(), token == last);
+        }
+    }
+}
+
 /// A change says which write it was and when the record will be absent.
 pub async fn watch_carries_token_and_deadline(harness: &dyn Harness) {
     let it = Fixture::new(harness).await;
