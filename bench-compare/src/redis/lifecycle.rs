@@ -2,6 +2,7 @@
 //! of the timed part, so that the number stays what it is.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -13,13 +14,16 @@ use tenure::clock::Clock;
 use tenure::store::{Precondition, RedisBackend, RedisOptions};
 use tenure::tasks::{Call, NewTask, TaskLimits, TaskRef, TaskStore};
 
-use super::PMCP;
+use super::peers::Floor;
+use super::{FLOOR, PMCP};
 use crate::measure::{Effort, alternate, per_call};
 use crate::table::{Figure, Row, Target};
 
 const OTHERS: usize = 99;
 const OWNER: &str = "me";
 const CALLERS: [usize; 3] = [1, 8, 64];
+/// About as long as the record of such a task.
+const TASK: [u8; 400] = [b'x'; 400];
 
 pub async fn run(effort: Effort, url: &str) -> Result<Vec<Row>> {
     let clock = Clock::system();
@@ -52,8 +56,38 @@ pub async fn run(effort: Effort, url: &str) -> Result<Vec<Row>> {
             theirs: Some((PMCP, Figure::Time(them))),
             target: Target::Ratio(50.0),
         });
+        rows.push(
+            beside_floor(effort, url, callers, async || {
+                at_once(callers, || live_ours(ours.clone(), me.clone(), our_calls)).await
+            })
+            .await?,
+        );
     }
     Ok(rows)
+}
+
+/// The same beside four round trips of which no server could do with less: three writes that compare,
+/// and a read.
+async fn beside_floor(
+    effort: Effort,
+    url: &str,
+    callers: usize,
+    ours: impl AsyncFnMut() -> Result<f64>,
+) -> Result<Row> {
+    let floor = Floor::connect(url).await?;
+    let calls = effort.calls(500);
+    let one_of = AtomicUsize::new(0);
+    let least = async || {
+        let caller = || live_floor(floor.clone(), one_of.fetch_add(1, Ordering::Relaxed), calls);
+        at_once(callers, caller).await
+    };
+    let (us, least) = alternate(effort, ours, least).await?;
+    Ok(Row {
+        what: format!("the same beside three EVALSHA and a HGETALL, {callers} callers"),
+        ours: Figure::Time(us),
+        theirs: Some((FLOOR, Figure::Time(least))),
+        target: Target::None,
+    })
 }
 
 /// What one caller's task takes while `callers` do the same, divided by them: the time of a task.
@@ -89,6 +123,21 @@ async fn live_ours(store: TaskStore, me: Owner, calls: usize) -> Result<f64> {
         store.get(&me, &id).await?;
         total += started.elapsed();
         store.backend().delete(&partition.key(id.as_str())?, Precondition::Present).await?;
+    }
+    Ok(per_call(total, calls))
+}
+
+async fn live_floor(mut floor: Floor, caller: usize, calls: usize) -> Result<f64> {
+    let key = format!("floor:{{{OWNER}}}:life-{caller}");
+    let mut total = Duration::ZERO;
+    for _ in 0..calls {
+        floor.reset(&key, &TASK).await?;
+        let started = Instant::now();
+        for version in 0..3 {
+            floor.swap(&key, version, &TASK).await?;
+        }
+        floor.get(&key).await?;
+        total += started.elapsed();
     }
     Ok(per_call(total, calls))
 }

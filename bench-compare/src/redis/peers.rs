@@ -57,21 +57,36 @@ impl Floor {
 
     pub async fn run(mut self, operation: Operation, caller: usize, calls: usize) -> Result<()> {
         let key = format!("floor:{{owner}}:task-{caller}");
-        let mut reset = cmd("HSET");
-        reset.arg(&key).arg("version").arg(0).arg("data").arg(&VALUE[..]);
-        reset.query_async::<()>(&mut self.connection).await?;
+        self.reset(&key, &VALUE).await?;
         for version in 0..calls {
-            if let Operation::Get = operation {
-                let fields: Vec<(String, Vec<u8>)> =
-                    cmd("HGETALL").arg(&key).query_async(&mut self.connection).await?;
-                ensure!(fields.len() == 2, "missing");
-                continue;
+            match operation {
+                Operation::Get => self.get(&key).await?,
+                Operation::Put | Operation::PutIfVersion => {
+                    self.swap(&key, version, &VALUE).await?
+                }
             }
-            let mut swap = cmd("EVALSHA");
-            swap.arg(&self.hash).arg(1).arg(&key).arg(version).arg(&VALUE[..]);
-            let swapped: usize = swap.query_async(&mut self.connection).await?;
-            ensure!(swapped == 1, "not swapped");
         }
+        Ok(())
+    }
+
+    pub async fn reset(&mut self, key: &str, value: &[u8]) -> Result<()> {
+        let mut reset = cmd("HSET");
+        reset.arg(key).arg("version").arg(0).arg("data").arg(value);
+        Ok(reset.query_async::<()>(&mut self.connection).await?)
+    }
+
+    pub async fn get(&mut self, key: &str) -> Result<()> {
+        let fields: Vec<(String, Vec<u8>)> =
+            cmd("HGETALL").arg(key).query_async(&mut self.connection).await?;
+        ensure!(fields.len() == 2, "missing");
+        Ok(())
+    }
+
+    pub async fn swap(&mut self, key: &str, version: usize, value: &[u8]) -> Result<()> {
+        let mut swap = cmd("EVALSHA");
+        swap.arg(&self.hash).arg(1).arg(key).arg(version).arg(value);
+        let swapped: usize = swap.query_async(&mut self.connection).await?;
+        ensure!(swapped == 1, "not swapped");
         Ok(())
     }
 }
