@@ -10,6 +10,7 @@
 //   client.mjs read URL URI            prints what a resource says
 //   client.mjs follow URL URI          prints a line when it has subscribed to a resource, also again
 //                                      after the server was away, and one for each notification
+//   client.mjs subscribe URL URI       the same in revision 2025-11-25, as long as the server is there
 //
 // TOKEN=… sends a bearer token. It runs beside the folder with the packages.
 import assert from 'node:assert/strict';
@@ -71,15 +72,18 @@ const accept = async ({ params }) => ({
 });
 
 async function connect() {
+  const legacy = mode === 'subscribe';
   const client = new Client(clientInfo, {
     capabilities: clientCapabilities,
-    versionNegotiation: { mode: { pin: protocolVersion } },
+    versionNegotiation: { mode: legacy ? 'legacy' : { pin: protocolVersion } },
   });
   client.fallbackNotificationHandler = async (notification) => onNotification(notification);
   const transport = new StreamableHTTPClientTransport(new URL(url), {
     requestInit: { headers: authorization },
   });
   await client.connect(transport);
+  assert.equal(client.getNegotiatedProtocolVersion(), legacy ? '2025-11-25' : protocolVersion);
+  if (legacy) return { client };
   const session = createTaskSessionFromClient(client, {
     endpointId: 'tenure-ci',
     rawDispatch,
@@ -191,15 +195,23 @@ async function read(_, client) {
   console.log(contents[0].text);
 }
 
-async function follow(_, client) {
+function printNews(client) {
   client.setNotificationHandler('notifications/resources/updated', ({ params }) => {
     console.log('updated', params.uri);
   });
+  client.setNotificationHandler('notifications/resources/list_changed', () => {
+    console.log('list changed');
+  });
+}
+
+async function follow(_, client) {
+  printNews(client);
+  const filter = { resourceSubscriptions: [uri], resourcesListChanged: true };
   for (;;) {
     // A server that is away is asked until it is back.
-    const subscription = await client.listen({ resourceSubscriptions: [uri] }).catch(() => null);
+    const subscription = await client.listen(filter).catch(() => null);
     if (subscription) {
-      assert.deepEqual(subscription.honoredFilter.resourceSubscriptions, [uri]);
+      assert.deepEqual(subscription.honoredFilter, filter);
       console.log('subscribed');
       console.log('ended', await subscription.closed);
     }
@@ -207,7 +219,14 @@ async function follow(_, client) {
   }
 }
 
-const modes = { tour, create, resume, cancel, listen, refused, list, read, follow };
+async function subscribe(_, client) {
+  printNews(client);
+  await client.subscribeResource({ uri });
+  console.log('subscribed');
+  await new Promise(() => setInterval(() => {}, 1_000));
+}
+
+const modes = { tour, create, resume, cancel, listen, refused, list, read, follow, subscribe };
 assert.ok(modes[mode], `unknown mode ${mode}`);
 const { client, session } = await connect();
 await modes[mode](session, client);

@@ -54,12 +54,15 @@ told() {
 	awk -v least="$1" '/^ended/ { told = 0 } /^updated/ { told++ } END { exit told < least }' mcp.out
 }
 
+# lists FILE COUNT: that many notifications that a list has changed.
+lists() { [[ $(grep -cs '^list changed' "$1") -ge $2 ]]; }
+
 # subscribed COUNT: so often.
 subscribed() { [[ $(grep -cs '^subscribed' mcp.out) -ge $1 ]]; }
 
 # walk STORE
 walk() {
-	local store=$1 first second third item uri address code status
+	local store=$1 first second third item uri address code status helper before
 	mkdir "$work/${store%%:*}"
 	cd "$work/${store%%:*}"
 	echo "== on ${store%%:*}"
@@ -102,6 +105,21 @@ walk() {
 	[[ $(curl -s -o /dev/null -w '%{http_code}' -H "If-None-Match: \"$second\"" "$url_two/$item") == 304 ]]
 	until_true grep -q "put .*$second" watch.out
 	until_true told 2
+
+	echo "-- clients of both revisions are told what the other server does, and that a list has changed"
+	helper=tenure://acme/agent/helper
+	before=$(grep -c '^list changed' mcp.out || true)
+	"$TENURE" resources put acme agent/helper -f planner.yaml --server "$url_one" >/dev/null
+	until_true lists mcp.out $((before + 1))
+	"$node" "$npm_home/client.mjs" subscribe "$url_one/mcp" "$helper" >old.out &
+	pids[old]=$!
+	until_true grep -qs '^subscribed' old.out
+	printf 'model: medium\n' >helper.yaml
+	"$TENURE" resources put acme agent/helper -f helper.yaml --server "$url_two" >/dev/null
+	until_true grep -qs "^updated $helper" old.out
+	before=$(grep -c '^list changed' old.out || true)
+	"$TENURE" resources delete acme agent/helper --server "$url_two" >/dev/null
+	until_true lists old.out $((before + 1))
 
 	echo "-- the watched server is killed, the other one goes on, the watch misses nothing"
 	kill -KILL "${pids[two]}"
