@@ -137,7 +137,7 @@ impl Submission {
             heir = shared.generation();
         }
         let estate = Estate { shared: &shared, heir: &heir, former: &former.worker, own: true };
-        match estate.settle(claim, Fate::Settled, in_hand, Some(place)).await {
+        match estate.settle(&claim, Fate::Settled, in_hand, Some(place)).await {
             Ok(_) => Ok(task),
             Err(error) => {
                 shared.look_after(former.worker.clone());

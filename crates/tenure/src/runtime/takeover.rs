@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use futures::stream;
-use futures::{FutureExt as _, StreamExt as _};
+use futures::{StreamExt as _, stream};
 
 use crate::clock::Timestamp;
 use crate::limits;
@@ -19,7 +18,7 @@ use crate::store::{Cursor, StoreError};
 use crate::tasks::{Fence, Phase, Task, TaskError, TaskRef, Transition, WorkerId};
 
 /// Claims that are settled at the same time: each is a few writes, which a store does together.
-const SETTLED_AT_ONCE: usize = 16;
+pub(super) const SETTLED_AT_ONCE: usize = 16;
 
 /// What became of a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +30,16 @@ pub(super) enum Fate {
     /// It is for another worker, or for later: this one has not got the tool or the room, cannot
     /// read the task, or has it for expired.
     Kept,
+    /// It is this process's own, and its owner has no room here yet.
+    Crowded,
+}
+
+/// What became of a page of claims.
+#[derive(Default)]
+struct Page {
+    next: Option<Cursor>,
+    some_kept: bool,
+    crowded: Vec<(StoredClaim, Owner)>,
 }
 
 /// The claims of one identity, and the worker that settles them. Each step is conditional on what
@@ -60,9 +69,9 @@ pub(super) async fn take_over(
         if !dead.inherit(backend).await? {
             return Ok(Fate::Settled);
         }
-        let (next, some_kept) = estate.settle_page(after).await?;
-        kept |= some_kept;
-        after = next;
+        let page = estate.settle_page(after).await?;
+        kept |= page.some_kept;
+        after = page.next;
         if after.is_none() {
             break;
         }
@@ -75,36 +84,44 @@ pub(super) async fn take_over(
 }
 
 impl Estate<'_> {
-    /// Settles every claim.
-    pub(super) async fn settle_all(&self) -> Result<(), StoreError> {
-        let mut after = None;
+    /// Settles every claim. Those are left, with their owners, for which there is no room.
+    pub(super) async fn settle_all(&self) -> Result<Vec<(StoredClaim, Owner)>, StoreError> {
+        let (mut crowded, mut after) = (Vec::new(), None);
         loop {
-            (after, _) = self.settle_page(after).await?;
+            let page = self.settle_page(after).await?;
+            crowded.extend(page.crowded);
+            after = page.next;
             if after.is_none() {
-                return Ok(());
+                return Ok(crowded);
             }
         }
     }
 
-    /// Settles a page of claims; tells where the next begins, and whether any claim was kept.
-    async fn settle_page(
-        &self,
-        after: Option<Cursor>,
-    ) -> Result<(Option<Cursor>, bool), StoreError> {
+    async fn settle_page(&self, after: Option<Cursor>) -> Result<Page, StoreError> {
         let backend = &**self.shared.tasks.backend();
         let page = claims::list(backend, self.former, after).await?;
         // All of them come to their end before an error does: one that was dropped half-way could
         // be adopted and not run.
-        let fates: Vec<_> = stream::iter(page.claims)
-            .map(|stored| self.settle_stored(stored).inspect(|_| self.count()))
+        let settled: Vec<_> = stream::iter(page.claims)
+            .map(async |stored| {
+                let fate = self.settle_stored(&stored, None).await;
+                self.count();
+                (stored, fate)
+            })
             .buffer_unordered(SETTLED_AT_ONCE)
             .collect()
             .await;
-        let mut kept = false;
-        for fate in fates {
-            kept |= fate? == Fate::Kept;
+        let mut done = Page { next: page.next, ..Page::default() };
+        for (stored, fate) in settled {
+            match (fate?, &stored.claim) {
+                (Fate::Crowded, Some(claim)) => {
+                    let owner = claim.owner.clone();
+                    done.crowded.push((stored, owner));
+                }
+                (fate, _) => done.some_kept |= fate == Fate::Kept,
+            }
         }
-        Ok((page.next, kept))
+        Ok(done)
     }
 
     fn count(&self) {
@@ -113,8 +130,13 @@ impl Estate<'_> {
         }
     }
 
-    async fn settle_stored(&self, stored: StoredClaim) -> Result<Fate, StoreError> {
-        let Some(claim) = stored.claim else {
+    /// Settles one claim, in a place if one is given.
+    pub(super) async fn settle_stored(
+        &self,
+        stored: &StoredClaim,
+        place: Option<Place>,
+    ) -> Result<Fate, StoreError> {
+        let Some(claim) = &stored.claim else {
             // Nobody can tell which task it was for.
             let backend = &**self.shared.tasks.backend();
             backend.delete(&stored.key, crate::store::Precondition::Any).await?;
@@ -123,14 +145,14 @@ impl Estate<'_> {
         let absent = self.fate_of_absent(stored.task_expires_at);
         let in_hand = if self.is_current() {
             // What is in hand is as it should be.
-            let Some(in_hand) = self.shared.hands.try_take(&claim) else {
+            let Some(in_hand) = self.shared.hands.try_take(claim) else {
                 return Ok(Fate::Settled);
             };
             in_hand
         } else {
-            self.shared.hands.take(&claim).await
+            self.shared.hands.take(claim).await
         };
-        self.settle(claim, absent, in_hand, None).await
+        self.settle(claim, absent, in_hand, place).await
     }
 
     /// What becomes of the claim of a task that is not there. One that is there no more because it
@@ -146,17 +168,17 @@ impl Estate<'_> {
     /// its task is not there.
     pub(super) async fn settle(
         &self,
-        claim: Claim,
+        claim: &Claim,
         absent: Fate,
         in_hand: InHand,
         place: Option<Place>,
     ) -> Result<Fate, StoreError> {
         let backend = &**self.shared.tasks.backend();
-        let (fate, _in_hand) = self.decide(&claim, absent, in_hand, place).await?;
+        let (fate, _in_hand) = self.decide(claim, absent, in_hand, place).await?;
         let obsolete = match fate {
             Fate::Settled => true,
             Fate::Adopted => !self.is_current(),
-            Fate::Kept => false,
+            Fate::Kept | Fate::Crowded => false,
         };
         if obsolete {
             claims::remove(backend, self.former, &claim.id).await?;
@@ -195,8 +217,12 @@ impl Estate<'_> {
             let failed = self.change(&task, Transition::Fail { error, message }).await;
             return Ok((settled(failed)?, Some(in_hand)));
         }
-        let Some(place) = self.place(&task.owner, place).await else {
-            return Ok((Fate::Kept, Some(in_hand)));
+        let place = place.or_else(|| shared.capacity.try_take(&task.owner).ok());
+        let Some(place) = place else {
+            // What is a dead worker's can be left for another heir. Nobody else may come to look
+            // for what was this process's before.
+            let fate = if self.own { Fate::Crowded } else { Fate::Kept };
+            return Ok((fate, Some(in_hand)));
         };
         self.adopt(claim, task, policy, place, in_hand).await
     }
@@ -234,17 +260,6 @@ impl Estate<'_> {
                 }
                 Ok((settled(Err(error))?, Some(in_hand)))
             }
-        }
-    }
-
-    /// Room for one more task. What was this process's before is waited for, since nobody else
-    /// may come to look; what is a dead worker's can be left for another heir.
-    async fn place(&self, owner: &Owner, given: Option<Place>) -> Option<Place> {
-        let capacity = &self.shared.capacity;
-        match given {
-            Some(place) => Some(place),
-            None if self.own => Some(capacity.take(owner).await),
-            None => capacity.try_take(owner).ok(),
         }
     }
 
