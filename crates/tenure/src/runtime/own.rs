@@ -8,7 +8,7 @@ use futures::{FutureExt as _, StreamExt as _};
 
 use crate::runtime::claims::StoredClaim;
 use crate::runtime::shares::Place;
-use crate::runtime::takeover::{Estate, SETTLED_AT_ONCE};
+use crate::runtime::takeover::{Estate, SETTLED_AT_ONCE, Testator};
 use crate::runtime::worker::{Generation, Shared};
 use crate::store::StoreError;
 use crate::tasks::WorkerId;
@@ -60,7 +60,7 @@ async fn settle_own(shared: &Arc<Shared>, heir: &Arc<Generation>) -> Result<Line
     let line = Line::new();
     let formers = shared.formers.lock().clone();
     for former in formers.iter().chain([&heir.worker]) {
-        let crowded = Estate { shared, heir, former, own: true }.settle_all().await?;
+        let crowded = Estate { shared, heir, former, testator: Testator::Own }.settle_all().await?;
         if crowded.is_empty() {
             // Forgotten only when done, so that an interruption loses none.
             shared.formers.lock().retain(|it| it != former);
@@ -90,7 +90,7 @@ async fn settle_placed(
     placed: Vec<(Crowded, Place)>,
 ) {
     let settling = placed.into_iter().map(|(Crowded { former, stored }, place)| async move {
-        let estate = Estate { shared, heir, former: &former, own: true };
+        let estate = Estate { shared, heir, former: &former, testator: Testator::Own };
         estate.settle_stored(&stored, Some(place)).await
     });
     for settled in futures::future::join_all(settling).await {

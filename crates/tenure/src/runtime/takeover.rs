@@ -48,8 +48,18 @@ pub(super) struct Estate<'a> {
     pub(super) shared: &'a Arc<Shared>,
     pub(super) heir: &'a Arc<Generation>,
     pub(super) former: &'a WorkerId,
-    /// The identity is, or was, this process's own.
-    pub(super) own: bool,
+    pub(super) testator: Testator,
+}
+
+/// Whose claims are settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Testator {
+    /// Another process, which is dead.
+    Dead,
+    /// This process, under its present or a former identity.
+    Own,
+    /// This process, which knows that it never called the handler, whatever is on record.
+    OwnUnbegun,
 }
 
 /// Adopts, fails or drops every task of a dead worker; [`Fate::Kept`] if some had to be left.
@@ -60,7 +70,7 @@ pub(super) async fn take_over(
 ) -> Result<Fate, StoreError> {
     let backend = &**shared.tasks.backend();
     let former = dead.worker.clone();
-    let estate = Estate { shared, heir, former: &former, own: false };
+    let estate = Estate { shared, heir, former: &former, testator: Testator::Dead };
     let _under_way = UnderWay::begin(shared);
     let mut kept = false;
     let mut after = None;
@@ -125,7 +135,7 @@ impl Estate<'_> {
     }
 
     fn count(&self) {
-        if !self.own {
+        if self.testator == Testator::Dead {
             self.shared.takeover.send_modify(|takeover| takeover.tasks += 1);
         }
     }
@@ -212,7 +222,7 @@ impl Estate<'_> {
         let Some(policy) = shared.handler.policy(&task.call.tool) else {
             return Ok((Fate::Kept, Some(in_hand)));
         };
-        if let Some(reason) = hopeless(&task, self.own) {
+        if let Some(reason) = hopeless(&task, self.testator) {
             let Failure { error, message, .. } = Failure::of_worker(reason);
             let failed = self.change(&task, Transition::Fail { error, message }).await;
             return Ok((settled(failed)?, Some(in_hand)));
@@ -221,7 +231,8 @@ impl Estate<'_> {
         let Some(place) = place else {
             // What is a dead worker's can be left for another heir. Nobody else may come to look
             // for what was this process's before.
-            let fate = if self.own { Fate::Crowded } else { Fate::Kept };
+            let is_dead = self.testator == Testator::Dead;
+            let fate = if is_dead { Fate::Kept } else { Fate::Crowded };
             return Ok((fate, Some(in_hand)));
         };
         self.adopt(claim, task, policy, place, in_hand).await
@@ -293,13 +304,20 @@ impl Drop for UnderWay<'_> {
 
 /// Why a task must not be started again, if so. Of its own tasks a worker knows that no server had
 /// to stop for it to lose them.
-fn hopeless(task: &Task, own: bool) -> Option<&'static str> {
-    if is_lost_for_good(task) {
-        return Some(if own {
-            "the server lost hold of the tool while it was running, and the tool may not run twice"
-        } else {
-            "the server stopped while the tool was running, and the tool may not run twice"
-        });
+fn hopeless(task: &Task, testator: Testator) -> Option<&'static str> {
+    match testator {
+        Testator::OwnUnbegun => return None,
+        Testator::Own if is_lost_for_good(task) => {
+            return Some(
+                "the server lost hold of the tool while it was running, and the tool may not run twice",
+            );
+        }
+        Testator::Dead if is_lost_for_good(task) => {
+            return Some(
+                "the server stopped while the tool was running, and the tool may not run twice",
+            );
+        }
+        Testator::Own | Testator::Dead => {}
     }
     // A call that takes every server down with it does not go round for ever.
     (task.phase == Phase::Running && task.attempt >= limits::ATTEMPTS)
