@@ -328,7 +328,7 @@ fn hopeless(task: &Task, testator: Testator) -> Option<&'static str> {
 fn settled(change: Result<Task, TaskError>) -> Result<Fate, StoreError> {
     match change {
         Err(TaskError::Store(error)) => Err(error),
-        // Beyond the limits of this worker, it may be within those of another.
+        // Whatever this worker cannot write, another may.
         Err(TaskError::Unreadable { .. } | TaskError::Contended | TaskError::Invalid { .. }) => {
             Ok(Fate::Kept)
         }
