@@ -7,7 +7,8 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
 use crate::runtime::liveness::{Heartbeat, Observer, Pulse};
-use crate::runtime::takeover::{Estate, Fate, take_over};
+use crate::runtime::own::look_after_own;
+use crate::runtime::takeover::{Fate, take_over};
 use crate::runtime::worker::{Generation, Shared};
 use crate::store::StoreError;
 
@@ -66,30 +67,6 @@ async fn through_panics<'a, T>(shared: &Shared, work: impl Fn() -> BoxFuture<'a,
         shared.tasks.clock().back_off_long(round).await;
         round = round.saturating_add(1);
     }
-}
-
-/// Settles what this process claims, now or under a former identity, and has not in hand.
-async fn look_after_own(shared: &Arc<Shared>, generation: &Arc<Generation>) {
-    loop {
-        shared.unsettled.notified().await;
-        let mut round = 0;
-        while let Err(error) = settle_own(shared, generation).await {
-            tracing::warn!(%error, "looking after the own claims failed");
-            shared.tasks.clock().back_off_long(round).await;
-            round = round.saturating_add(1);
-        }
-    }
-}
-
-async fn settle_own(shared: &Arc<Shared>, heir: &Arc<Generation>) -> Result<(), StoreError> {
-    loop {
-        // Forgotten only when done, so that an interruption loses none.
-        let former = shared.formers.lock().first().cloned();
-        let Some(former) = former else { break };
-        Estate { shared, heir, former: &former, own: true }.settle_all().await?;
-        shared.formers.lock().retain(|it| *it != former);
-    }
-    Estate { shared, heir, former: &heir.worker, own: true }.settle_all().await
 }
 
 /// Reclaims what has expired, in the store as a whole. Never returns.

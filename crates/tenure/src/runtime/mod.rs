@@ -21,6 +21,7 @@ mod handler;
 mod hands;
 mod keeper;
 mod liveness;
+mod own;
 mod run;
 mod shares;
 mod submit;

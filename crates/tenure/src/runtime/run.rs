@@ -225,10 +225,12 @@ impl Run {
                 return self.park(requests, variables).await;
             }
             Ok(Err(failure)) => failure,
+            // The runtime goes down, and the process with it or not: the task is for an heir.
+            Err(end) if end.is_cancelled() => return Next::Left,
             Err(panic) => {
                 tracing::error!(task = %self.task.id, tool = %self.task.call.tool, %panic, "the tool panicked");
-                // A panic may pass as any failure may; a worker that goes down is no panic.
-                Failure { retryable: panic.is_panic(), ..Failure::of_worker("the tool panicked") }
+                // A panic may pass as any failure may.
+                Failure { retryable: true, ..Failure::of_worker("the tool panicked") }
             }
         };
         if failure.retryable && self.task.attempt < self.policy.max_attempts {
@@ -358,4 +360,60 @@ impl Run {
 /// True for a task that a handler had in hands and that must not be started again.
 pub(super) fn is_lost_for_good(task: &Task) -> bool {
     task.phase == Phase::Running && task.rerun == Rerun::Never
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::clock::{Clock, Timestamp};
+    use crate::owner::Owner;
+    use crate::runtime::claims::Claim;
+    use crate::runtime::{Handler, Worker, WorkerOptions};
+    use crate::store::InMemoryBackend;
+    use crate::tasks::{Call, Custody, NewTask, Status, TaskStore};
+
+    struct Nothing;
+
+    #[async_trait]
+    impl Handler for Nothing {
+        fn policy(&self, _: &str) -> Option<Policy> {
+            Some(Policy::default())
+        }
+
+        async fn run(&self, _: TaskContext) -> Result<Exit, Failure> {
+            std::future::pending().await
+        }
+    }
+
+    /// A run of a task whose only attempt is on record.
+    async fn run() -> (Run, Worker) {
+        let clock = Clock::manual(Timestamp::from_millis(1));
+        let tasks = TaskStore::new(Arc::new(InMemoryBackend::new(clock.clone())), clock);
+        let worker =
+            Worker::start(tasks, Arc::new(Nothing), WorkerOptions::default()).await.unwrap();
+        let shared = Arc::clone(worker.shared());
+        let (generation, owner) = (shared.generation(), Owner::local());
+        let custody = Custody { worker: Some(generation.worker.clone()), started: true };
+        let new = NewTask::new(Call::new("tool", Map::new()));
+        let created = shared.tasks.create_for(&owner, "t".into(), new, custody).await;
+        let task = created.unwrap().0;
+        let claim = Claim { owner: owner.clone(), id: task.id.clone() };
+        let in_hand = shared.hands.try_take(&claim).unwrap();
+        let place = shared.capacity.try_take(&owner).ok().unwrap();
+        let policy = Policy::default();
+        (Run { shared, generation, policy, task, place, in_hand }, worker)
+    }
+
+    #[tokio::test]
+    async fn a_tool_that_ends_with_its_runtime_has_not_panicked_and_is_left_to_an_heir() {
+        let (mut run, _worker) = run().await;
+        let tool = tokio::spawn(std::future::pending());
+        tool.abort();
+        let next = run.conclude(tool.await).await;
+        assert!(matches!(next, Next::Left));
+        let stored = run.shared.tasks.get(&run.task.owner, &run.task.id).await.unwrap();
+        assert_eq!((stored.status, stored.status_message), (Status::Working, None));
+    }
 }

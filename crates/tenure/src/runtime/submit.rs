@@ -9,7 +9,7 @@ use crate::runtime::claims::{self, Claim};
 use crate::runtime::hands::InHand;
 use crate::runtime::run::Run;
 use crate::runtime::shares::Place;
-use crate::runtime::takeover::{Estate, Fate};
+use crate::runtime::takeover::{Estate, Fate, Testator};
 use crate::runtime::worker::{Generation, Shared};
 use crate::store::StoreError;
 use crate::tasks::{Custody, NewTask, Task, TaskError, TaskStore};
@@ -97,7 +97,11 @@ impl Submission {
         if let Err(error) = claimed {
             return Err(self.withdraw(&generation, is_keyed, error.into()).await);
         }
-        let slot = shared.slots.try_take(&self.claim.owner).ok();
+        // What is on record as running can no longer show an heir that it had not begun. So whoever
+        // may count as dead does not start it with its creation.
+        let slot = (!may_be_dead(&shared, &generation))
+            .then(|| shared.slots.try_take(&self.claim.owner).ok())
+            .flatten();
         let custody = Custody { worker: Some(generation.worker.clone()), started: slot.is_some() };
         let Claim { owner, id } = self.claim.clone();
         match shared.tasks.create_for(&owner, id, new, custody).await {
@@ -136,11 +140,12 @@ impl Submission {
             round += 1;
             heir = shared.generation();
         }
-        let estate = Estate { shared: &shared, heir: &heir, former: &former.worker, own: true };
-        match estate.settle(claim, Fate::Settled, in_hand, Some(place)).await {
+        let (former, testator) = (&former.worker, Testator::OwnUnbegun);
+        let estate = Estate { shared: &shared, heir: &heir, former, testator };
+        match estate.settle(&claim, Fate::Settled, in_hand, Some(place)).await {
             Ok(_) => Ok(task),
             Err(error) => {
-                shared.look_after(former.worker.clone());
+                shared.look_after(former.clone());
                 Err(error.into())
             }
         }
@@ -171,16 +176,18 @@ impl Submission {
     }
 }
 
+/// Whether others may have taken this worker for dead.
+fn may_be_dead(shared: &Shared, generation: &Generation) -> bool {
+    let silence_ms = shared.tasks.clock().now().millis_since(*generation.last_beat.borrow());
+    generation.lost.is_cancelled() || silence_ms >= shared.options.heartbeat_timeout_ms
+}
+
 /// Whether a task that was just created is in this worker's care.
 async fn is_still(shared: &Shared, generation: &Generation) -> bool {
-    if generation.lost.is_cancelled() {
-        return false;
-    }
-    let now = shared.tasks.clock().now();
-    let silence_ms = now.millis_since(*generation.last_beat.borrow());
-    if silence_ms < shared.options.heartbeat_timeout_ms {
+    if !may_be_dead(shared, generation) {
         return true;
     }
+    let now = shared.tasks.clock().now();
     tokio::select! {
         outlives = generation.outlives(now) => outlives,
         () = shared.abandoned.cancelled() => false,

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use futures::stream;
-use futures::{FutureExt as _, StreamExt as _};
+use futures::{StreamExt as _, stream};
 
 use crate::clock::Timestamp;
 use crate::limits;
@@ -19,7 +18,7 @@ use crate::store::{Cursor, StoreError};
 use crate::tasks::{Fence, Phase, Task, TaskError, TaskRef, Transition, WorkerId};
 
 /// Claims that are settled at the same time: each is a few writes, which a store does together.
-const SETTLED_AT_ONCE: usize = 16;
+pub(super) const SETTLED_AT_ONCE: usize = 16;
 
 /// What became of a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +30,16 @@ pub(super) enum Fate {
     /// It is for another worker, or for later: this one has not got the tool or the room, cannot
     /// read the task, or has it for expired.
     Kept,
+    /// It is this process's own, and its owner has no room here yet.
+    Crowded,
+}
+
+/// What became of a page of claims.
+#[derive(Default)]
+struct Page {
+    next: Option<Cursor>,
+    some_kept: bool,
+    crowded: Vec<(StoredClaim, Owner)>,
 }
 
 /// The claims of one identity, and the worker that settles them. Each step is conditional on what
@@ -39,8 +48,18 @@ pub(super) struct Estate<'a> {
     pub(super) shared: &'a Arc<Shared>,
     pub(super) heir: &'a Arc<Generation>,
     pub(super) former: &'a WorkerId,
-    /// The identity is, or was, this process's own.
-    pub(super) own: bool,
+    pub(super) testator: Testator,
+}
+
+/// Whose claims are settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Testator {
+    /// Another process, which is dead.
+    Dead,
+    /// This process, under its present or a former identity.
+    Own,
+    /// This process, which knows that it never called the handler, whatever is on record.
+    OwnUnbegun,
 }
 
 /// Adopts, fails or drops every task of a dead worker; [`Fate::Kept`] if some had to be left.
@@ -51,7 +70,7 @@ pub(super) async fn take_over(
 ) -> Result<Fate, StoreError> {
     let backend = &**shared.tasks.backend();
     let former = dead.worker.clone();
-    let estate = Estate { shared, heir, former: &former, own: false };
+    let estate = Estate { shared, heir, former: &former, testator: Testator::Dead };
     let _under_way = UnderWay::begin(shared);
     let mut kept = false;
     let mut after = None;
@@ -60,9 +79,9 @@ pub(super) async fn take_over(
         if !dead.inherit(backend).await? {
             return Ok(Fate::Settled);
         }
-        let (next, some_kept) = estate.settle_page(after).await?;
-        kept |= some_kept;
-        after = next;
+        let page = estate.settle_page(after).await?;
+        kept |= page.some_kept;
+        after = page.next;
         if after.is_none() {
             break;
         }
@@ -75,46 +94,59 @@ pub(super) async fn take_over(
 }
 
 impl Estate<'_> {
-    /// Settles every claim.
-    pub(super) async fn settle_all(&self) -> Result<(), StoreError> {
-        let mut after = None;
+    /// Settles every claim. Those are left, with their owners, for which there is no room.
+    pub(super) async fn settle_all(&self) -> Result<Vec<(StoredClaim, Owner)>, StoreError> {
+        let (mut crowded, mut after) = (Vec::new(), None);
         loop {
-            (after, _) = self.settle_page(after).await?;
+            let page = self.settle_page(after).await?;
+            crowded.extend(page.crowded);
+            after = page.next;
             if after.is_none() {
-                return Ok(());
+                return Ok(crowded);
             }
         }
     }
 
-    /// Settles a page of claims; tells where the next begins, and whether any claim was kept.
-    async fn settle_page(
-        &self,
-        after: Option<Cursor>,
-    ) -> Result<(Option<Cursor>, bool), StoreError> {
+    async fn settle_page(&self, after: Option<Cursor>) -> Result<Page, StoreError> {
         let backend = &**self.shared.tasks.backend();
         let page = claims::list(backend, self.former, after).await?;
         // All of them come to their end before an error does: one that was dropped half-way could
         // be adopted and not run.
-        let fates: Vec<_> = stream::iter(page.claims)
-            .map(|stored| self.settle_stored(stored).inspect(|_| self.count()))
+        let settled: Vec<_> = stream::iter(page.claims)
+            .map(async |stored| {
+                let fate = self.settle_stored(&stored, None).await;
+                self.count();
+                (stored, fate)
+            })
             .buffer_unordered(SETTLED_AT_ONCE)
             .collect()
             .await;
-        let mut kept = false;
-        for fate in fates {
-            kept |= fate? == Fate::Kept;
+        let mut done = Page { next: page.next, ..Page::default() };
+        for (stored, fate) in settled {
+            match (fate?, &stored.claim) {
+                (Fate::Crowded, Some(claim)) => {
+                    let owner = claim.owner.clone();
+                    done.crowded.push((stored, owner));
+                }
+                (fate, _) => done.some_kept |= fate == Fate::Kept,
+            }
         }
-        Ok((page.next, kept))
+        Ok(done)
     }
 
     fn count(&self) {
-        if !self.own {
+        if self.testator == Testator::Dead {
             self.shared.takeover.send_modify(|takeover| takeover.tasks += 1);
         }
     }
 
-    async fn settle_stored(&self, stored: StoredClaim) -> Result<Fate, StoreError> {
-        let Some(claim) = stored.claim else {
+    /// Settles one claim, in a place if one is given.
+    pub(super) async fn settle_stored(
+        &self,
+        stored: &StoredClaim,
+        place: Option<Place>,
+    ) -> Result<Fate, StoreError> {
+        let Some(claim) = &stored.claim else {
             // Nobody can tell which task it was for.
             let backend = &**self.shared.tasks.backend();
             backend.delete(&stored.key, crate::store::Precondition::Any).await?;
@@ -123,14 +155,14 @@ impl Estate<'_> {
         let absent = self.fate_of_absent(stored.task_expires_at);
         let in_hand = if self.is_current() {
             // What is in hand is as it should be.
-            let Some(in_hand) = self.shared.hands.try_take(&claim) else {
+            let Some(in_hand) = self.shared.hands.try_take(claim) else {
                 return Ok(Fate::Settled);
             };
             in_hand
         } else {
-            self.shared.hands.take(&claim).await
+            self.shared.hands.take(claim).await
         };
-        self.settle(claim, absent, in_hand, None).await
+        self.settle(claim, absent, in_hand, place).await
     }
 
     /// What becomes of the claim of a task that is not there. One that is there no more because it
@@ -146,17 +178,17 @@ impl Estate<'_> {
     /// its task is not there.
     pub(super) async fn settle(
         &self,
-        claim: Claim,
+        claim: &Claim,
         absent: Fate,
         in_hand: InHand,
         place: Option<Place>,
     ) -> Result<Fate, StoreError> {
         let backend = &**self.shared.tasks.backend();
-        let (fate, _in_hand) = self.decide(&claim, absent, in_hand, place).await?;
+        let (fate, _in_hand) = self.decide(claim, absent, in_hand, place).await?;
         let obsolete = match fate {
             Fate::Settled => true,
             Fate::Adopted => !self.is_current(),
-            Fate::Kept => false,
+            Fate::Kept | Fate::Crowded => false,
         };
         if obsolete {
             claims::remove(backend, self.former, &claim.id).await?;
@@ -190,13 +222,18 @@ impl Estate<'_> {
         let Some(policy) = shared.handler.policy(&task.call.tool) else {
             return Ok((Fate::Kept, Some(in_hand)));
         };
-        if let Some(reason) = hopeless(&task, self.own) {
+        if let Some(reason) = hopeless(&task, self.testator) {
             let Failure { error, message, .. } = Failure::of_worker(reason);
             let failed = self.change(&task, Transition::Fail { error, message }).await;
             return Ok((settled(failed)?, Some(in_hand)));
         }
-        let Some(place) = self.place(&task.owner, place).await else {
-            return Ok((Fate::Kept, Some(in_hand)));
+        let place = place.or_else(|| shared.capacity.try_take(&task.owner).ok());
+        let Some(place) = place else {
+            // What is a dead worker's can be left for another heir. Nobody else may come to look
+            // for what was this process's before.
+            let is_dead = self.testator == Testator::Dead;
+            let fate = if is_dead { Fate::Kept } else { Fate::Crowded };
+            return Ok((fate, Some(in_hand)));
         };
         self.adopt(claim, task, policy, place, in_hand).await
     }
@@ -237,17 +274,6 @@ impl Estate<'_> {
         }
     }
 
-    /// Room for one more task. What was this process's before is waited for, since nobody else
-    /// may come to look; what is a dead worker's can be left for another heir.
-    async fn place(&self, owner: &Owner, given: Option<Place>) -> Option<Place> {
-        let capacity = &self.shared.capacity;
-        match given {
-            Some(place) => Some(place),
-            None if self.own => Some(capacity.take(owner).await),
-            None => capacity.try_take(owner).ok(),
-        }
-    }
-
     async fn change(&self, task: &Task, transition: Transition) -> Result<Task, TaskError> {
         let reference = TaskRef::new(task.owner.clone(), task.id.clone())
             .fenced(self.former.clone(), task.attempt);
@@ -278,13 +304,20 @@ impl Drop for UnderWay<'_> {
 
 /// Why a task must not be started again, if so. Of its own tasks a worker knows that no server had
 /// to stop for it to lose them.
-fn hopeless(task: &Task, own: bool) -> Option<&'static str> {
-    if is_lost_for_good(task) {
-        return Some(if own {
-            "the server lost hold of the tool while it was running, and the tool may not run twice"
-        } else {
-            "the server stopped while the tool was running, and the tool may not run twice"
-        });
+fn hopeless(task: &Task, testator: Testator) -> Option<&'static str> {
+    match testator {
+        Testator::OwnUnbegun => return None,
+        Testator::Own if is_lost_for_good(task) => {
+            return Some(
+                "the server lost hold of the tool while it was running, and the tool may not run twice",
+            );
+        }
+        Testator::Dead if is_lost_for_good(task) => {
+            return Some(
+                "the server stopped while the tool was running, and the tool may not run twice",
+            );
+        }
+        Testator::Own | Testator::Dead => {}
     }
     // A call that takes every server down with it does not go round for ever.
     (task.phase == Phase::Running && task.attempt >= limits::ATTEMPTS)
@@ -295,7 +328,7 @@ fn hopeless(task: &Task, own: bool) -> Option<&'static str> {
 fn settled(change: Result<Task, TaskError>) -> Result<Fate, StoreError> {
     match change {
         Err(TaskError::Store(error)) => Err(error),
-        // Beyond the limits of this worker, it may be within those of another.
+        // Whatever this worker cannot write, another may.
         Err(TaskError::Unreadable { .. } | TaskError::Contended | TaskError::Invalid { .. }) => {
             Ok(Fate::Kept)
         }

@@ -253,6 +253,13 @@ impl Shared {
     }
 }
 
+#[cfg(test)]
+impl Worker {
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.0.shared
+    }
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
         self.shared.closing.cancel();

@@ -100,11 +100,11 @@ impl TaskStore {
         if fenced_off && !current.status.is_terminal() {
             return Err(TaskError::Superseded { attempt: current.attempt });
         }
-        let changes = apply(current, transition, self.clock.now())?;
-        if changes {
-            self.limits.check(current)?;
+        let before = apply(current, transition, self.clock.now())?;
+        if let Some(before) = &before {
+            self.limits.check_change(before, current)?;
         }
-        Ok(changes)
+        Ok(before.is_some())
     }
 
     /// Keeps what was written for the next change. A task that has ended sees none.

@@ -1,12 +1,21 @@
 //! What a task may weigh.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::limits::ID_BYTES;
-use crate::tasks::{Task, TaskError};
+use crate::tasks::{Call, Input, Outcome, Task, TaskError};
 
-/// Bounds of tasks. Together they stay below [`VALUE_BYTES`](crate::limits::VALUE_BYTES).
+/// What a worker itself has to say of a task always fits, whatever the bounds: a task that it could
+/// not even fail would be at work until it expires.
+const WORKER_MESSAGE_BYTES: usize = 256;
+const WORKER_ERROR_BYTES: usize = 512;
+const WORKER_ERROR_DEPTH: usize = 2;
+
+/// Bounds of tasks. Together they stay below [`VALUE_BYTES`](crate::limits::VALUE_BYTES). A change is
+/// held against them by what it changes: a task that was made under wider ones can still end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TaskLimits {
     /// How long a task is kept if nobody says.
@@ -21,9 +30,9 @@ pub struct TaskLimits {
     pub variables_bytes: usize,
     /// Bytes of all input requests and answers of a task, as JSON.
     pub inputs_bytes: usize,
-    /// Bytes of a result or an error, as JSON.
+    /// Bytes of a result or an error, as JSON; 512 at least.
     pub outcome_bytes: usize,
-    /// Bytes of a status message.
+    /// Bytes of a status message; 256 at least.
     pub message_bytes: usize,
     /// Bytes of one string inside variables and inputs.
     pub string_bytes: usize,
@@ -56,43 +65,64 @@ impl TaskLimits {
         wish.unwrap_or(self.default_ttl_ms).min(self.max_ttl_ms).max(1)
     }
 
-    /// Holds a whole task against the bounds.
+    /// Holds a new task against the bounds.
     pub(crate) fn check(&self, task: &Task) -> Result<(), TaskError> {
-        at_most("tool", task.call.tool.len(), ID_BYTES)?;
-        if let Some(message) = &task.status_message {
-            at_most("status message", message.len(), self.message_bytes)?;
-        }
-        for value in task.call.arguments.values().chain([&task.call.context]) {
-            self.check_shape("arguments", value, usize::MAX)?;
-        }
-        at_most("call", json_bytes(&task.call), self.call_bytes)?;
-        for value in task.variables.values() {
-            self.check_shape("variables", value, self.string_bytes)?;
-        }
-        at_most("variables", json_bytes(&task.variables), self.variables_bytes)?;
-        for (key, input) in &task.inputs {
-            at_most("input key", key.len(), ID_BYTES)?;
-            for value in [Some(&input.request), input.response.as_ref()].into_iter().flatten() {
-                self.check_shape("inputs", value, self.string_bytes)?;
-            }
-        }
-        at_most("inputs", json_bytes(&task.inputs), self.inputs_bytes)?;
-        if let Some(outcome) = &task.outcome {
-            let (crate::tasks::Outcome::Result(value) | crate::tasks::Outcome::Error(value)) =
-                outcome;
-            self.check_shape("outcome", value, usize::MAX)?;
-            at_most("outcome", json_bytes(value), self.outcome_bytes)?;
-        }
-        Ok(())
+        self.check_call(&task.call)?;
+        self.check_message(task.status_message.as_deref())?;
+        self.check_variables(&task.variables)?;
+        self.check_inputs(&task.inputs)?;
+        self.check_outcome(task.outcome.as_ref())
     }
 
-    fn check_shape(
-        &self,
-        what: &'static str,
-        value: &Value,
-        string_bytes: usize,
-    ) -> Result<(), TaskError> {
-        check_shape(what, value, self.depth, string_bytes)
+    /// Holds what a change of a task brought against the bounds. What was there before may be beyond
+    /// them, if they were lowered since: the task can still go on and end.
+    pub(crate) fn check_change(&self, before: &Task, task: &Task) -> Result<(), TaskError> {
+        if task.status_message != before.status_message {
+            self.check_message(task.status_message.as_deref())?;
+        }
+        if task.variables != before.variables {
+            self.check_variables(&task.variables)?;
+        }
+        if task.inputs != before.inputs {
+            self.check_inputs(&task.inputs)?;
+        }
+        self.check_outcome(task.outcome.as_ref())
+    }
+
+    fn check_call(&self, call: &Call) -> Result<(), TaskError> {
+        at_most("tool", call.tool.len(), ID_BYTES)?;
+        for value in call.arguments.values().chain([&call.context]) {
+            check_shape("arguments", value, self.depth, usize::MAX)?;
+        }
+        at_most("call", json_bytes(call), self.call_bytes)
+    }
+
+    fn check_message(&self, message: Option<&str>) -> Result<(), TaskError> {
+        let limit = self.message_bytes.max(WORKER_MESSAGE_BYTES);
+        message.map_or(Ok(()), |message| at_most("status message", message.len(), limit))
+    }
+
+    fn check_variables(&self, variables: &Map<String, Value>) -> Result<(), TaskError> {
+        for value in variables.values() {
+            check_shape("variables", value, self.depth, self.string_bytes)?;
+        }
+        at_most("variables", json_bytes(variables), self.variables_bytes)
+    }
+
+    fn check_inputs(&self, inputs: &BTreeMap<String, Input>) -> Result<(), TaskError> {
+        for (key, input) in inputs {
+            at_most("input key", key.len(), ID_BYTES)?;
+            for value in [Some(&input.request), input.response.as_ref()].into_iter().flatten() {
+                check_shape("inputs", value, self.depth, self.string_bytes)?;
+            }
+        }
+        at_most("inputs", json_bytes(inputs), self.inputs_bytes)
+    }
+
+    fn check_outcome(&self, outcome: Option<&Outcome>) -> Result<(), TaskError> {
+        let Some(Outcome::Result(value) | Outcome::Error(value)) = outcome else { return Ok(()) };
+        check_shape("outcome", value, self.depth.max(WORKER_ERROR_DEPTH), usize::MAX)?;
+        at_most("outcome", json_bytes(value), self.outcome_bytes.max(WORKER_ERROR_BYTES))
     }
 }
 

@@ -43,12 +43,13 @@ pub(crate) enum Transition {
     Cancel { message: Option<String> },
 }
 
-/// Applies a transition. Tells whether the task is now different; if not, nothing is to be written.
+/// Applies a transition. Returns the task as it was if it is now different; if not, nothing is to be
+/// written.
 pub(crate) fn apply(
     task: &mut Task,
     transition: &Transition,
     now: Timestamp,
-) -> Result<bool, TaskError> {
+) -> Result<Option<Task>, TaskError> {
     if task.status.is_terminal() {
         return Err(TaskError::Finished { status: task.status });
     }
@@ -107,12 +108,12 @@ pub(crate) fn apply(
         let waits = task.pending_inputs().next().is_some();
         task.status = if waits { Status::InputRequired } else { Status::Working };
     }
-    let changed = *task != before;
-    if changed {
-        // A clock that was set back does not make a task older than it was.
-        task.updated_at = now.max(before.updated_at);
+    if *task == before {
+        return Ok(None);
     }
-    Ok(changed)
+    // A clock that was set back does not make a task older than it was.
+    task.updated_at = now.max(before.updated_at);
+    Ok(Some(before))
 }
 
 fn check_fence(task: &Task, fence: &Fence) -> Result<(), TaskError> {
@@ -157,6 +158,11 @@ mod tests {
         Status::Failed,
         Status::Cancelled,
     ];
+
+    /// Tells whether the task is now different.
+    fn apply(task: &mut Task, what: &Transition, now: Timestamp) -> Result<bool, TaskError> {
+        super::apply(task, what, now).map(|before| before.is_some())
+    }
 
     fn at(millis: u64) -> Timestamp {
         Timestamp::from_millis(millis)

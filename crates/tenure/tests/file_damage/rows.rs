@@ -7,7 +7,7 @@ use tenure::resources::{
 use tenure::store::{
     PageRequest, Precondition, StorageBackend as _, StoreError, WatchEvent, WatchFrom, Write,
 };
-use tenure::tasks::{Call, NewTask, TaskError, TaskStore};
+use tenure::tasks::{Call, NewTask, TaskError, TaskEvent, TaskStore};
 
 use crate::fixture::{Fixture, assert_damaged, key, partition};
 
@@ -174,4 +174,31 @@ async fn tasks_and_resources_are_listed_and_watched_around_what_cannot_be_read()
         ] if a.id() == "a" && c.id() == "c"),
         "{told:?}"
     );
+}
+
+#[tokio::test]
+async fn a_watch_of_tasks_tells_of_a_damaged_row_and_goes_on() {
+    let fixture = Fixture::new().await;
+    let tasks = TaskStore::new(fixture.store.clone(), fixture.clock.clone());
+    let owner = tenure::Owner::new("me").unwrap();
+    let create = || async {
+        let new = NewTask::new(Call::new("tool", Default::default()));
+        tasks.create(&owner, new).await.unwrap().id
+    };
+    let mut watch = tasks.watch(&owner).await.unwrap();
+    let ids = [create().await, create().await];
+    // A change tells no time of creation, so the change is told and the record cannot be read.
+    fixture.damage_records(&[ids[0].as_str()], "created_at = -1");
+    // Listed, and then told as changed.
+    for round in ["listed", "changed"] {
+        match [watch.next().await, watch.next().await].map(|it| it.unwrap().unwrap()) {
+            [TaskEvent::Unreadable(TaskError::Unreadable { id, .. }), TaskEvent::Task(sound)] => {
+                assert_eq!([id, sound.id], ids, "{round}");
+            }
+            other => panic!("{round}: {other:?}"),
+        }
+    }
+    let later = create().await;
+    let told = watch.next().await.unwrap().unwrap();
+    assert!(matches!(&told, TaskEvent::Task(task) if task.id == later), "{told:?}");
 }

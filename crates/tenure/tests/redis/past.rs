@@ -131,7 +131,7 @@ async fn the_past_ends_by_itself() {
 }
 
 #[tokio::test]
-async fn a_replica_lists_around_what_is_over_and_puts_nothing_aside() {
+async fn a_replica_which_can_put_nothing_aside_lists_around_what_is_over() {
     let it = Fixture::new().await;
     let port = it.server.port.to_string();
     let replica = Server::start(&["--replicaof", "127.0.0.1", &port]);
@@ -142,7 +142,6 @@ async fn a_replica_lists_around_what_is_over_and_puts_nothing_aside() {
     let reading = options().prefix(it.prefix.clone());
     let reading = open_with(&replica.url(), reading, Clock::system()).await;
     assert_eq!(walk(&reading, 1).await, ["c"]);
-    assert_eq!(it.raw("ZCARD", "index"), 3);
 }
 
 #[tokio::test]

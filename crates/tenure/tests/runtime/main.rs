@@ -5,6 +5,7 @@ mod clocks;
 mod costs;
 mod exploration;
 mod faults;
+mod limits;
 mod owners;
 mod reading;
 mod trouble;

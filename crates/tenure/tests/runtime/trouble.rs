@@ -2,6 +2,7 @@
 //! never answer.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use serde_json::{Map, Value, json};
@@ -127,6 +128,61 @@ async fn a_worker_with_one_place_that_stood_still_during_a_submit_recovers() {
             drop(heir);
         }
     }
+}
+
+/// Its worker has not beaten for so long that any heir may come.
+#[tokio::test]
+async fn a_task_that_is_created_under_a_stale_heartbeat_is_not_on_record_as_begun() {
+    let world = World::new();
+    let process = world.healthy();
+    let worker = world.worker(&process, WorkerOptions::default()).await;
+    // It can write anything but its heartbeat.
+    process.damage(Partition::new(["workers"]).unwrap().key(worker.id().as_str()).unwrap());
+    world.pass(TIMEOUT_MS).await;
+    let alice = world.alice.clone();
+    let submitting = tokio::spawn(async move { worker.submit(&alice, call("echo")).await });
+    settle().await;
+    let _heir = world.worker(&world.healthy(), WorkerOptions::default()).await;
+    world.pass(2 * TIMEOUT_MS).await;
+    let page = world.tasks.list(&world.alice, PageRequest::default()).await.unwrap();
+    let tasks: Vec<_> = page.tasks.into_iter().map(Result::unwrap).collect();
+    assert_eq!(tasks.len(), 1);
+    assert_eq!(tasks[0].status, Status::Completed, "{:?}", tasks[0].status_message);
+    submitting.abort();
+}
+
+/// The record says that the tool runs, but the process that made it knows better.
+#[tokio::test]
+async fn a_task_that_was_created_late_runs_although_its_tool_may_not_run_twice() {
+    let mut created_late = 0;
+    for first in 0..12 {
+        let world = World::new();
+        let fault = Fault::StalledBefore;
+        let process = Faulty::new(world.store.clone(), Some(Plan { first, length: 1, fault }));
+        let (resumed, alice) = (process.clone(), world.alice.clone());
+        let tasks = TaskStore::new(Arc::new(process.clone()), world.clock.clone());
+        let tools = Arc::clone(&world.tools);
+        let submitted = tokio::spawn(async move {
+            let worker = Worker::start(tasks, tools, WorkerOptions::default()).await.unwrap();
+            let told = worker.submit(&alice, call("echo")).await;
+            (worker, told)
+        });
+        let _heir = world.worker(&world.healthy(), WorkerOptions::default()).await;
+        world.pass(3 * TIMEOUT_MS).await;
+        let page = world.tasks.list(&world.alice, PageRequest::default()).await.unwrap();
+        if !page.tasks.is_empty() {
+            // An heir cannot tell it from one that runs.
+            continue;
+        }
+        created_late += 1;
+        resumed.resume();
+        world.pass(3 * TIMEOUT_MS).await;
+        let (_worker, told) = submitted.await.unwrap();
+        let task = world.get(&told.unwrap().id).await;
+        assert_eq!(task.status, Status::Completed, "{first}: {:?}", task.status_message);
+        assert_eq!(world.tools.starts.load(Ordering::SeqCst), 1, "{first}");
+    }
+    assert!(created_late > 1, "before the claim, and before the task");
 }
 
 #[tokio::test]

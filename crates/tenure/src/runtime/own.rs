@@ -1,0 +1,191 @@
+//! Looking after what this process itself claims, now or under a former identity, and has not in hand.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt as _};
+
+use crate::runtime::claims::StoredClaim;
+use crate::runtime::shares::Place;
+use crate::runtime::takeover::{Estate, SETTLED_AT_ONCE, Testator};
+use crate::runtime::worker::{Generation, Shared};
+use crate::store::StoreError;
+use crate::tasks::WorkerId;
+
+/// A claim whose owner had no room here. Nobody else may come to look, so it waits for its turn, and
+/// holds up no other.
+struct Crowded {
+    former: WorkerId,
+    stored: StoredClaim,
+}
+
+/// Those who wait for room. `Shares` has them in turns by owner.
+type Line = FuturesUnordered<BoxFuture<'static, (Crowded, Place)>>;
+
+/// Settles the claims of this process whenever something may be left of them. Never returns.
+pub(super) async fn look_after_own(shared: &Arc<Shared>, heir: &Arc<Generation>) {
+    let mut line = Line::new();
+    loop {
+        tokio::select! {
+            () = shared.unsettled.notified() => line = settle_through_trouble(shared, heir).await,
+            Some(first) = line.next() => {
+                let placed = and_all_that_are_ready(first, &mut line);
+                settle_placed(shared, heir, placed).await;
+                if line.is_empty() {
+                    // Whose claims are all settled now is forgotten.
+                    shared.unsettled.notify_one();
+                }
+            }
+        }
+    }
+}
+
+async fn settle_through_trouble(shared: &Arc<Shared>, heir: &Arc<Generation>) -> Line {
+    let mut round = 0_u32;
+    loop {
+        match settle_own(shared, heir).await {
+            Ok(line) => return line,
+            Err(error) => {
+                tracing::warn!(%error, "looking after the own claims failed");
+                shared.tasks.clock().back_off_long(round).await;
+                round = round.saturating_add(1);
+            }
+        }
+    }
+}
+
+/// Settles every claim for which there is room; the others are in the line.
+async fn settle_own(shared: &Arc<Shared>, heir: &Arc<Generation>) -> Result<Line, StoreError> {
+    let line = Line::new();
+    let formers = shared.formers.lock().clone();
+    for former in formers.iter().chain([&heir.worker]) {
+        let crowded = Estate { shared, heir, former, testator: Testator::Own }.settle_all().await?;
+        if crowded.is_empty() {
+            // Forgotten only when done, so that an interruption loses none.
+            shared.formers.lock().retain(|it| it != former);
+        }
+        for (stored, owner) in crowded {
+            let (capacity, former) = (Arc::clone(&shared.capacity), former.clone());
+            let turn = async move { (Crowded { former, stored }, capacity.take(&owner).await) };
+            line.push(turn.boxed());
+        }
+    }
+    Ok(line)
+}
+
+fn and_all_that_are_ready(first: (Crowded, Place), line: &mut Line) -> Vec<(Crowded, Place)> {
+    let mut placed = vec![first];
+    while placed.len() < SETTLED_AT_ONCE
+        && let Some(Some(next)) = line.next().now_or_never()
+    {
+        placed.push(next);
+    }
+    placed
+}
+
+async fn settle_placed(
+    shared: &Arc<Shared>,
+    heir: &Arc<Generation>,
+    placed: Vec<(Crowded, Place)>,
+) {
+    let settling = placed.into_iter().map(|(Crowded { former, stored }, place)| async move {
+        let estate = Estate { shared, heir, former: &former, testator: Testator::Own };
+        estate.settle_stored(&stored, Some(place)).await
+    });
+    for settled in futures::future::join_all(settling).await {
+        if let Err(error) = settled {
+            tracing::warn!(%error, "a claim that had waited for room was not settled");
+            // A further round finds it.
+            shared.unsettled.notify_one();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use serde_json::{Map, json};
+
+    use super::*;
+    use crate::clock::{Clock, Timestamp};
+    use crate::owner::Owner;
+    use crate::runtime::claims::{self, Claim};
+    use crate::runtime::{Exit, Failure, Handler, Policy, TaskContext, Worker, WorkerOptions};
+    use crate::store::InMemoryBackend;
+    use crate::tasks::{Call, Custody, NewTask, Status, Task, TaskRef, TaskStore};
+
+    /// Every task of which waits for an answer.
+    struct Parks;
+
+    #[async_trait]
+    impl Handler for Parks {
+        fn policy(&self, _: &str) -> Option<Policy> {
+            Some(Policy::default())
+        }
+
+        async fn run(&self, _: TaskContext) -> Result<Exit, Failure> {
+            let requests = Map::from_iter([("ok".into(), json!("?"))]);
+            Ok(Exit::Park { requests, variables: Map::new() })
+        }
+    }
+
+    fn call() -> NewTask {
+        NewTask::new(Call::new("tool", Map::new()))
+    }
+
+    /// A task of a former identity that nobody has in hand.
+    async fn leave(shared: &Shared, former: &WorkerId, owner: &Owner, id: String) -> Task {
+        let claim = Claim { owner: owner.clone(), id: id.as_str().into() };
+        claims::put(&**shared.tasks.backend(), former, &claim, None).await.unwrap();
+        let custody = Custody { worker: Some(former.clone()), started: false };
+        shared.tasks.create_for(owner, claim.id, call(), custody).await.unwrap().0
+    }
+
+    async fn settle() {
+        for _ in 0..500 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn an_owner_without_room_holds_up_no_other_and_loses_no_claim() {
+        let clock = Clock::manual(Timestamp::from_millis(1_000));
+        let tasks = TaskStore::new(Arc::new(InMemoryBackend::new(clock.clone())), clock);
+        let options =
+            WorkerOptions { capacity: 3, capacity_per_owner: Some(2), ..WorkerOptions::default() };
+        let worker = Worker::start(tasks.clone(), Arc::new(Parks), options).await.unwrap();
+        let [alice, bob] = ["alice", "bob"].map(|name| Owner::new(name).unwrap());
+        // All the room that she may have.
+        for _ in 0..2 {
+            worker.submit(&alice, call()).await.unwrap();
+        }
+        let (shared, former) = (worker.shared(), WorkerId::random());
+        for number in 0..2 * SETTLED_AT_ONCE {
+            leave(shared, &former, &alice, format!("a{number:02}")).await;
+        }
+        let his = leave(shared, &former, &bob, "b".into()).await;
+        shared.look_after(former.clone());
+        settle().await;
+        let his = tasks.get(&bob, &his.id).await.unwrap();
+        assert_eq!((his.status, his.worker), (Status::InputRequired, Some(worker.id())));
+
+        // Hers come in as room becomes free.
+        let mut ended = 0;
+        loop {
+            let page = tasks.list(&alice, Default::default()).await.unwrap().tasks;
+            let hers = page.into_iter().map(Result::unwrap);
+            let hers: Vec<_> = hers.filter(|it| !it.status.is_terminal()).collect();
+            let in_care = hers.iter().filter(|it| it.worker == Some(worker.id()));
+            assert_eq!(in_care.clone().count(), hers.len().min(2));
+            let Some(first) = in_care.clone().next() else { break };
+            tasks.cancel(&TaskRef::new(alice.clone(), first.id.clone()), None).await.unwrap();
+            ended += 1;
+            settle().await;
+        }
+        assert_eq!(ended, 2 + 2 * SETTLED_AT_ONCE);
+        let left = claims::list(&**tasks.backend(), &former, None).await.unwrap();
+        assert!(left.claims.is_empty());
+        assert!(shared.formers.lock().is_empty(), "it is forgotten");
+    }
+}
