@@ -4,17 +4,30 @@ use crate::store::{Key, Precondition, Record, StoreError, VersionToken, Write};
 use crate::tasks::doubt::{DOUBTFUL_ROUNDS, Doubt};
 use crate::tasks::state::{Transition, apply};
 use crate::tasks::store::key;
-use crate::tasks::{Task, TaskError, TaskRef, TaskStore, record};
+use crate::tasks::{Task, TaskError, TaskRef, TaskStore, WorkerId, record};
 
 /// Rounds of read, apply, write before a change gives up. Each lost round means that somebody
 /// else's change landed, so even 64 writers on one task are all through long before.
 const MAX_ROUNDS: u32 = 256;
 
+/// Why a write that builds on a record has not, or may not have, happened.
+enum NotWritten {
+    /// Somebody was faster.
+    Conflict,
+    /// It may have happened: the doubt remembers what was written.
+    InDoubt(StoreError),
+    /// The store says no, as it stands.
+    Refused(StoreError),
+    /// No read changes that.
+    Final(TaskError),
+}
+
 impl TaskStore {
     /// Changes a task: read, apply, write if nobody was faster, else again.
     ///
-    /// Who wrote the task last need not read it: the write names the version that it builds on, and
-    /// fails if that is no longer there. Only a write is decided so; a refusal is always read.
+    /// If this process wrote the task last, the record that it wrote is tried first, without reading.
+    /// Such a record may be out of date. A write that builds on it fails if it is; a refusal could be
+    /// wrong, so every refusal is preceded by a read.
     pub(crate) async fn change(
         &self,
         task: &TaskRef,
@@ -22,13 +35,15 @@ impl TaskStore {
     ) -> Result<Task, TaskError> {
         // A name that is too long to be stored is one that nobody has.
         let key = key(&task.owner, &task.id).map_err(|_| TaskError::NotFound)?;
-        let mut recent = self.recent.take(&key);
         let mut doubt = Doubt::default();
+        if let Some(record) = self.recent.take(&key)
+            && let Some(changed) =
+                self.change_recent(&key, task, transition, &record, &mut doubt).await?
+        {
+            return Ok(changed);
+        }
         for round in 0..MAX_ROUNDS {
-            let guessed = recent.is_some();
-            let read = self.guess_or_read(task, recent.take()).await;
-            let (mut current, record) = match read {
-                Err(_) if guessed => continue,
+            let (mut current, record) = match self.read(&task.owner, &task.id).await {
                 Err(TaskError::Store(error)) if doubt.outlasts(&error) => {
                     self.clock.back_off_long(doubt.rounds).await;
                     continue;
@@ -39,53 +54,79 @@ impl TaskStore {
                 return Ok(current);
             }
             let before = (current.worker.clone(), current.attempt);
-            match self.advance(&mut current, task, transition) {
-                Ok(true) => {}
-                _ if guessed => continue,
-                Ok(false) => return Ok(current),
-                Err(error) => return Err(error),
+            if !self.advance(&mut current, task, transition)? {
+                return Ok(current);
             }
-            let write = self.write_of(&current)?;
-            let precondition = Precondition::Matches(record.token);
-            match self.backend.put_if_version(&key, write.clone(), precondition).await {
-                Ok(token) => {
-                    current.version = token.version();
-                    self.remember(key, write, token, &current);
-                    return Ok(current);
+            match self.write_over(&key, current, &before, record.token, &mut doubt).await {
+                Ok(changed) => return Ok(changed),
+                Err(NotWritten::Conflict) => self.clock.back_off(round).await,
+                Err(NotWritten::InDoubt(error)) if doubt.rounds >= DOUBTFUL_ROUNDS => {
+                    return Err(error.into());
                 }
-                // It expired, or was deleted, between the read and the write.
-                Err(StoreError::VersionConflict { current: None }) => {
-                    return Err(TaskError::NotFound);
-                }
-                // A refusal is not believed before the task was read, whatever the reason.
-                Err(error) if guessed && !error.is_in_doubt() => {}
-                Err(StoreError::VersionConflict { .. }) => self.clock.back_off(round).await,
-                Err(error) if doubt.outlasts(&error) => {
+                Err(NotWritten::InDoubt(_)) => self.clock.back_off_long(doubt.rounds).await,
+                Err(NotWritten::Refused(error)) if doubt.outlasts(&error) => {
                     self.clock.back_off_long(doubt.rounds).await;
                 }
-                Err(error) if error.is_in_doubt() => {
-                    current.version = record.token.version() + 1;
-                    doubt.arises(current, &before);
-                    if doubt.rounds >= DOUBTFUL_ROUNDS {
-                        return Err(error.into());
-                    }
-                    self.clock.back_off_long(doubt.rounds).await;
-                }
-                Err(error) => return Err(error.into()),
+                Err(NotWritten::Refused(error)) => return Err(error.into()),
+                Err(NotWritten::Final(error)) => return Err(error),
             }
         }
         Err(TaskError::Contended)
     }
 
-    /// The task as this process wrote it last, or else as it is.
-    async fn guess_or_read(
+    /// Changes a task without reading it. `None` if that takes a read.
+    async fn change_recent(
         &self,
+        key: &Key,
         task: &TaskRef,
-        recent: Option<Record>,
-    ) -> Result<(Task, Record), TaskError> {
-        match recent {
-            Some(record) => Ok((record::decode(&task.owner, &task.id, &record)?, record)),
-            None => self.read(&task.owner, &task.id).await,
+        transition: &Transition,
+        record: &Record,
+        doubt: &mut Doubt,
+    ) -> Result<Option<Task>, TaskError> {
+        let Ok(mut current) = record::decode(&task.owner, &task.id, record) else {
+            return Ok(None);
+        };
+        let before = (current.worker.clone(), current.attempt);
+        if !self.advance(&mut current, task, transition).unwrap_or(false) {
+            return Ok(None);
+        }
+        match self.write_over(key, current, &before, record.token, doubt).await {
+            Ok(changed) => return Ok(Some(changed)),
+            Err(NotWritten::InDoubt(_)) => self.clock.back_off_long(doubt.rounds).await,
+            Err(NotWritten::Conflict | NotWritten::Refused(_)) => {}
+            Err(NotWritten::Final(error)) => return Err(error),
+        }
+        Ok(None)
+    }
+
+    /// Writes a changed task over the record with this token. `before` is its fence in that record.
+    async fn write_over(
+        &self,
+        key: &Key,
+        mut changed: Task,
+        before: &(Option<WorkerId>, u32),
+        token: VersionToken,
+        doubt: &mut Doubt,
+    ) -> Result<Task, NotWritten> {
+        let write = self.write_of(&changed).map_err(NotWritten::Final)?;
+        let precondition = Precondition::Matches(token);
+        match self.backend.put_if_version(key, write.clone(), precondition).await {
+            Ok(token) => {
+                changed.version = token.version();
+                self.remember(key.clone(), write, token, &changed);
+                Ok(changed)
+            }
+            // It expired, or was deleted, between the read and the write.
+            Err(StoreError::VersionConflict { current: None }) => {
+                Err(NotWritten::Final(TaskError::NotFound))
+            }
+            Err(StoreError::VersionConflict { .. }) => Err(NotWritten::Conflict),
+            Err(error) if error.is_in_doubt() => {
+                changed.version = token.version() + 1;
+                doubt.arises(changed, before);
+                Err(NotWritten::InDoubt(error))
+            }
+            Err(error) => Err(NotWritten::Refused(error)),
         }
     }
 
