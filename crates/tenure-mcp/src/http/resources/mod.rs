@@ -37,6 +37,7 @@ mod page;
 mod parsing;
 pub(super) mod read;
 mod refusal;
+mod sound;
 mod target;
 mod unmeasured;
 pub(super) mod write;
