@@ -1,5 +1,6 @@
 //! `tenure resources watch` and `tenure tasks watch`, when streams are cut off.
 
+use std::io::{BufRead as _, BufReader};
 use std::process::{Output, Stdio};
 use std::sync::{Arc, Mutex};
 
@@ -7,7 +8,8 @@ use tempfile::TempDir;
 use tenure::clock::Clock;
 use tenure::store::{FileBackend, Partition, StorageBackend as _, Write};
 
-use crate::harness::{Lines, code, command, run, stderr};
+use crate::harness::{Lines, code, command, run, spare_address, stderr};
+use crate::place::Place;
 use crate::stub;
 
 const STREAM: &str = "content-type: text/event-stream\r\n";
@@ -129,6 +131,31 @@ async fn a_task_that_cannot_be_read_is_told_by_a_watch_on_a_store() {
     let mut watch = watch.stderr(Stdio::piped()).spawn().unwrap();
     let mut says = Lines::of(watch.stderr.take().unwrap());
     says.until("tenure: task spoilt cannot be read");
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+}
+
+#[test]
+fn a_watch_goes_on_after_the_server_was_killed_and_started_again() {
+    let (mut place, address) = (Place::store(), spare_address());
+    place.start(&address, &[]);
+    place.file("1.yaml", "1");
+    place.print(&["put", "acme", "agent/a", "-f", "1.yaml"]);
+    let mut watch =
+        place.command(&["watch", "acme", "agent/"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.next().unwrap().ends_with("agent/a"));
+    assert_eq!(lines.next().unwrap(), "primed");
+    place.kill();
+    // While the server is down, the store changes.
+    place.print(&["put", "acme", "agent/b", "-f", "1.yaml"]);
+    place.start(&address, &[]);
+    place.print(&["put", "acme", "agent/c", "-f", "1.yaml"]);
+    let mut seen = Vec::new();
+    while !seen.iter().any(|line: &String| line.ends_with("agent/c")) {
+        seen.push(lines.next().unwrap());
+    }
+    assert!(seen.iter().any(|line| line.ends_with("agent/b")), "{seen:?}");
     watch.kill().unwrap();
     watch.wait().unwrap();
 }
