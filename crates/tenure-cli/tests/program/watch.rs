@@ -36,7 +36,13 @@ macro_rules! event {
     };
 }
 
-/// The events, without what else is on their lines, of a watch whose streams are these and then no
+/// An event without what else is on its line.
+fn short(line: &str) -> String {
+    let mut words = line.split_whitespace();
+    [words.next(), words.next_back()].into_iter().flatten().collect::<Vec<_>>().join(" ")
+}
+
+/// The events, in short, of a watch whose streams are these and then no
 /// more; and behind which event each was asked for.
 fn watched(pattern: &str, streams: &'static [&'static str]) -> (Vec<String>, Vec<Option<String>>) {
     let asked = Arc::new(Mutex::new(Vec::new()));
@@ -51,10 +57,6 @@ fn watched(pattern: &str, streams: &'static [&'static str]) -> (Vec<String>, Vec
     let watch = ["resources", "watch", "acme", pattern, "--server", &url];
     let output = run(folder.path(), &watch);
     assert_eq!(code(&output), 3, "{}", stderr(&output));
-    let short = |line: &str| {
-        let mut words = line.split_whitespace();
-        [words.next(), words.next_back()].into_iter().flatten().collect::<Vec<_>>().join(" ")
-    };
     let told = String::from_utf8(output.stdout).unwrap();
     let asked = asked.lock().unwrap().clone();
     (told.lines().map(short).collect(), asked)
@@ -93,16 +95,29 @@ fn a_watch_that_is_cut_off_while_it_is_told_all_again_does_not_go_on_behind_what
 
 #[test]
 fn a_star_that_is_written_as_a_character_stands_for_itself() {
-    const EVENTS: &str = concat!(
-        event!("present", "a*", "x"),
-        event!("present", "ab", "y"),
-        event!("7", "primed"),
-        event!("put", "ab", "z")
-    );
-    let (told, _) = watched("a%2A/", &[EVENTS]);
-    assert_eq!(told, ["present a%2A/x", "primed"]);
-    let (told, _) = watched("a*/", &[EVENTS]);
-    assert_eq!(told, ["present a%2A/x", "present ab/y", "primed", "put ab/z"]);
+    for place in [Place::store(), Place::server()] {
+        place.file("1.yaml", "1");
+        let put = |address: &str| place.print(&["put", "acme", address, "-f", "1.yaml"]);
+        put("a%2A/x");
+        put("ab/y");
+        let mut watches = ["a%2A/", "a*/"].map(|pattern| {
+            let mut watch = place.command(&["watch", "acme", pattern]);
+            let mut watch = watch.stdout(Stdio::piped()).spawn().unwrap();
+            let lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+            (watch, lines.map(|line| short(&line.unwrap())))
+        });
+        let [(_, exact), (_, pattern)] = &mut watches;
+        assert!(exact.take(2).eq(["present a%2A/x", "primed"]));
+        assert!(pattern.take(3).eq(["present a%2A/x", "present ab/y", "primed"]));
+        put("ab/z");
+        put("a%2A/z");
+        assert!(exact.take(1).eq(["put a%2A/z"]));
+        assert!(pattern.take(2).eq(["put ab/z", "put a%2A/z"]));
+        for (mut watch, _) in watches {
+            watch.kill().unwrap();
+            watch.wait().unwrap();
+        }
+    }
 }
 
 fn watch_tasks(stream: &'static str) -> Output {
