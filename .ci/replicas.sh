@@ -11,7 +11,12 @@ cargo build --release --locked -p tenure-cli
 tenure=${CARGO_TARGET_DIR:-$PWD/target}/release/tenure
 work=$(mktemp -d)
 pids=()
+watching=() # What `watch` began, as long as nobody has waited for it.
 stop() {
+	# Not -9: each is a timeout, which passes this on.
+	for pid in "${watching[@]}"; do kill "$pid" 2>/dev/null || true; done
+	for pid in "${watching[@]}"; do wait "$pid" 2>/dev/null || true; done
+	watching=()
 	for pid in "${pids[@]}"; do kill -9 "$pid" 2>/dev/null || true; done
 	for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
 	pids=()
@@ -45,16 +50,24 @@ watch() {
 	: >"$work/listened"
 	timeout 180 "$tenure" tasks watch "$(id_in "$1")" --json --server "${url_c%/mcp}" >"$work/watched" &
 	watcher=$!
-	client listen "$url_c" "$1" >"$work/listened" &
+	watching+=("$watcher")
+	# Not by `client`: in the background that is a shell, which would leave its client behind.
+	timeout 180 "$node" "$npm_home/client.mjs" listen "$url_c" "$1" >"$work/listened" &
 	listener=$!
+	watching+=("$listener")
 	eventually test -s "$work/watched"
 	eventually grep -qx listening "$work/listened"
 }
 
 watched_until() {
-	wait "$listener" || { cat "$work/listened" >&2; return 1; }
+	local status=0
+	wait "$listener" || status=$?
+	watching=("$watcher")
+	((status == 0)) || { cat "$work/listened" >&2; return 1; }
 	tail -n 1 "$work/listened" | grep "^$1" >/dev/null || { cat "$work/listened" >&2; return 1; }
-	wait "$watcher"
+	wait "$watcher" || status=$?
+	watching=()
+	((status == 0)) || { cat "$work/watched" >&2; return 1; }
 	tail -n 1 "$work/watched" | grep "\"status\":\"$1\"" >/dev/null || { cat "$work/watched" >&2; return 1; }
 }
 

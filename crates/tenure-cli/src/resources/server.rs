@@ -1,8 +1,5 @@
 //! A running server's own interface for its resources.
 
-use std::future::ready;
-
-use futures::{StreamExt as _, TryStreamExt as _};
 use reqwest::{Method, RequestBuilder, header};
 use serde_json::json;
 use tenure::resources::{Condition, Document};
@@ -86,19 +83,12 @@ impl ResourceServer {
     ) -> Result<Events, CliError> {
         let query: Vec<(&str, &str)> = match selection {
             Selection::Everything => vec![],
+            // The server takes a star for a wildcard.
+            Selection::Kind(kind) if kind.contains('*') => vec![("kind", kind), ("exact", "true")],
             Selection::Kinds(kind) | Selection::Kind(kind) => vec![("kind", kind)],
             Selection::One(kind, id) => vec![("kind", kind), ("id", id)],
         };
-        let request = self.request(Method::GET, project, &["events"])?.query(&query);
-        let events = self.0.events(request).await?;
-        Ok(match selection {
-            // The server takes every star for a wildcard, and so tells more than this kind.
-            Selection::Kind(kind) if kind.contains('*') => {
-                let kind = kind.clone();
-                events.try_filter(move |event| ready(is_of_kind(event, &kind))).boxed()
-            }
-            _ => events,
-        })
+        self.0.events(self.request(Method::GET, project, &["events"])?.query(&query)).await
     }
 
     fn of(
@@ -129,15 +119,6 @@ impl ServerEvent for EventDocument {
 
     fn anew() -> Option<Self> {
         Some(Self::Resync)
-    }
-}
-
-/// Whether an event is about a kind, or about all of them.
-fn is_of_kind(event: &EventDocument, wanted: &str) -> bool {
-    match event {
-        EventDocument::Present(it) | EventDocument::Put(it) => it.kind == wanted,
-        EventDocument::Deleted { kind, .. } => kind == wanted,
-        _ => true,
     }
 }
 

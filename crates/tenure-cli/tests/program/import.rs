@@ -3,7 +3,7 @@
 use std::process::Output;
 
 use crate::harness::{code, stderr};
-use crate::resources::Place;
+use crate::place::Place;
 
 /// A place whose folder `in` has these files.
 fn place_with(place: Place, files: &[(&str, &str)]) -> Place {
@@ -142,4 +142,16 @@ fn links_to_files_and_to_folders_of_kinds_are_followed_and_no_others() {
     assert!(told.contains("skipped in/agent/gone.yaml: it is neither"), "{told}");
     assert!(summary(&output).starts_with("created 3, "), "{}", summary(&output));
     assert_eq!(place.print(&["get", "acme", "tool/b", "--json"]), "2");
+}
+
+#[test]
+fn an_import_with_a_file_that_is_wrong_writes_nothing() {
+    let place = Place::store();
+    std::fs::create_dir_all(place.folder.path().join("in/agent")).unwrap();
+    place.file("in/agent/a.yaml", "1");
+    place.file("in/agent/b.yaml", "[1");
+    let refused = place.run(&["import", "acme", "in"]);
+    assert_eq!(code(&refused), 1);
+    assert!(stderr(&refused).contains("b.yaml"), "{}", stderr(&refused));
+    assert_eq!(place.print(&["list", "acme"]), "");
 }

@@ -3,10 +3,16 @@
 
 mod bad_input;
 mod bounds;
+mod callers;
+mod conditions;
 #[cfg(target_os = "linux")]
 mod disks;
+#[cfg(unix)]
+mod edit;
+mod folders;
 mod harness;
 mod import;
+mod place;
 mod resources;
 mod serve;
 mod stub;

@@ -8,7 +8,7 @@ use std::sync::mpsc::channel;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use crate::harness::{Lines, PATIENCE, TENURE, code, command, stderr};
-use crate::resources::{PLANNER, Place};
+use crate::place::{PLANNER, Place};
 use crate::stub;
 use crate::trouble::{follow_advice, kept};
 

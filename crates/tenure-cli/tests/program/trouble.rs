@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use tenure::resources::Document;
 
 use crate::harness::{TENURE, code, run, stderr};
-use crate::resources::{PLANNER, Place};
+use crate::place::{PLANNER, Place};
 use crate::stub;
 
 /// The file in which an edit that failed keeps the user's text.

@@ -1,5 +1,6 @@
 //! `tenure resources watch` and `tenure tasks watch`, when streams are cut off.
 
+use std::io::{BufRead as _, BufReader};
 use std::process::{Output, Stdio};
 use std::sync::{Arc, Mutex};
 
@@ -7,7 +8,8 @@ use tempfile::TempDir;
 use tenure::clock::Clock;
 use tenure::store::{FileBackend, Partition, StorageBackend as _, Write};
 
-use crate::harness::{Lines, code, command, run, stderr};
+use crate::harness::{Lines, code, command, run, spare_address, stderr};
+use crate::place::Place;
 use crate::stub;
 
 const STREAM: &str = "content-type: text/event-stream\r\n";
@@ -34,7 +36,13 @@ macro_rules! event {
     };
 }
 
-/// The events, without what else is on their lines, of a watch whose streams are these and then no
+/// An event without what else is on its line.
+fn short(line: &str) -> String {
+    let mut words = line.split_whitespace();
+    [words.next(), words.next_back()].into_iter().flatten().collect::<Vec<_>>().join(" ")
+}
+
+/// The events, in short, of a watch whose streams are these and then no
 /// more; and behind which event each was asked for.
 fn watched(pattern: &str, streams: &'static [&'static str]) -> (Vec<String>, Vec<Option<String>>) {
     let asked = Arc::new(Mutex::new(Vec::new()));
@@ -49,10 +57,6 @@ fn watched(pattern: &str, streams: &'static [&'static str]) -> (Vec<String>, Vec
     let watch = ["resources", "watch", "acme", pattern, "--server", &url];
     let output = run(folder.path(), &watch);
     assert_eq!(code(&output), 3, "{}", stderr(&output));
-    let short = |line: &str| {
-        let mut words = line.split_whitespace();
-        [words.next(), words.next_back()].into_iter().flatten().collect::<Vec<_>>().join(" ")
-    };
     let told = String::from_utf8(output.stdout).unwrap();
     let asked = asked.lock().unwrap().clone();
     (told.lines().map(short).collect(), asked)
@@ -91,16 +95,29 @@ fn a_watch_that_is_cut_off_while_it_is_told_all_again_does_not_go_on_behind_what
 
 #[test]
 fn a_star_that_is_written_as_a_character_stands_for_itself() {
-    const EVENTS: &str = concat!(
-        event!("present", "a*", "x"),
-        event!("present", "ab", "y"),
-        event!("7", "primed"),
-        event!("put", "ab", "z")
-    );
-    let (told, _) = watched("a%2A/", &[EVENTS]);
-    assert_eq!(told, ["present a%2A/x", "primed"]);
-    let (told, _) = watched("a*/", &[EVENTS]);
-    assert_eq!(told, ["present a%2A/x", "present ab/y", "primed", "put ab/z"]);
+    for place in [Place::store(), Place::server()] {
+        place.file("1.yaml", "1");
+        let put = |address: &str| place.print(&["put", "acme", address, "-f", "1.yaml"]);
+        put("a%2A/x");
+        put("ab/y");
+        let mut watches = ["a%2A/", "a*/"].map(|pattern| {
+            let mut watch = place.command(&["watch", "acme", pattern]);
+            let mut watch = watch.stdout(Stdio::piped()).spawn().unwrap();
+            let lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+            (watch, lines.map(|line| short(&line.unwrap())))
+        });
+        let [(_, exact), (_, pattern)] = &mut watches;
+        assert!(exact.take(2).eq(["present a%2A/x", "primed"]));
+        assert!(pattern.take(3).eq(["present a%2A/x", "present ab/y", "primed"]));
+        put("ab/z");
+        put("a%2A/z");
+        assert!(exact.take(1).eq(["put a%2A/z"]));
+        assert!(pattern.take(2).eq(["put ab/z", "put a%2A/z"]));
+        for (mut watch, _) in watches {
+            watch.kill().unwrap();
+            watch.wait().unwrap();
+        }
+    }
 }
 
 fn watch_tasks(stream: &'static str) -> Output {
@@ -129,6 +146,31 @@ async fn a_task_that_cannot_be_read_is_told_by_a_watch_on_a_store() {
     let mut watch = watch.stderr(Stdio::piped()).spawn().unwrap();
     let mut says = Lines::of(watch.stderr.take().unwrap());
     says.until("tenure: task spoilt cannot be read");
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+}
+
+#[test]
+fn a_watch_goes_on_after_the_server_was_killed_and_started_again() {
+    let (mut place, address) = (Place::store(), spare_address());
+    place.start(&address, &[]);
+    place.file("1.yaml", "1");
+    place.print(&["put", "acme", "agent/a", "-f", "1.yaml"]);
+    let mut watch =
+        place.command(&["watch", "acme", "agent/"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.next().unwrap().ends_with("agent/a"));
+    assert_eq!(lines.next().unwrap(), "primed");
+    place.kill();
+    // While the server is down, the store changes.
+    place.print(&["put", "acme", "agent/b", "-f", "1.yaml"]);
+    place.start(&address, &[]);
+    place.print(&["put", "acme", "agent/c", "-f", "1.yaml"]);
+    let mut seen = Vec::new();
+    while !seen.iter().any(|line: &String| line.ends_with("agent/c")) {
+        seen.push(lines.next().unwrap());
+    }
+    assert!(seen.iter().any(|line| line.ends_with("agent/b")), "{seen:?}");
     watch.kill().unwrap();
     watch.wait().unwrap();
 }

@@ -90,6 +90,25 @@ async fn patterns_and_single_resources_can_be_watched() {
 }
 
 #[tokio::test]
+async fn a_kind_with_a_star_in_its_name_can_be_watched_alone() {
+    let api = Api::new().await;
+    for path in ["a%2A/a", "ab/b"] {
+        api.put(&format!("acme/resources/{path}"), "1").await;
+    }
+    let mut exact = Events::open(&api, "acme/events?kind=a*&exact=true", &[]).await;
+    assert_eq!(exact.names(2).await, ["present a", "primed -"]);
+    let mut pattern = Events::open(&api, "acme/events?kind=a*&exact=false", &[]).await;
+    assert_eq!(pattern.names(3).await, ["present a", "present b", "primed -"]);
+    for path in ["ab/c", "a%2A/d"] {
+        api.put(&format!("acme/resources/{path}"), "1").await;
+    }
+    assert_eq!(exact.names(1).await, ["put d"]);
+    for malformed in ["exact=true", "kind=a&kind=b&exact=true", "kind=a&exact", "kind=a&exact=1"] {
+        assert_eq!(api.get(&format!("acme/events?{malformed}")).await.status.as_u16(), 400);
+    }
+}
+
+#[tokio::test]
 async fn a_watch_resumes_after_the_last_event_without_loss() {
     let api = Api::new().await;
     let mut events = Events::open(&api, "acme/events", &[]).await;

@@ -23,6 +23,7 @@ mod linearizability;
 mod migration;
 mod past;
 mod proxy;
+mod runtimes;
 mod server;
 mod store;
 mod subscribing;

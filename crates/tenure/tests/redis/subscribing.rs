@@ -1,5 +1,4 @@
-//! Watches that cannot be made, or cannot go on: the user may not subscribe, or the runtime on which
-//! the process listened has ended.
+//! Watches that cannot be made, or cannot go on: the user may not subscribe.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -14,8 +13,8 @@ use tenure::store::{
 };
 use tenure::tasks::{Call, NewTask, Status, TaskStore};
 
-use crate::server::{Cluster, Server, shared_url};
-use crate::store::{STANDSTILL, key, open_with, options, partition, patient, write};
+use crate::server::{Cluster, Server};
+use crate::store::{STANDSTILL, key, open_with, partition, patient, write};
 
 /// The user `me`, who has all rights but what `rights` say.
 async fn open_as_me(server: &Server, rights: &[&str]) -> RedisBackend {
@@ -32,11 +31,11 @@ fn is_denied(error: &StoreError) -> bool {
         && error.to_string().contains("denies access")
 }
 
-async fn next(watch: &mut Watch) -> Option<Result<WatchEvent, StoreError>> {
+pub async fn next(watch: &mut Watch) -> Option<Result<WatchEvent, StoreError>> {
     tokio::time::timeout(12 * STANDSTILL, watch.next()).await.expect("the watch is silent")
 }
 
-async fn hears_of(watch: &mut Watch, name: &str) {
+pub async fn hears_of(watch: &mut Watch, name: &str) {
     match next(watch).await {
         Some(Ok(WatchEvent::Change(change))) => {
             assert_eq!(change.key, key(name));
@@ -185,34 +184,4 @@ async fn a_task_that_cannot_be_followed_says_so_and_runs_when_it_can() {
         assert!(started.elapsed() < 24 * STANDSTILL, "{:?}", warnings.0);
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-}
-
-/// Every watcher of a process shares one connection, which lives on the runtime of the first.
-#[test]
-fn a_runtime_that_ends_takes_no_watch_along() {
-    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let (ending, staying) = (runtime(), runtime());
-    let (url, options) = (shared_url(), options());
-    let watching = ending.block_on(open_with(&url, options.clone(), Clock::system()));
-    let (mut live, mut lagging) = ending.block_on(async {
-        let live = watching.watch(&partition(), WatchFrom::Now).await.unwrap();
-        (live, watching.watch(&partition(), WatchFrom::Now).await.unwrap())
-    });
-    drop(ending);
-    staying.block_on(async {
-        let writing = open_with(&url, options, Clock::system()).await;
-        writing.put(&key("a"), write("x")).await.unwrap();
-        // While nobody listens.
-        hears_of(&mut live, "a").await;
-        let mut new = watching.watch(&partition(), WatchFrom::Now).await.unwrap();
-        writing.put(&key("b"), write("x")).await.unwrap();
-        hears_of(&mut live, "b").await;
-        hears_of(&mut new, "b").await;
-        // More than the log is sure to hold.
-        for _ in 0..1_000 {
-            writing.put(&key("c"), write("x")).await.unwrap();
-        }
-        let gap = next(&mut lagging).await;
-        assert!(matches!(gap, Some(Ok(WatchEvent::Resync(_)))), "a silent loss: {gap:?}");
-    });
 }

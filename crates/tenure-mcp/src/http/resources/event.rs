@@ -33,6 +33,7 @@ const MAX_PATTERNS: usize = 32;
     params(
         ProjectPath,
         ("kind" = Option<Vec<String>>, Query, description = "Only kinds that match: * stands for any characters"),
+        ("exact" = Option<bool>, Query, description = "The one kind is no pattern: a * in it is itself"),
         ("id" = Option<String>, Query, description = "Only this resource of the one kind, which is no pattern then"),
         ("Last-Event-ID" = Option<String>, Header, description = "Go on after this event"),
     ),
@@ -57,30 +58,34 @@ pub(super) async fn watch(
 }
 
 fn scope(project: &str, query: &[(String, String)]) -> Result<Scope, Refusal> {
-    let named = |name: &str| {
-        let values =
-            query.iter().filter(move |(it, _)| it == name).map(|(_, value)| value.as_str());
-        values.collect::<Vec<_>>()
-    };
-    if let Some((unknown, _)) = query.iter().find(|(name, _)| name != "kind" && name != "id") {
-        let detail = format!("there is no parameter {unknown:?}");
-        return Err(Problem::new(StatusCode::BAD_REQUEST, detail).into());
+    let (mut kinds, mut ids, mut exact) = (Vec::new(), Vec::new(), false);
+    for (name, value) in query {
+        match (&**name, &**value) {
+            ("kind", kind) => kinds.push(kind),
+            ("id", id) => ids.push(id),
+            ("exact", "true") => exact = true,
+            ("exact", "false") => exact = false,
+            ("exact", _) => return Err(malformed("exact is true or false")),
+            _ => return Err(malformed(format!("there is no parameter {name:?}"))),
+        }
     }
-    let (kinds, ids) = (named("kind"), named("id"));
     match (&kinds[..], &ids[..]) {
-        ([], []) => Ok(Scope::project(project)?),
+        ([], []) if !exact => Ok(Scope::project(project)?),
         ([kind], [id]) => Ok(Scope::resource(&ResourceKey::new(project, *kind, *id)?)),
-        ([kind], []) if !kind.contains('*') => Ok(Scope::kind(project, kind)?),
-        (kinds, []) if kinds.len() <= MAX_PATTERNS => {
+        ([kind], []) if exact || !kind.contains('*') => Ok(Scope::kind(project, kind)?),
+        (kinds, []) if !exact && kinds.len() <= MAX_PATTERNS => {
             let patterns: Result<Vec<_>, ResourceError> =
                 kinds.iter().map(|it| KindPattern::new(*it)).collect();
             Ok(Scope::kinds(project, patterns?)?)
         }
-        _ => {
-            let detail = format!("an id needs one kind, and at most {MAX_PATTERNS} kinds count");
-            Err(Problem::new(StatusCode::BAD_REQUEST, detail).into())
-        }
+        _ => Err(malformed(format!(
+            "an id, and what is exact, needs one kind, and at most {MAX_PATTERNS} kinds count"
+        ))),
     }
+}
+
+fn malformed(detail: impl Into<String>) -> Refusal {
+    Problem::new(StatusCode::BAD_REQUEST, detail).into()
 }
 
 fn last_event(headers: &HeaderMap) -> Result<Option<Revision>, StoreError> {

@@ -11,7 +11,7 @@
 //! | `GET …/resources/{kind}/{id}/history` | a [`HistoryDocument`] |
 //! | `GET …/resources/{kind}/{id}/history/{version}` | the value of that version |
 //! | `POST …/resources/{kind}/{id}/revert` | a [`WrittenDocument`] |
-//! | `GET …/events?kind=P&id=I` | server-sent events, an [`EventDocument`] each |
+//! | `GET …/events?kind=P&exact=true&id=I` | server-sent events, an [`EventDocument`] each |
 //!
 //! `If-Match` and `If-None-Match` make requests for one resource conditional. An ETag names a value
 //! and not its bytes: a value has the same one however it was spelled when it came, and compressed
@@ -37,6 +37,7 @@ mod page;
 mod parsing;
 pub(super) mod read;
 mod refusal;
+mod sound;
 mod target;
 mod unmeasured;
 pub(super) mod write;

@@ -1,15 +1,16 @@
-//! A page of resources with their values, which are sent as they are stored: nothing is parsed.
+//! A page of resources with their values, which are sent as they are stored: they are read through,
+//! and nothing is made of them.
 
 use axum::http::HeaderValue;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use serde::de::IgnoredAny;
 use tenure::resources::{Resource, ResourceError, ResourcePage};
 
 use crate::http::Problem;
 use crate::http::resources::document::ResourceDocument;
 use crate::http::resources::parsing::Parsing;
+use crate::http::resources::sound::Sound;
 
 /// What a resource takes beside its value, mostly.
 const DOCUMENT_BYTES: usize = 512;
@@ -67,10 +68,10 @@ fn spliced(page: ResourcePage<Resource>, total: Option<u64>, bytes: usize) -> Ve
     text
 }
 
-/// One text that is no JSON would spoil the whole page.
+/// One text that is no JSON value, which is somebody else's, would spoil the whole page.
 fn checked(resource: &Resource) -> Result<(), ResourceError> {
     let text = std::str::from_utf8(&resource.text).ok();
-    if text.is_some_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok()) {
+    if text.is_some_and(|text| serde_json::from_str::<Sound>(text).is_ok()) {
         return Ok(());
     }
     // Says what is wrong with it.
@@ -115,13 +116,17 @@ mod tests {
             resources.put(&key, &Document::parse(value).unwrap()).await.unwrap();
         }
         let partition = tenure::store::Partition::new(["resources", "p"]).unwrap();
-        for (name, text) in
-            [("k\"/3", &b"1 1\n{"[..]), ("k\"/4", b"1 1\n\"\xff\""), ("k\"/5", b"?")]
-        {
+        for (name, text) in [
+            ("k\"/3", &b"1 1\n{"[..]),
+            ("k\"/4", b"1 1\n\"\xff\""),
+            ("k\"/5", b"?"),
+            ("k\"/6", b"1 1\n[\"\\ud800\"]"),
+            ("k\"/7", b"1 1\n1e400"),
+        ] {
             let damaged = Write::new(text.to_vec()).tagged(Tag::new([0; 32]));
             backend.put(&partition.key(name).unwrap(), damaged).await.unwrap();
         }
-        for limit in 1..=6 {
+        for limit in 1..=8 {
             let (spliced, document) = both(limit).await;
             assert_eq!(spliced, document);
             assert_eq!(spliced.resources.len(), limit.min(3));

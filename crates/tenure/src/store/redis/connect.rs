@@ -3,16 +3,15 @@
 use std::time::Duration;
 
 use redis::aio::PubSub;
-use redis::cluster::ClusterClient;
-use redis::cluster_async::ClusterConnection;
 use redis::io::tcp::TcpSettings;
 use redis::{
     Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo as _, RedisError,
-    TlsCertificates, Value,
+    Value,
 };
 use socket2::TcpKeepalive;
 use tokio::time::timeout;
 
+use super::cluster::Cluster;
 use super::error::Failure;
 use super::nodes::{self, Nodes};
 use super::single::Single;
@@ -28,7 +27,7 @@ pub(super) struct Link {
 
 enum Route {
     Single(Box<Single>),
-    Cluster(ClusterConnection),
+    Cluster(Box<Cluster>),
 }
 
 #[derive(Clone, Copy)]
@@ -63,14 +62,14 @@ impl Link {
         let known = Nodes::new(named).ok_or_else(|| missing("host"))?;
         let single = Single::new(known.first().clone(), timeouts);
         let route = if cluster {
-            match timeouts.cluster(nodes, certificates).await {
-                Ok(connection) => Route::Cluster(connection),
-                // The cluster's client keeps the cause to itself, so one node is asked for it.
-                Err(failure) => {
-                    let cause = single.ready().await.err().unwrap_or(failure);
-                    return Err(cause.into_store_error());
-                }
+            let cluster =
+                Cluster::new(nodes, certificates, timeouts).map_err(Failure::into_store_error)?;
+            // The cluster's client keeps the cause to itself, so one node is asked for it.
+            if let Err(failure) = cluster.ready().await {
+                let cause = single.ready().await.err().unwrap_or(failure);
+                return Err(cause.into_store_error());
             }
+            Route::Cluster(Box::new(cluster))
         } else {
             single.ready().await.map_err(Failure::into_store_error)?;
             Route::Single(Box::new(single))
@@ -82,9 +81,7 @@ impl Link {
     pub(super) async fn send(&self, cmd: &Cmd) -> Result<Value, Failure> {
         match &self.route {
             Route::Single(single) => single.send(cmd).await,
-            Route::Cluster(connection) => {
-                cmd.query_async(&mut connection.clone()).await.map_err(Failure::of_sent)
-            }
+            Route::Cluster(cluster) => cluster.send(cmd).await,
         }
     }
 
@@ -106,7 +103,7 @@ impl Link {
             }
             self.nodes.at(turn).get_async_pubsub().await
         };
-        timeout(self.timeouts.connect.saturating_add(self.timeouts.response), connecting)
+        timeout(self.timeouts.both(), connecting)
             .await
             .unwrap_or_else(|_| Err(timed_out("subscribing")))
     }
@@ -131,32 +128,9 @@ impl Link {
 }
 
 impl Timeouts {
-    async fn cluster(
-        self,
-        nodes: Vec<ConnectionInfo>,
-        certificates: Option<TlsCertificates>,
-    ) -> Result<ClusterConnection, Failure> {
-        // Without retries of its own: a command that was sent twice could be applied twice. It
-        // still follows the cluster's changes, and we try again where that is harmless.
-        let connecting = async {
-            let builder = match certificates {
-                Some(certificates) => ClusterClient::builder(nodes).certs(certificates),
-                None => ClusterClient::builder(nodes),
-            };
-            builder
-                .retries(0)
-                .connection_timeout(self.connect)
-                .response_timeout(self.response)
-                .overall_response_timeout(Some(self.connect.saturating_add(self.response)))
-                .tcp_settings(tcp_settings())
-                .build()?
-                .get_async_connection()
-                .await
-        };
-        timeout(self.connect.saturating_add(self.response), connecting)
-            .await
-            .unwrap_or_else(|_| Err(timed_out("connecting to the cluster")))
-            .map_err(Failure::NotSent)
+    /// To connect, and to be answered.
+    pub(super) fn both(self) -> Duration {
+        self.connect.saturating_add(self.response)
     }
 }
 
@@ -166,7 +140,7 @@ pub(super) fn timed_out(what: &'static str) -> RedisError {
 
 /// A peer that vanished without a word is noticed within half a minute, also by a connection
 /// that only listens. That is the kernel's work: nothing is sent to Redis.
-fn tcp_settings() -> TcpSettings {
+pub(super) fn tcp_settings() -> TcpSettings {
     let probe = Duration::from_secs(5);
     let settings = TcpSettings::default().set_nodelay(true).set_keepalive(
         TcpKeepalive::new().with_time(Duration::from_secs(15)).with_interval(probe).with_retries(3),

@@ -21,6 +21,7 @@
 
 mod batch;
 mod call;
+mod cluster;
 mod connect;
 mod error;
 mod key;

@@ -1,0 +1,37 @@
+//! Who may do what with `tenure resources` on a server.
+
+use crate::harness::{code, stderr};
+use crate::place::{PLANNER, Place};
+
+#[test]
+fn a_token_may_end_with_a_line_break_and_may_not_have_one_in_it() {
+    let place = Place::store();
+    place.file(
+        "callers.toml",
+        "caller = [{ token = \"t\", owner = \"bob\", projects = { \"*\" = \"read\" } }]",
+    );
+    let mut place = place;
+    place.start("127.0.0.1:0", &["--tokens", "callers.toml"]);
+    for (token, expected) in [("t\n", 0), ("t\r\n", 0), ("t\n\n", 2), ("t\nx", 2), ("x", 6)] {
+        let list = place.command(&["list", "acme"]).env("TENURE_TOKEN", token).output().unwrap();
+        assert_eq!(code(&list), expected, "{token:?}: {}", stderr(&list));
+        assert!(expected != 2 || stderr(&list).contains("the token"), "{}", stderr(&list));
+    }
+}
+
+#[test]
+fn rights_and_demanded_conditions_reach_the_command_line() {
+    let mut place = Place::store();
+    let callers = "caller = [{ token = \"r\", owner = \"bob\", projects = { acme = \"read\" } }]";
+    place.file("callers.toml", callers);
+    place.file("1.yaml", "1");
+    place.print(&["put", "acme", PLANNER, "-f", "1.yaml"]);
+    place.start("127.0.0.1:0", &["--tokens", "callers.toml", "--conditions-required"]);
+    let with = |token: &str, arguments: &[&str]| {
+        code(&place.command(arguments).env("TENURE_TOKEN", token).output().unwrap())
+    };
+    assert_eq!(with("r", &["get", "acme", PLANNER]), 0);
+    assert_eq!(with("r", &["put", "acme", PLANNER, "-f", "1.yaml"]), 6);
+    assert_eq!(with("r", &["get", "other", PLANNER]), 3);
+    assert_eq!(with("x", &["get", "acme", PLANNER]), 6);
+}
