@@ -40,6 +40,20 @@ impl Folder {
 }
 
 #[tokio::test]
+async fn after_a_checkpoint_a_copy_of_the_file_alone_is_whole() {
+    let (folder, copy) = (Folder::new(), Folder::new());
+    let store = folder.open().await;
+    for name in ["a", "b"] {
+        store.put(&key(name), Write::new("1")).await.unwrap();
+    }
+    store.checkpoint().await.unwrap();
+    std::fs::copy(folder.file(), copy.file()).unwrap();
+    let copied = copy.open().await;
+    let page = copied.list_by_prefix(&partition(), "", PageRequest::default()).await.unwrap();
+    assert_eq!(page.entries.len(), 2);
+}
+
+#[tokio::test]
 async fn what_was_written_is_there_after_reopening() {
     let folder = Folder::new();
     let store = folder.open().await;

@@ -102,4 +102,14 @@ pub trait StorageBackend: Debug + Send + Sync + 'static {
     /// coalesce the changes of a key; it never loses one without a [`WatchEvent::Resync`]; it
     /// never slows a writer down.
     async fn watch(&self, partition: &Partition, from: WatchFrom) -> Result<Watch, StoreError>;
+
+    /// Moves what is kept beside the store into it, such as a write-ahead log into its file, as far
+    /// as no reader is in the way. At the end of an orderly shutdown, so that a copy of the file alone
+    /// is whole. Nothing else depends on it.
+    ///
+    /// # Errors
+    /// The backend's own trouble. Every acknowledged write is as durable as before.
+    async fn checkpoint(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 }

@@ -288,4 +288,8 @@ impl StorageBackend for FileBackend {
         let (reader, writer) = (self.list_readers.handle()?, self.writer.requests());
         watch::watch(&self.hub, reader, writer, partition.clone(), after).await
     }
+
+    async fn checkpoint(&self) -> Result<(), StoreError> {
+        self.writer.checkpoint().await
+    }
 }

@@ -34,6 +34,8 @@ pub(super) enum Request {
     Write(Box<dyn Job>),
     /// A look whether another process has written.
     Look,
+    /// To move the write-ahead log into the file, whatever its length.
+    Checkpoint(oneshot::Sender<Result<(), StoreError>>),
 }
 
 /// A write, with the caller who waits for it.
@@ -121,6 +123,13 @@ impl Writer {
         outcome.await.unwrap_or(Err(StoreError::OutcomeUnknown(None)))
     }
 
+    /// Has the write-ahead log moved into the file, after the writes that wait.
+    pub(super) async fn checkpoint(&self) -> Result<(), StoreError> {
+        let (reply, done) = oneshot::channel();
+        self.requests.send(Request::Checkpoint(reply)).await.map_err(|_| closed())?;
+        done.await.unwrap_or_else(|_| Err(closed()))
+    }
+
     /// A handle by which to ask for a look at other processes' commits.
     pub(super) fn requests(&self) -> mpsc::WeakSender<Request> {
         self.requests.downgrade()
@@ -142,25 +151,32 @@ impl State {
     fn serve(mut self, mut queue: mpsc::Receiver<Request>) {
         let mut requests = Vec::with_capacity(BATCH);
         while receive(&mut queue, &mut requests, BATCH) > 0 {
-            let jobs: Vec<_> = requests
-                .drain(..)
-                .filter_map(|request| match request {
-                    Request::Write(job) => Some(job),
-                    Request::Look => None,
-                })
-                .collect();
+            let (mut jobs, mut checkpoints) = (Vec::new(), Vec::new());
+            for request in requests.drain(..) {
+                match request {
+                    Request::Write(job) => jobs.push(job),
+                    Request::Look => {}
+                    Request::Checkpoint(reply) => checkpoints.push(reply),
+                }
+            }
             if jobs.is_empty() {
                 self.look();
             } else {
                 // Notices other processes' commits as well.
                 self.commit(jobs);
             }
-            self.checkpoint();
+            if self.pages >= CHECKPOINT_PAGES {
+                self.checkpoint_or_warn();
+            }
+            for reply in checkpoints {
+                let done = self.checkpoint();
+                // Who went away need not know.
+                let _ = reply.send(done.map_err(|error| translate(error, "checkpointing")));
+            }
         }
         self.hub.close();
         // Whoever closes the file last would do it as well, but that may be a reader of ours.
-        self.pages = usize::MAX;
-        self.checkpoint();
+        self.checkpoint_or_warn();
         if let Err((_, error)) = self.connection.close() {
             tracing::warn!(%error, "the store's file was not closed cleanly");
         }
@@ -240,15 +256,14 @@ impl State {
         }
     }
 
-    /// Moves the write-ahead log into the file, after the callers have been answered. What readers
-    /// hold back is left for the next time.
-    fn checkpoint(&mut self) {
-        if self.pages < CHECKPOINT_PAGES {
-            return;
-        }
+    /// Moves the write-ahead log into the file. What readers hold back is left for the next time.
+    fn checkpoint(&mut self) -> rusqlite::Result<()> {
         self.pages = 0;
-        let done = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
-        if let Err(error) = done {
+        self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+    }
+
+    fn checkpoint_or_warn(&mut self) {
+        if let Err(error) = self.checkpoint() {
             tracing::warn!(%error, "the write-ahead log could not be moved into the file");
         }
     }
