@@ -9,9 +9,9 @@ use serde_json::{Map, Value};
 use tokio::task::JoinError;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::runtime::context::Slot;
 use crate::runtime::hands::InHand;
 use crate::runtime::shares::Place;
+use crate::runtime::slot::Slot;
 use crate::runtime::worker::{Generation, Shared};
 use crate::runtime::{Exit, Failure, Policy, TaskContext, claims};
 use crate::store::StoreError;

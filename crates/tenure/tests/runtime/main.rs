@@ -8,6 +8,7 @@ mod faults;
 mod limits;
 mod owners;
 mod reading;
+mod slots;
 mod trouble;
 mod waiting;
 mod world;
