@@ -88,9 +88,7 @@ impl TaskContext {
     /// # Errors
     /// [`TaskError::Finished`], [`TaskError::Superseded`], [`TaskError::NotFound`], or the store's.
     pub async fn set_status(&self, message: impl Into<String>) -> Result<(), TaskError> {
-        let mut message = message.into();
-        let limit = self.0.tasks.limits().message_bytes;
-        message.truncate(message.floor_char_boundary(limit));
+        let message = self.0.tasks.limits().cut_message(message.into());
         self.write(Transition::Progress { message: Some(message) }).await
     }
 

@@ -233,15 +233,17 @@ impl Run {
                 Failure { retryable: true, ..Failure::of_worker("the tool panicked") }
             }
         };
-        if failure.retryable && self.task.attempt < self.policy.max_attempts {
+        let Failure { error, message, retryable } = failure;
+        // A word that is too long costs neither the error nor the retry.
+        let message = message.map(|message| self.shared.tasks.limits().cut_message(message));
+        if retryable && self.task.attempt < self.policy.max_attempts {
             let after_ms = self.policy.backoff_ms(self.task.attempt);
-            let message = failure.message;
             return match self.write(Transition::Requeue { message }).await {
                 Ok(()) => Next::Attempt { after_ms },
                 Err(over) => over,
             };
         }
-        self.finish(Transition::Fail { error: failure.error, message: failure.message }).await
+        self.finish(Transition::Fail { error, message }).await
     }
 
     async fn park(&mut self, requests: Map<String, Value>, variables: Map<String, Value>) -> Next {
@@ -277,8 +279,9 @@ impl Run {
         }
     }
 
-    /// Writes a transition on behalf of this attempt, through the store's bad moments. `Err` is
-    /// what follows when the task is no longer ours to write.
+    /// Writes a transition on behalf of this attempt, through the store's bad moments. `Ok` means
+    /// that this very transition is on record. `Err` is what follows if it is not: the task is no
+    /// longer ours to write, or it was refused and the task has failed for it.
     async fn write(&mut self, transition: Transition) -> Result<(), Next> {
         let mut transition = transition;
         let mut is_refused = false;
@@ -287,7 +290,7 @@ impl Run {
             match self.shared.tasks.change(&self.reference(), &transition).await {
                 Ok(task) => {
                     self.task = task;
-                    return Ok(());
+                    return if is_refused { Err(Next::Ended) } else { Ok(()) };
                 }
                 Err(TaskError::Finished { .. } | TaskError::NotFound) => return Err(Next::Ended),
                 Err(TaskError::Superseded { .. }) => return Err(Next::Left),
@@ -415,5 +418,14 @@ mod tests {
         assert!(matches!(next, Next::Left));
         let stored = run.shared.tasks.get(&run.task.owner, &run.task.id).await.unwrap();
         assert_eq!((stored.status, stored.status_message), (Status::Working, None));
+    }
+
+    #[tokio::test]
+    async fn no_attempt_follows_a_transition_that_was_refused_and_failed_the_task() {
+        let (mut run, _worker) = run().await;
+        let requests = Map::from_iter([("a".into(), "x".repeat(1 << 20).into())]);
+        let next = run.conclude(Ok(Ok(Exit::Park { requests, variables: Map::new() }))).await;
+        assert!(matches!(next, Next::Ended));
+        assert_eq!(run.task.status, Status::Failed);
     }
 }
