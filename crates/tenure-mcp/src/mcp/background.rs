@@ -232,7 +232,13 @@ async fn ask(
     let key = asked.key(task, &request);
     let requests = Map::from_iter([(key.clone(), request)]);
     let answers = task.request_inputs(requests).await;
-    let mut answers = answers.map_err(|error: TaskError| error::of_call(error))?;
+    let mut answers = answers.map_err(|error| match error {
+        // That a run has to stop is nothing gone wrong.
+        TaskError::ShuttingDown | TaskError::Superseded { .. } => {
+            ErrorData::internal_error(error.to_string(), None)
+        }
+        error => error::of_call(error),
+    })?;
     answers.remove(&key).ok_or_else(|| error::unfit("an answer", "it is missing"))
 }
 
@@ -267,6 +273,33 @@ mod tests {
 
     use super::*;
 
+    fn question() -> ElicitRequestParams {
+        let schema = json!({ "type": "object", "properties": {} });
+        ElicitRequestParams::FormElicitationParams {
+            meta: None,
+            message: "?".into(),
+            requested_schema: serde_json::from_value(schema).unwrap(),
+        }
+    }
+
+    /// Asks, and waits for as long as it takes.
+    struct Patient;
+
+    impl ServerHandler for Patient {
+        fn get_info(&self) -> ServerConfig {
+            ServerConfig::default()
+        }
+
+        async fn call_tool(
+            &self,
+            _: CallToolRequestParams,
+            cx: RequestContext<RoleServer>,
+        ) -> Result<CallToolResponse, ErrorData> {
+            let asked = cx.peer.create_elicitation(question()).await;
+            Err(ErrorData::internal_error(asked.unwrap_err().to_string(), None))
+        }
+    }
+
     /// Asks more often than it may have questions open, and never waits for long.
     struct Impatient;
 
@@ -280,18 +313,10 @@ mod tests {
             _: CallToolRequestParams,
             cx: RequestContext<RoleServer>,
         ) -> Result<CallToolResponse, ErrorData> {
-            let question = ElicitRequestParams::FormElicitationParams {
-                meta: None,
-                message: "?".into(),
-                requested_schema: serde_json::from_value(
-                    json!({ "type": "object", "properties": {} }),
-                )
-                .unwrap(),
-            };
             let mut timeouts = 0;
             for _ in 0..2 * OPEN_QUESTIONS {
                 let timeout = Some(Duration::from_secs(1));
-                let asked = cx.peer.create_elicitation_with_timeout(question.clone(), timeout);
+                let asked = cx.peer.create_elicitation_with_timeout(question(), timeout);
                 timeouts += usize::from(matches!(asked.await, Err(ServiceError::Timeout { .. })));
             }
             Ok(CallToolResult::success(vec![ContentBlock::text(timeouts.to_string())]).into())
@@ -342,5 +367,44 @@ mod tests {
         let timeouts = (2 * OPEN_QUESTIONS).to_string();
         assert_eq!(result["content"][0]["text"], Value::from(timeouts), "none was refused");
         assert_eq!(scene.worker.in_care(), 0);
+    }
+
+    /// What is logged as an error while it lives.
+    fn errors() -> (Arc<Mutex<Vec<u8>>>, tracing::subscriber::DefaultGuard) {
+        struct Log(Arc<Mutex<Vec<u8>>>);
+
+        impl std::io::Write for Log {
+            fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+                self.0.lock().extend_from_slice(text);
+                Ok(text.len())
+            }
+
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+
+        let log = Arc::<Mutex<Vec<u8>>>::default();
+        let writer = Arc::clone(&log);
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::ERROR)
+            .without_time()
+            .with_ansi(false)
+            .with_writer(move || Log(Arc::clone(&writer)))
+            .finish();
+        (log, tracing::subscriber::set_default(subscriber))
+    }
+
+    #[tokio::test]
+    async fn a_question_that_is_open_at_a_shutdown_is_no_error() {
+        let scene = scene(Patient).await;
+        while scene.task().await.status != Status::InputRequired {
+            tokio::task::yield_now().await;
+        }
+        let (log, _guard) = errors();
+        scene.worker.shutdown(0).await;
+        tracing::error!("this one");
+        let log = String::from_utf8(std::mem::take(&mut *log.lock())).unwrap();
+        assert!(log.contains("this one") && log.lines().count() == 1, "{log}");
     }
 }

@@ -1,6 +1,6 @@
 //! What a running handler holds of its task.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::{Map, Value};
 use tokio::sync::watch;
@@ -25,7 +25,21 @@ struct Hold {
     attempt: u32,
     latest: watch::Sender<Task>,
     cancellation: CancellationToken,
+    interruption: OnceLock<Interruption>,
     slot: Slot,
+}
+
+/// Why a handler whose task has not ended is to return.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Interruption {
+    /// The task has expired, or was deleted.
+    Gone,
+    /// It is in another worker's care, or in that of nobody.
+    Superseded,
+    /// What is stored of it cannot be read here.
+    Unreadable,
+    /// The worker shuts down.
+    ShuttingDown,
 }
 
 impl TaskContext {
@@ -37,6 +51,7 @@ impl TaskContext {
             attempt: task.attempt,
             latest: watch::Sender::new(task),
             cancellation: CancellationToken::new(),
+            interruption: OnceLock::new(),
             slot,
         }))
     }
@@ -123,8 +138,10 @@ impl TaskContext {
     /// the task's status.
     ///
     /// # Errors
-    /// As [`set_variables`](Self::set_variables); [`TaskError::Finished`] when the task is
-    /// cancelled while it waits.
+    /// As [`set_variables`](Self::set_variables). Why a wait is cut short: [`TaskError::Finished`]
+    /// when the task is cancelled, [`TaskError::NotFound`] when it has expired,
+    /// [`TaskError::Superseded`] when another worker has it, [`TaskError::Unreadable`] when a newer
+    /// program has written it, [`TaskError::ShuttingDown`].
     pub async fn request_inputs(
         &self,
         requests: Map<String, Value>,
@@ -167,12 +184,30 @@ impl TaskContext {
         }
     }
 
+    /// Asks the handler to return.
+    pub(super) fn interrupt(&self, why: Interruption) {
+        // The first reason stands.
+        let _ = self.0.interruption.set(why);
+        self.0.cancellation.cancel();
+    }
+
     fn interruption(&self) -> TaskError {
         let task = self.0.latest.borrow();
         if task.status.is_terminal() {
             return TaskError::Finished { status: task.status };
         }
-        TaskError::Superseded { attempt: task.attempt }
+        match self.0.interruption.get() {
+            Some(Interruption::Gone) => TaskError::NotFound,
+            Some(Interruption::ShuttingDown) => TaskError::ShuttingDown,
+            Some(Interruption::Unreadable) => TaskError::Unreadable {
+                id: task.id.clone(),
+                reason: "it was rewritten while it ran".into(),
+            },
+            // Or the handler itself has fired the token.
+            Some(Interruption::Superseded) | None => {
+                TaskError::Superseded { attempt: task.attempt }
+            }
+        }
     }
 
     /// Takes note of a newer state.

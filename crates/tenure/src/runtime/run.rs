@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use tokio::task::JoinError;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::runtime::context::Interruption;
 use crate::runtime::hands::InHand;
 use crate::runtime::shares::Place;
 use crate::runtime::slot::Slot;
@@ -155,19 +156,33 @@ impl Run {
                     let over = self.note(state);
                     context.observe(&self.task);
                     if let Some(over) = over {
-                        self.stop(&context, running).await;
+                        self.stop(&context, self.reason(&over), running).await;
                         return over;
                     }
                 }
                 () = self.generation.lost.cancelled() => {
-                    self.stop(&context, running).await;
+                    let closes = self.shared.closing.is_cancelled();
+                    let why =
+                        if closes { Interruption::ShuttingDown } else { Interruption::Superseded };
+                    self.stop(&context, why, running).await;
                     return Next::Left;
                 }
                 () = self.shared.stopping.cancelled() => {
-                    let ended = self.stop(&context, running).await;
+                    let ended = self.stop(&context, Interruption::ShuttingDown, running).await;
                     return self.interrupt(ended).await;
                 }
             }
+        }
+    }
+
+    /// Why there is nothing to run any more, after what was noted of the task.
+    fn reason(&self, over: &Next) -> Interruption {
+        match over {
+            Next::Ended => Interruption::Gone,
+            _ if self.task.worker.as_ref() == Some(&self.generation.worker) => {
+                Interruption::Unreadable
+            }
+            _ => Interruption::Superseded,
         }
     }
 
@@ -175,9 +190,10 @@ impl Run {
     async fn stop(
         &self,
         context: &TaskContext,
+        why: Interruption,
         running: AbortOnDropHandle<Result<Exit, Failure>>,
     ) -> Option<Ended> {
-        context.cancellation().cancel();
+        context.interrupt(why);
         let grace_ms = self.shared.options.cancel_grace_ms;
         tokio::select! {
             // First: a process that stood still finds the time over and the handler done.
