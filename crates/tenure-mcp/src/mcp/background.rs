@@ -17,6 +17,7 @@ use tenure::clock::Clock;
 use tenure::runtime::{Exit, Failure, Handler, Policy, TaskContext};
 use tenure::tasks::TaskError;
 use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::mcp::convert::{CallContext, can_answer, stored_request};
 use crate::mcp::error;
@@ -116,6 +117,10 @@ impl<H: ServerHandler> Background<H> {
     }
 
     /// Passes on what the tool sends. Ends only with the peer.
+    ///
+    /// A question that the tool withdraws is no longer waited for here. In the task it stays open, and
+    /// may be answered: its key is used up for the life of the task, and an answer helps a later run
+    /// that asks the same. Until then the task is `input_required`, and no further attempt starts.
     async fn serve_peer(
         &self,
         task: &TaskContext,
@@ -125,7 +130,8 @@ impl<H: ServerHandler> Background<H> {
         message: &watch::Sender<Option<String>>,
     ) {
         let asked = Asked::default();
-        let mut open = FuturesUnordered::new();
+        let mut waiting = FuturesUnordered::new();
+        let mut open = HashMap::new();
         loop {
             tokio::select! {
                 event = events.recv() => match event {
@@ -135,19 +141,34 @@ impl<H: ServerHandler> Background<H> {
                     Some(PeerEvent::Ask { id, request }) => {
                         let allowed = can_answer(&context.client_capabilities, &request)
                             && open.len() < OPEN_QUESTIONS;
+                        let withdrawn = CancellationToken::new();
+                        if allowed {
+                            open.insert(id.clone(), withdrawn.clone());
+                        }
                         let asked = &asked;
-                        open.push(async move {
+                        let answered = async move {
                             let answer = if allowed {
                                 ask(task, asked, &request).await
                             } else {
                                 Err(cannot_ask())
                             };
-                            peer.answer(id, &request, answer).await;
-                        });
+                            peer.answer(id.clone(), &request, answer).await;
+                            id
+                        };
+                        waiting.push(withdrawn.run_until_cancelled_owned(answered));
+                    }
+                    Some(PeerEvent::Withdraw { id }) => {
+                        if let Some(withdrawn) = open.remove(&id) {
+                            withdrawn.cancel();
+                        }
                     }
                     None => return,
                 },
-                Some(()) = open.next() => {}
+                Some(answered) = waiting.next() => {
+                    if let Some(id) = answered {
+                        open.remove(&id);
+                    }
+                }
             }
         }
     }
@@ -211,7 +232,13 @@ async fn ask(
     let key = asked.key(task, &request);
     let requests = Map::from_iter([(key.clone(), request)]);
     let answers = task.request_inputs(requests).await;
-    let mut answers = answers.map_err(|error: TaskError| error::of_call(error))?;
+    let mut answers = answers.map_err(|error| match error {
+        // That a run has to stop is nothing gone wrong.
+        TaskError::ShuttingDown | TaskError::Superseded { .. } => {
+            ErrorData::internal_error(error.to_string(), None)
+        }
+        error => error::of_call(error),
+    })?;
     answers.remove(&key).ok_or_else(|| error::unfit("an answer", "it is missing"))
 }
 
@@ -225,5 +252,159 @@ fn progress_text(progress: ProgressNotificationParam) -> String {
         (Some(message), _) => message,
         (None, Some(total)) => format!("{} of {total}", progress.progress),
         (None, None) => progress.progress.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rmcp::RoleServer;
+    use rmcp::model::{
+        CallToolResult, ClientCapabilities, ContentBlock, ElicitRequestParams, ServerConfig,
+    };
+    use rmcp::service::{RequestContext, ServiceError};
+    use serde_json::json;
+    use tenure::Owner;
+    use tenure::clock::Timestamp;
+    use tenure::runtime::{Worker, WorkerOptions};
+    use tenure::store::InMemoryBackend;
+    use tenure::tasks::{Call, NewTask, Outcome, Status, Task, TaskStore};
+
+    use super::*;
+
+    fn question() -> ElicitRequestParams {
+        let schema = json!({ "type": "object", "properties": {} });
+        ElicitRequestParams::FormElicitationParams {
+            meta: None,
+            message: "?".into(),
+            requested_schema: serde_json::from_value(schema).unwrap(),
+        }
+    }
+
+    /// Asks, and waits for as long as it takes.
+    struct Patient;
+
+    impl ServerHandler for Patient {
+        fn get_info(&self) -> ServerConfig {
+            ServerConfig::default()
+        }
+
+        async fn call_tool(
+            &self,
+            _: CallToolRequestParams,
+            cx: RequestContext<RoleServer>,
+        ) -> Result<CallToolResponse, ErrorData> {
+            let asked = cx.peer.create_elicitation(question()).await;
+            Err(ErrorData::internal_error(asked.unwrap_err().to_string(), None))
+        }
+    }
+
+    /// Asks more often than it may have questions open, and never waits for long.
+    struct Impatient;
+
+    impl ServerHandler for Impatient {
+        fn get_info(&self) -> ServerConfig {
+            ServerConfig::default()
+        }
+
+        async fn call_tool(
+            &self,
+            _: CallToolRequestParams,
+            cx: RequestContext<RoleServer>,
+        ) -> Result<CallToolResponse, ErrorData> {
+            let mut timeouts = 0;
+            for _ in 0..2 * OPEN_QUESTIONS {
+                let timeout = Some(Duration::from_secs(1));
+                let asked = cx.peer.create_elicitation_with_timeout(question(), timeout);
+                timeouts += usize::from(matches!(asked.await, Err(ServiceError::Timeout { .. })));
+            }
+            Ok(CallToolResult::success(vec![ContentBlock::text(timeouts.to_string())]).into())
+        }
+    }
+
+    struct Scene {
+        tasks: TaskStore,
+        worker: Worker,
+        task: Task,
+    }
+
+    /// A task of this handler's only tool.
+    async fn scene(inner: impl ServerHandler) -> Scene {
+        let clock = Clock::manual(Timestamp::from_millis(1_000));
+        let tasks = TaskStore::new(Arc::new(InMemoryBackend::new(clock.clone())), clock.clone());
+        let tools = HashMap::from([("tool".to_owned(), TaskPolicy::required())]);
+        let background =
+            Background { inner: inner.into(), tools: tools.into(), clock, message_bytes: 256 };
+        let worker =
+            Worker::start(tasks.clone(), Arc::new(background), WorkerOptions::default()).await;
+        let worker = worker.unwrap();
+        let capabilities = json!({ "elicitation": { "form": {} } });
+        let context = CallContext {
+            client_capabilities: ClientCapabilities::deserialize(capabilities).unwrap(),
+            ..CallContext::default()
+        };
+        let mut call = Call::new("tool", Map::new());
+        call.context = serde_json::to_value(context).unwrap();
+        let task = worker.submit(&Owner::local(), NewTask::new(call)).await.unwrap();
+        Scene { tasks, worker, task }
+    }
+
+    impl Scene {
+        async fn task(&self) -> Task {
+            self.tasks.get(&self.task.owner, &self.task.id).await.unwrap()
+        }
+    }
+
+    /// The time of the SDK's timeouts passes by itself.
+    #[tokio::test(start_paused = true)]
+    async fn a_question_that_is_withdrawn_takes_no_place_among_the_open_ones() {
+        let scene = scene(Impatient).await;
+        tokio::time::sleep(Duration::from_secs(3 * OPEN_QUESTIONS as u64)).await;
+        let task = scene.task().await;
+        assert_eq!(task.status, Status::Completed, "{:?}", task.status_message);
+        let Some(Outcome::Result(result)) = task.outcome else { panic!("it has no result") };
+        let timeouts = (2 * OPEN_QUESTIONS).to_string();
+        assert_eq!(result["content"][0]["text"], Value::from(timeouts), "none was refused");
+        assert_eq!(scene.worker.in_care(), 0);
+    }
+
+    /// What is logged as an error while it lives.
+    fn errors() -> (Arc<Mutex<Vec<u8>>>, tracing::subscriber::DefaultGuard) {
+        struct Log(Arc<Mutex<Vec<u8>>>);
+
+        impl std::io::Write for Log {
+            fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+                self.0.lock().extend_from_slice(text);
+                Ok(text.len())
+            }
+
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+
+        let log = Arc::<Mutex<Vec<u8>>>::default();
+        let writer = Arc::clone(&log);
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::ERROR)
+            .without_time()
+            .with_ansi(false)
+            .with_writer(move || Log(Arc::clone(&writer)))
+            .finish();
+        (log, tracing::subscriber::set_default(subscriber))
+    }
+
+    #[tokio::test]
+    async fn a_question_that_is_open_at_a_shutdown_is_no_error() {
+        let scene = scene(Patient).await;
+        while scene.task().await.status != Status::InputRequired {
+            tokio::task::yield_now().await;
+        }
+        let (log, _guard) = errors();
+        scene.worker.shutdown(0).await;
+        tracing::error!("this one");
+        let log = String::from_utf8(std::mem::take(&mut *log.lock())).unwrap();
+        assert!(log.contains("this one") && log.lines().count() == 1, "{log}");
     }
 }

@@ -34,6 +34,8 @@ pub(crate) enum PeerEvent {
     Progress(ProgressNotificationParam),
     /// It asks the client for something, and waits for the answer to `id`.
     Ask { id: RequestId, request: InputRequest },
+    /// It no longer waits for the answer to `id`.
+    Withdraw { id: RequestId },
 }
 
 /// A peer whose messages go to a task. Dropping it closes the peer.
@@ -116,6 +118,12 @@ impl Transport<RoleServer> for TaskTransport {
                 JsonRpcMessage::Notification(message) => match message.notification {
                     ServerNotification::ProgressNotification(progress) => {
                         PeerEvent::Progress(progress.params)
+                    }
+                    ServerNotification::CancelledNotification(cancelled) => {
+                        match cancelled.params.request_id {
+                            Some(id) => PeerEvent::Withdraw { id },
+                            None => return Ok(()),
+                        }
                     }
                     // Log messages and list changes are for a live client; there is none.
                     _ => return Ok(()),

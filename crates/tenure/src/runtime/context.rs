@@ -1,13 +1,13 @@
 //! What a running handler holds of its task.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::{Map, Value};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::owner::Owner;
-use crate::runtime::shares::{Place, Shares};
+use crate::runtime::slot::Slot;
 use crate::tasks::{Call, Task, TaskError, TaskId, TaskRef, TaskStore, Transition, WorkerId};
 
 /// A handler's hold on its task. Clones are the same hold.
@@ -25,35 +25,21 @@ struct Hold {
     attempt: u32,
     latest: watch::Sender<Task>,
     cancellation: CancellationToken,
+    interruption: OnceLock<Interruption>,
     slot: Slot,
 }
 
-/// The right to run, given back while a handler waits for a person.
-pub(super) struct Slot {
-    slots: Arc<Shares>,
-    owner: Owner,
-    /// Locked while it is being regained, so that two parts of a handler that go on at the same
-    /// time need one slot, not two.
-    place: Mutex<Option<Place>>,
-}
-
-impl Slot {
-    pub(super) fn new(slots: Arc<Shares>, owner: Owner, place: Place) -> Self {
-        Self { slots, owner, place: Mutex::new(Some(place)) }
-    }
-
-    fn release(&self) {
-        if let Ok(mut place) = self.place.try_lock() {
-            place.take();
-        }
-    }
-
-    async fn regain(&self) {
-        let mut place = self.place.lock().await;
-        if place.is_none() {
-            *place = Some(self.slots.take(&self.owner).await);
-        }
-    }
+/// Why a handler whose task has not ended is to return.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Interruption {
+    /// The task has expired, or was deleted.
+    Gone,
+    /// It is in another worker's care, or in that of nobody.
+    Superseded,
+    /// What is stored of it cannot be read here.
+    Unreadable,
+    /// The worker shuts down.
+    ShuttingDown,
 }
 
 impl TaskContext {
@@ -65,6 +51,7 @@ impl TaskContext {
             attempt: task.attempt,
             latest: watch::Sender::new(task),
             cancellation: CancellationToken::new(),
+            interruption: OnceLock::new(),
             slot,
         }))
     }
@@ -116,9 +103,7 @@ impl TaskContext {
     /// # Errors
     /// [`TaskError::Finished`], [`TaskError::Superseded`], [`TaskError::NotFound`], or the store's.
     pub async fn set_status(&self, message: impl Into<String>) -> Result<(), TaskError> {
-        let mut message = message.into();
-        let limit = self.0.tasks.limits().message_bytes;
-        message.truncate(message.floor_char_boundary(limit));
+        let message = self.0.tasks.limits().cut_message(message.into());
         self.write(Transition::Progress { message: Some(message) }).await
     }
 
@@ -146,9 +131,17 @@ impl TaskContext {
     /// was asked under the same key before is not asked again, so a handler that runs again gets
     /// the answers that were given.
     ///
+    /// The slot is that of the whole handler: what it computes beside a wait (in another branch of a
+    /// `join!`, say) is not counted against the worker's `concurrency`. A wait may be dropped, by a
+    /// timeout for one. The handler then goes on at once, and counts again as soon as there is a
+    /// slot for it; the question stays open, since a task never asks twice under one key, and so does
+    /// the task's status.
+    ///
     /// # Errors
-    /// As [`set_variables`](Self::set_variables); [`TaskError::Finished`] when the task is
-    /// cancelled while it waits.
+    /// As [`set_variables`](Self::set_variables). Why a wait is cut short: [`TaskError::Finished`]
+    /// when the task is cancelled, [`TaskError::NotFound`] when it has expired,
+    /// [`TaskError::Superseded`] when another worker has it, [`TaskError::Unreadable`] when a newer
+    /// program has written it, [`TaskError::ShuttingDown`].
     pub async fn request_inputs(
         &self,
         requests: Map<String, Value>,
@@ -158,27 +151,63 @@ impl TaskContext {
         let answered = |task: &Task| {
             keys.iter().all(|key| task.inputs.get(key).is_some_and(|it| it.response.is_some()))
         };
-        let mut latest = self.0.latest.subscribe();
-        let waits = !answered(&latest.borrow());
-        if waits {
-            self.0.slot.release();
+        if !answered(&self.0.latest.borrow()) {
+            self.wait_until(answered).await?;
         }
-        let task = tokio::select! {
-            // The sender is ours.
-            Ok(task) = latest.wait_for(|task| task.status.is_terminal() || answered(task)) => task.clone(),
-            () = self.0.cancellation.cancelled() => self.task(),
-        };
-        if task.status.is_terminal() {
-            return Err(TaskError::Finished { status: task.status });
-        }
-        if !answered(&task) {
-            return Err(TaskError::Superseded { attempt: task.attempt });
-        }
-        if waits {
-            self.0.slot.regain().await;
-        }
-        let response = |key: String| Some((key.clone(), task.inputs.get(&key)?.response.clone()?));
+        let inputs = self.task().inputs;
+        let response = |key: String| Some((key.clone(), inputs.get(&key)?.response.clone()?));
         Ok(keys.into_iter().filter_map(response).collect())
+    }
+
+    /// Waits, without the slot, for a state of the task. It has the slot again when it returns.
+    async fn wait_until(&self, satisfied: impl Fn(&Task) -> bool) -> Result<(), TaskError> {
+        let cancellation = &self.0.cancellation;
+        let wait = self.0.slot.give_back(cancellation);
+        let mut latest = self.0.latest.subscribe();
+        let reached = async {
+            let over = |task: &Task| task.status.is_terminal() || satisfied(task);
+            // The sender is ours.
+            let status = latest.wait_for(over).await.map(|task| task.status);
+            if let Ok(status) = status
+                && status.is_terminal()
+            {
+                return Err(TaskError::Finished { status });
+            }
+            wait.end().await;
+            Ok(())
+        };
+        tokio::select! {
+            // First: an answer that is there counts, unless there is no slot to go on with.
+            biased;
+            reached = reached => reached,
+            () = cancellation.cancelled() => Err(self.interruption()),
+        }
+    }
+
+    /// Asks the handler to return.
+    pub(super) fn interrupt(&self, why: Interruption) {
+        // The first reason stands.
+        let _ = self.0.interruption.set(why);
+        self.0.cancellation.cancel();
+    }
+
+    fn interruption(&self) -> TaskError {
+        let task = self.0.latest.borrow();
+        if task.status.is_terminal() {
+            return TaskError::Finished { status: task.status };
+        }
+        match self.0.interruption.get() {
+            Some(Interruption::Gone) => TaskError::NotFound,
+            Some(Interruption::ShuttingDown) => TaskError::ShuttingDown,
+            Some(Interruption::Unreadable) => TaskError::Unreadable {
+                id: task.id.clone(),
+                reason: "it was rewritten while it ran".into(),
+            },
+            // Or the handler itself has fired the token.
+            Some(Interruption::Superseded) | None => {
+                TaskError::Superseded { attempt: task.attempt }
+            }
+        }
     }
 
     /// Takes note of a newer state.

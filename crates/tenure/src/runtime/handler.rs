@@ -74,7 +74,7 @@ pub enum Exit {
 pub struct Failure {
     /// The error, in the protocol's form.
     pub error: Value,
-    /// A word for people.
+    /// A word for people. A longer one than the limit is cut.
     pub message: Option<String>,
     /// Whether another attempt may help. The tool's [`Policy`] says how many there are.
     pub retryable: bool,

@@ -24,6 +24,7 @@ mod liveness;
 mod own;
 mod run;
 mod shares;
+mod slot;
 mod submit;
 mod takeover;
 mod worker;

@@ -188,4 +188,26 @@ mod tests {
         assert!(left.claims.is_empty());
         assert!(shared.formers.lock().is_empty(), "it is forgotten");
     }
+
+    #[tokio::test]
+    async fn a_former_claim_of_a_task_that_this_worker_has_at_work_is_dropped_at_once() {
+        let clock = Clock::manual(Timestamp::from_millis(1_000));
+        let tasks = TaskStore::new(Arc::new(InMemoryBackend::new(clock.clone())), clock);
+        let options = WorkerOptions::default();
+        let worker = Worker::start(tasks.clone(), Arc::new(Parks), options).await.unwrap();
+        let (shared, former, alice) =
+            (worker.shared(), WorkerId::random(), Owner::new("alice").unwrap());
+        let task = leave(shared, &former, &alice, "a".into()).await;
+        shared.look_after(former.clone());
+        settle().await;
+        assert_eq!(tasks.get(&alice, &task.id).await.unwrap().worker, Some(worker.id()));
+        // As if the store had refused to delete it.
+        let claim = Claim { owner: alice.clone(), id: task.id.clone() };
+        claims::put(&**tasks.backend(), &former, &claim, None).await.unwrap();
+        shared.look_after(former.clone());
+        settle().await;
+        let left = claims::list(&**tasks.backend(), &former, None).await.unwrap();
+        assert!(left.claims.is_empty());
+        assert!(shared.formers.lock().is_empty(), "it is forgotten");
+    }
 }

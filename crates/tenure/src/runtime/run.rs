@@ -9,9 +9,10 @@ use serde_json::{Map, Value};
 use tokio::task::JoinError;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::runtime::context::Slot;
+use crate::runtime::context::Interruption;
 use crate::runtime::hands::InHand;
 use crate::runtime::shares::Place;
+use crate::runtime::slot::Slot;
 use crate::runtime::worker::{Generation, Shared};
 use crate::runtime::{Exit, Failure, Policy, TaskContext, claims};
 use crate::store::StoreError;
@@ -155,19 +156,33 @@ impl Run {
                     let over = self.note(state);
                     context.observe(&self.task);
                     if let Some(over) = over {
-                        self.stop(&context, running).await;
+                        self.stop(&context, self.reason(&over), running).await;
                         return over;
                     }
                 }
                 () = self.generation.lost.cancelled() => {
-                    self.stop(&context, running).await;
+                    let closes = self.shared.closing.is_cancelled();
+                    let why =
+                        if closes { Interruption::ShuttingDown } else { Interruption::Superseded };
+                    self.stop(&context, why, running).await;
                     return Next::Left;
                 }
                 () = self.shared.stopping.cancelled() => {
-                    let ended = self.stop(&context, running).await;
+                    let ended = self.stop(&context, Interruption::ShuttingDown, running).await;
                     return self.interrupt(ended).await;
                 }
             }
+        }
+    }
+
+    /// Why there is nothing to run any more, after what was noted of the task.
+    fn reason(&self, over: &Next) -> Interruption {
+        match over {
+            Next::Ended => Interruption::Gone,
+            _ if self.task.worker.as_ref() == Some(&self.generation.worker) => {
+                Interruption::Unreadable
+            }
+            _ => Interruption::Superseded,
         }
     }
 
@@ -175,9 +190,10 @@ impl Run {
     async fn stop(
         &self,
         context: &TaskContext,
+        why: Interruption,
         running: AbortOnDropHandle<Result<Exit, Failure>>,
     ) -> Option<Ended> {
-        context.cancellation().cancel();
+        context.interrupt(why);
         let grace_ms = self.shared.options.cancel_grace_ms;
         tokio::select! {
             // First: a process that stood still finds the time over and the handler done.
@@ -233,15 +249,17 @@ impl Run {
                 Failure { retryable: true, ..Failure::of_worker("the tool panicked") }
             }
         };
-        if failure.retryable && self.task.attempt < self.policy.max_attempts {
+        let Failure { error, message, retryable } = failure;
+        // A word that is too long costs neither the error nor the retry.
+        let message = message.map(|message| self.shared.tasks.limits().cut_message(message));
+        if retryable && self.task.attempt < self.policy.max_attempts {
             let after_ms = self.policy.backoff_ms(self.task.attempt);
-            let message = failure.message;
             return match self.write(Transition::Requeue { message }).await {
                 Ok(()) => Next::Attempt { after_ms },
                 Err(over) => over,
             };
         }
-        self.finish(Transition::Fail { error: failure.error, message: failure.message }).await
+        self.finish(Transition::Fail { error, message }).await
     }
 
     async fn park(&mut self, requests: Map<String, Value>, variables: Map<String, Value>) -> Next {
@@ -277,8 +295,9 @@ impl Run {
         }
     }
 
-    /// Writes a transition on behalf of this attempt, through the store's bad moments. `Err` is
-    /// what follows when the task is no longer ours to write.
+    /// Writes a transition on behalf of this attempt, through the store's bad moments. `Ok` means
+    /// that this very transition is on record. `Err` is what follows if it is not: the task is no
+    /// longer ours to write, or it was refused and the task has failed for it.
     async fn write(&mut self, transition: Transition) -> Result<(), Next> {
         let mut transition = transition;
         let mut is_refused = false;
@@ -287,7 +306,7 @@ impl Run {
             match self.shared.tasks.change(&self.reference(), &transition).await {
                 Ok(task) => {
                     self.task = task;
-                    return Ok(());
+                    return if is_refused { Err(Next::Ended) } else { Ok(()) };
                 }
                 Err(TaskError::Finished { .. } | TaskError::NotFound) => return Err(Next::Ended),
                 Err(TaskError::Superseded { .. }) => return Err(Next::Left),
@@ -415,5 +434,14 @@ mod tests {
         assert!(matches!(next, Next::Left));
         let stored = run.shared.tasks.get(&run.task.owner, &run.task.id).await.unwrap();
         assert_eq!((stored.status, stored.status_message), (Status::Working, None));
+    }
+
+    #[tokio::test]
+    async fn no_attempt_follows_a_transition_that_was_refused_and_failed_the_task() {
+        let (mut run, _worker) = run().await;
+        let requests = Map::from_iter([("a".into(), "x".repeat(1 << 20).into())]);
+        let next = run.conclude(Ok(Ok(Exit::Park { requests, variables: Map::new() }))).await;
+        assert!(matches!(next, Next::Ended));
+        assert_eq!(run.task.status, Status::Failed);
     }
 }

@@ -66,7 +66,11 @@ async fn take(shared: &Arc<Shared>, claim: &Claim, new: &NewTask) -> Result<Take
         match shared.tasks.get(&claim.owner, &claim.id).await {
             Ok(task) if task.call == new.call => return Ok(Taken::Existing(task.into())),
             Ok(_) => return Err(TaskError::IdempotencyMismatch),
-            Err(TaskError::NotFound) if !shared.closing.is_cancelled() => {
+            // What is not there yet may never be.
+            Err(TaskError::NotFound) if shared.closing.is_cancelled() => {
+                return Err(TaskError::ShuttingDown);
+            }
+            Err(TaskError::NotFound) => {
                 shared.tasks.clock().back_off_long(round).await;
                 round += 1;
             }
@@ -191,5 +195,53 @@ async fn is_still(shared: &Shared, generation: &Generation) -> bool {
     tokio::select! {
         outlives = generation.outlives(now) => outlives,
         () = shared.abandoned.cancelled() => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use serde_json::Map;
+
+    use super::*;
+    use crate::clock::{Clock, Timestamp};
+    use crate::runtime::{Exit, Failure, Handler, TaskContext, Worker, WorkerOptions};
+    use crate::store::InMemoryBackend;
+    use crate::tasks::Call;
+
+    struct Nothing;
+
+    #[async_trait]
+    impl Handler for Nothing {
+        fn policy(&self, _: &str) -> Option<Policy> {
+            Some(Policy::default())
+        }
+
+        async fn run(&self, _: TaskContext) -> Result<Exit, Failure> {
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test]
+    async fn a_repeated_create_that_waits_for_the_first_is_told_of_a_shutdown() {
+        let clock = Clock::manual(Timestamp::from_millis(1));
+        let tasks = TaskStore::new(Arc::new(InMemoryBackend::new(clock.clone())), clock);
+        let worker =
+            Worker::start(tasks, Arc::new(Nothing), WorkerOptions::default()).await.unwrap();
+        let owner = Owner::local();
+        let new = NewTask {
+            idempotency_key: Some("k".into()),
+            ..NewTask::new(Call::new("tool", Map::new()))
+        };
+        // The first is under way, and its task is not there yet.
+        let claim = Claim { id: TaskStore::id_for(&owner, &new).unwrap(), owner: owner.clone() };
+        let _first = worker.shared().hands.try_take(&claim).unwrap();
+        let repeated = async { worker.submit(&owner, new).await };
+        let shutdown = async {
+            tokio::task::yield_now().await;
+            worker.shutdown(0).await;
+        };
+        let (told, ()) = tokio::join!(repeated, shutdown);
+        assert!(matches!(told, Err(TaskError::ShuttingDown)), "{told:?}");
     }
 }

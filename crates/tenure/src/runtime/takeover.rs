@@ -153,16 +153,41 @@ impl Estate<'_> {
             return Ok(Fate::Settled);
         };
         let absent = self.fate_of_absent(stored.task_expires_at);
-        let in_hand = if self.is_current() {
+        let in_hand = match self.shared.hands.try_take(claim) {
+            Some(in_hand) => in_hand,
             // What is in hand is as it should be.
-            let Some(in_hand) = self.shared.hands.try_take(claim) else {
-                return Ok(Fate::Settled);
-            };
-            in_hand
-        } else {
-            self.shared.hands.take(claim).await
+            None if self.is_current() => return Ok(Fate::Settled),
+            None => match self.wait_for(claim).await? {
+                Some(in_hand) => in_hand,
+                None => {
+                    let backend = &**self.shared.tasks.backend();
+                    claims::remove(backend, self.former, &claim.id).await?;
+                    return Ok(Fate::Settled);
+                }
+            },
         };
         self.settle(claim, absent, in_hand, place).await
+    }
+
+    /// Waits until nothing else here is busy with the task; `None` once it is in the heir's own
+    /// care, where it may be busy for as long as the task lives. Whatever else has it in hand
+    /// (a creation, an adoption, a run that has to stop) soon lets go of it, or makes it the heir's.
+    async fn wait_for(&self, claim: &Claim) -> Result<Option<InHand>, StoreError> {
+        let mut round = 0_u32;
+        loop {
+            match self.shared.tasks.get(&claim.owner, &claim.id).await {
+                Ok(task) if task.worker.as_ref() == Some(&self.heir.worker) => return Ok(None),
+                Err(TaskError::Store(error)) if !matches!(error, StoreError::Damaged { .. }) => {
+                    return Err(error);
+                }
+                _ => {}
+            }
+            tokio::select! {
+                in_hand = self.shared.hands.take(claim) => return Ok(Some(in_hand)),
+                () = self.shared.tasks.clock().back_off_long(round) => {}
+            }
+            round = round.saturating_add(1);
+        }
     }
 
     /// What becomes of the claim of a task that is not there. One that is there no more because it

@@ -97,8 +97,18 @@ impl TaskLimits {
         at_most("call", json_bytes(call), self.call_bytes)
     }
 
+    fn message_limit(&self) -> usize {
+        self.message_bytes.max(WORKER_MESSAGE_BYTES)
+    }
+
+    /// As much of a status message as may be stored.
+    pub(crate) fn cut_message(&self, mut message: String) -> String {
+        message.truncate(message.floor_char_boundary(self.message_limit()));
+        message
+    }
+
     fn check_message(&self, message: Option<&str>) -> Result<(), TaskError> {
-        let limit = self.message_bytes.max(WORKER_MESSAGE_BYTES);
+        let limit = self.message_limit();
         message.map_or(Ok(()), |message| at_most("status message", message.len(), limit))
     }
 

@@ -350,6 +350,31 @@ async fn an_heir_may_be_killed_or_stand_still_at_any_call_of_its_takeover() {
 }
 
 #[tokio::test]
+async fn a_takeover_may_meet_trouble_with_the_store_at_any_call() {
+    const FAULTS: [Fault; 4] =
+        [Fault::Unavailable, Fault::UnknownDone, Fault::UnknownNotDone, Fault::Panics];
+    for story in STORIES {
+        for fault in FAULTS {
+            for first in 0..18 {
+                let about = format!("{story}, heir {fault:?} at {first}");
+                let mut world = World::new();
+                // The testator dies when its task is created, running or parked.
+                let killed = Plan { first: 6, length: 1, fault: Fault::KilledAfter };
+                let (_, telling) = world.tell(story, Some(killed)).await;
+                let (_, heir) = world.process(Some(Plan { first, length: 1, fault }));
+                // Nobody answers yet, so what the heir adopts may last.
+                world.calm_down().await;
+                world.calm_down().await;
+                assert_eq!(world.workers_left().await, 1, "{about}: the takeover does not end");
+                let _heir = heir.await.unwrap();
+                let (_worker, told) = told(telling).await;
+                world.check(&about, story, told, 1).await;
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_process_may_stand_still_at_any_call_and_come_back() {
     explore(&[Fault::StalledBefore, Fault::StalledAfter], 1, true).await;
 }

@@ -105,3 +105,35 @@ async fn what_a_worker_says_of_a_refused_result_fits_whatever_the_limits() {
     let error = json!({ "code": -32603, "message": said });
     assert_eq!((ended.status, ended.outcome), (Status::Failed, Some(Outcome::Error(error))));
 }
+
+/// Fails with more words than a message may have.
+struct Wordy;
+
+#[async_trait]
+impl Handler for Wordy {
+    fn policy(&self, _: &str) -> Option<Policy> {
+        Some(Policy { max_attempts: 2, backoff_ms: 1_000, ..Policy::default() })
+    }
+
+    async fn run(&self, _: TaskContext) -> Result<Exit, Failure> {
+        Err(Failure::retryable(json!({ "code": 7 }), "é".repeat(9_000)))
+    }
+}
+
+#[tokio::test]
+async fn a_failure_that_says_too_much_keeps_its_error_and_is_tried_again() {
+    let world = World::new();
+    let options = WorkerOptions::default();
+    let worker = Worker::start(world.tasks.clone(), Arc::new(Wordy), options).await.unwrap();
+    let task = world.submit(&worker, "any").await;
+    let limit = TaskLimits::default().message_bytes;
+    for (attempt, status) in [(1, Status::Working), (2, Status::Failed)] {
+        settle().await;
+        let task = world.get(&task.id).await;
+        assert_eq!((task.attempt, task.status), (attempt, status));
+        assert_eq!(task.status_message, Some("é".repeat(limit / 2)));
+        world.clock.advance_millis(1_000);
+    }
+    let failed = world.get(&task.id).await;
+    assert_eq!(failed.outcome, Some(Outcome::Error(json!({ "code": 7 }))));
+}

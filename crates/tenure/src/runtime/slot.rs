@@ -1,0 +1,88 @@
+//! The right to run, which a handler gives back while it waits for a person.
+
+use std::sync::Arc;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use crate::owner::Owner;
+use crate::runtime::shares::{Place, Shares};
+
+/// A handler's slot. Dropping it hands the slot on, or leaves the line for one.
+pub(super) struct Slot {
+    slots: Arc<Shares>,
+    owner: Owner,
+    /// Locked while it is being regained, so that two parts of a handler that go on at the same
+    /// time need one slot, not two.
+    state: Mutex<State>,
+}
+
+enum State {
+    Held(#[expect(dead_code, reason = "it is held, not looked at")] Place),
+    /// The handler waits.
+    GivenBack,
+    /// The handler goes on, or is about to. What is handed on counts as held at once, whether or not
+    /// anybody awaits it.
+    InLine(BoxFuture<'static, Place>),
+}
+
+/// A handler's wait without its slot. However it ends, the handler is not left without a slot unless
+/// it is to stop anyway: one that stops waiting goes on at once, and stands in line.
+pub(super) struct Wait<'a> {
+    slot: &'a Slot,
+    cancellation: &'a CancellationToken,
+}
+
+impl Slot {
+    pub(super) fn new(slots: Arc<Shares>, owner: Owner, place: Place) -> Self {
+        Self { slots, owner, state: Mutex::new(State::Held(place)) }
+    }
+
+    /// Gives the slot back, unless another part of the handler is about to go on.
+    pub(super) fn give_back<'a>(&'a self, cancellation: &'a CancellationToken) -> Wait<'a> {
+        if let Ok(mut state) = self.state.try_lock() {
+            *state = State::GivenBack;
+        }
+        Wait { slot: self, cancellation }
+    }
+
+    fn line_up(&self) -> State {
+        let (slots, owner) = (Arc::clone(&self.slots), self.owner.clone());
+        let mut turn = async move { slots.take(&owner).await }.boxed();
+        // Nobody is in line who has not been polled.
+        match (&mut turn).now_or_never() {
+            Some(place) => State::Held(place),
+            None => State::InLine(turn),
+        }
+    }
+}
+
+impl Wait<'_> {
+    /// Ends the wait: has the slot again, once it is this owner's turn.
+    pub(super) async fn end(&self) {
+        let mut state = self.slot.state.lock().await;
+        if let State::GivenBack = *state {
+            *state = self.slot.line_up();
+        }
+        if let State::InLine(turn) = &mut *state {
+            let place = turn.await;
+            *state = State::Held(place);
+        }
+    }
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        if self.cancellation.is_cancelled() {
+            return;
+        }
+        // Who has it locked is in line already.
+        if let Ok(mut state) = self.slot.state.try_lock()
+            && let State::GivenBack = *state
+        {
+            *state = self.slot.line_up();
+        }
+    }
+}
