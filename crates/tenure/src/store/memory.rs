@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use async_trait::async_trait;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, lazy};
 use hashbrown::HashMap;
 use parking_lot::RwLock;
 use tokio::sync::watch::Sender;
@@ -113,6 +113,14 @@ impl InMemoryBackend {
         Revision { epoch: self.epoch(partition), sequence }
     }
 
+    fn read(&self, key: &Key) -> Option<Record> {
+        let name = Sought::new(key.name());
+        let shard = self.shard(key.partition()).read();
+        let now = Now::of(&self.0.clock);
+        let stored = shard.partitions.get(key.partition())?.live(name, &now)?;
+        Some(stored.record())
+    }
+
     fn write(
         &self,
         key: &Key,
@@ -185,15 +193,12 @@ impl std::fmt::Debug for InMemoryBackend {
 
 #[async_trait]
 impl StorageBackend for InMemoryBackend {
-    async fn get(&self, key: &Key) -> Result<Option<Record>, StoreError> {
-        let name = Sought::new(key.name());
-        let shard = self.shard(key.partition()).read();
-        let now = Now::of(&self.0.clock);
-        Ok(shard
-            .partitions
-            .get(key.partition())
-            .and_then(|it| it.live(name, &now))
-            .map(Stored::record))
+    #[inline]
+    fn get<'a: 'c, 'b: 'c, 'c>(
+        &'a self,
+        key: &'b Key,
+    ) -> BoxFuture<'c, Result<Option<Record>, StoreError>> {
+        Box::pin(lazy(|_| Ok(self.read(key))))
     }
 
     #[inline]
