@@ -17,8 +17,8 @@ use crate::store::{Record, Version, VersionToken};
 const SCHEMA: &str = "1";
 /// What a value begins with.
 const WRITTEN: &[u8] = b"1 ";
-/// The line about a write without its author: the milliseconds have 16 digits at most.
-const HEADER_BYTES: usize = WRITTEN.len() + 17;
+/// The milliseconds of [`Timestamp::MAX`].
+const MILLIS_DIGITS: usize = 16;
 /// What would end the line, or be taken for an escape.
 const ESCAPED: &AsciiSet = &CONTROLS.add(b'%');
 
@@ -86,10 +86,13 @@ pub struct ResourceVersion {
 }
 
 pub(super) fn encode(text: &[u8], at: Timestamp, by: Option<&str>) -> Bytes {
-    let author_bytes = by.map_or(0, |by| 1 + by.len());
-    let mut bytes = Vec::with_capacity(HEADER_BYTES + author_bytes + text.len());
+    let (mut millis, author_bytes) = (itoa::Buffer::new(), by.map_or(0, |by| 1 + by.len()));
+    let millis = millis.format(at.as_millis()).as_bytes();
+    // Exact but for an author with escapes: bytes that fill their buffer need no second one.
+    let header_bytes = WRITTEN.len() + millis.len() + author_bytes + 1;
+    let mut bytes = Vec::with_capacity(header_bytes + text.len());
     bytes.extend_from_slice(WRITTEN);
-    bytes.extend_from_slice(itoa::Buffer::new().format(at.as_millis()).as_bytes());
+    bytes.extend_from_slice(millis);
     if let Some(by) = by {
         bytes.push(b' ');
         bytes.extend(utf8_percent_encode(by, ESCAPED).flat_map(str::bytes));
@@ -99,44 +102,53 @@ pub(super) fn encode(text: &[u8], at: Timestamp, by: Option<&str>) -> Bytes {
     bytes.into()
 }
 
-pub(super) fn decode(key: &ResourceKey, record: Record) -> Result<Resource, ResourceError> {
-    let Record { value, token, tag, created_at, .. } = record;
-    let (updated_at, updated_by, text) = split(value).map_err(|reason| unreadable(key, reason))?;
-    let etag = tag.map(ETag::from_tag).ok_or_else(|| untagged(key))?;
-    let meta = Metadata { etag, version: token, created_at, updated_at, updated_by };
+/// Reads a resource back, and takes its text out of the record.
+pub(super) fn decode(key: &ResourceKey, record: &mut Record) -> Result<Resource, ResourceError> {
+    let (updated_at, updated_by, start) =
+        header(&record.value).map_err(|reason| unreadable(key, reason))?;
+    let etag = record.tag.map(ETag::from_tag).ok_or_else(|| untagged(key))?;
+    let mut text = std::mem::take(&mut record.value);
+    text.advance(start);
+    let (version, created_at) = (record.token, record.created_at);
+    let meta = Metadata { etag, version, created_at, updated_at, updated_by };
     Ok(Resource { key: key.clone(), meta, text })
 }
 
 pub(super) fn decode_former(
     key: &ResourceKey,
-    version: Version,
+    former: Version,
 ) -> Result<ResourceVersion, ResourceError> {
-    let Version { value, token, tag } = version;
-    let (written_at, written_by, text) = split(value).map_err(|reason| unreadable(key, reason))?;
+    let Version { value: mut text, token: version, tag } = former;
+    let (written_at, written_by, start) =
+        header(&text).map_err(|reason| unreadable(key, reason))?;
     let etag = tag.map(ETag::from_tag).ok_or_else(|| untagged(key))?;
-    Ok(ResourceVersion { etag, version: token, written_at, written_by, text })
+    text.advance(start);
+    Ok(ResourceVersion { etag, version, written_at, written_by, text })
 }
 
-type Parts = (Timestamp, Option<Arc<str>>, Bytes);
-
-fn split(mut value: Bytes) -> Result<Parts, String> {
+/// When a value was written, who did, and where its text begins.
+fn header(value: &[u8]) -> Result<(Timestamp, Option<Arc<str>>, usize), String> {
     let damaged = || "damaged: it does not begin with a line about its write".to_owned();
-    let Some(line) = value.strip_prefix(WRITTEN) else { return Err(foreign(&value, damaged())) };
-    let digits = line.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let (millis, rest) = line.split_at(digits);
-    let millis = std::str::from_utf8(millis).ok().and_then(|millis| millis.parse().ok());
-    let millis = millis.ok_or_else(damaged)?;
-    let (author, header) = match rest {
-        [b'\n', ..] => (None, WRITTEN.len() + digits + 1),
+    let Some(line) = value.strip_prefix(WRITTEN) else { return Err(foreign(value, damaged())) };
+    let (mut millis, mut digits) = (0, 0);
+    for byte in line.iter().take(MILLIS_DIGITS).take_while(|byte| byte.is_ascii_digit()) {
+        millis = 10 * millis + u64::from(byte - b'0');
+        digits += 1;
+    }
+    if digits == 0 {
+        return Err(damaged());
+    }
+    let (at, rest) = (Timestamp::from_millis(millis), &line[digits..]);
+    let start = WRITTEN.len() + digits + 1;
+    match rest {
+        [b'\n', ..] => Ok((at, None, start)),
         [b' ', rest @ ..] => {
             let end = rest.iter().position(|byte| *byte == b'\n').ok_or_else(damaged)?;
             let author = percent_decode(&rest[..end]).decode_utf8().map_err(|_| damaged())?;
-            (Some(Arc::from(&*author)), WRITTEN.len() + digits + 2 + end)
+            Ok((at, Some(Arc::from(&*author)), start + end + 1))
         }
-        _ => return Err(damaged()),
-    };
-    value.advance(header);
-    Ok((Timestamp::from_millis(millis), author, value))
+        _ => Err(damaged()),
+    }
 }
 
 /// What is wrong with a value that is not of our schema.
@@ -170,22 +182,33 @@ mod tests {
     #[test]
     fn a_value_survives_its_stored_form_whoever_wrote_it() {
         for by in [None, Some(""), Some("alice"), Some("a b\nc%0A é\0")] {
-            let stored = encode(b"{\"a\":1}", at(17), by);
-            let (written_at, written_by, text) = split(stored).unwrap();
-            assert_eq!(
-                (written_at, written_by.as_deref(), &text[..]),
-                (at(17), by, &b"{\"a\":1}"[..])
-            );
+            for written in [at(0), at(17), Timestamp::MAX] {
+                let stored = encode(b"{\"a\":1}", written, by);
+                let (written_at, written_by, start) = header(&stored).unwrap();
+                assert_eq!(
+                    (written_at, written_by.as_deref(), &stored[start..]),
+                    (written, by, &b"{\"a\":1}"[..])
+                );
+            }
         }
     }
 
     #[test]
     fn what_is_not_ours_is_named_and_not_guessed_at() {
-        for damaged in ["", "{}", "1\n{}", "1 x\n{}", "x 1\n{}", "1 1 %ff\n{}"] {
-            let reason = split(Bytes::from(damaged)).unwrap_err();
+        for damaged in [
+            "",
+            "{}",
+            "1\n{}",
+            "1 \n{}",
+            "1 x\n{}",
+            "x 1\n{}",
+            "1 1 %ff\n{}",
+            "1 00000000000000001\n{}",
+        ] {
+            let reason = header(damaged.as_bytes()).unwrap_err();
             assert!(reason.starts_with("damaged"), "{damaged}: {reason}");
         }
-        let newer = split(Bytes::from("2 1 alice ?\n{}")).unwrap_err();
+        let newer = header(b"2 1 alice ?\n{}").unwrap_err();
         assert_eq!(newer, "it has schema 2, this program knows 1");
     }
 }

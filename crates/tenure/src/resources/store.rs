@@ -1,6 +1,8 @@
 //! [`ResourceStore`]: resources on any backend.
 
+use std::future::{Future, poll_fn};
 use std::sync::Arc;
+use std::task::Poll;
 
 use futures::{Stream, StreamExt as _};
 
@@ -145,9 +147,19 @@ impl ResourceStore {
     ///
     /// # Errors
     /// [`ResourceError::NotFound`], [`ResourceError::Unreadable`].
-    pub async fn get(&self, key: &ResourceKey) -> Result<Resource, ResourceError> {
-        let record = self.backend.get(key.stored()).await?.ok_or(ResourceError::NotFound)?;
-        record::decode(key, record)
+    pub fn get<'a>(
+        &'a self,
+        key: &'a ResourceKey,
+    ) -> impl Future<Output = Result<Resource, ResourceError>> + Send + 'a {
+        // Written out, so that the record stays where the backend puts it: a move of what was stored
+        // a moment ago waits for it.
+        let mut reading = self.backend.get(key.stored());
+        poll_fn(move |context| match reading.as_mut().poll(context) {
+            Poll::Ready(Ok(Some(ref mut record))) => Poll::Ready(record::decode(key, record)),
+            Poll::Ready(Ok(None)) => Poll::Ready(Err(ResourceError::NotFound)),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
+            Poll::Pending => Poll::Pending,
+        })
     }
 
     /// Reads up to 100 resources, each as [`get`](Self::get) would, in the order of the keys.
@@ -309,7 +321,7 @@ impl ResourceStore {
                 let reason = "its name is not one of ours".into();
                 ResourceError::Store(StoreError::Damaged { key: entry.key.clone(), reason })
             })?;
-            record::decode(&key, entry.record.clone())
+            record::decode(&key, &mut entry.record.clone())
         });
         Ok(ResourcePage { items: items.collect(), next: page.next, revision: page.revision })
     }

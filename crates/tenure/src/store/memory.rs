@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use async_trait::async_trait;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, lazy};
 use hashbrown::HashMap;
 use parking_lot::RwLock;
 use tokio::sync::watch::Sender;
@@ -113,6 +113,14 @@ impl InMemoryBackend {
         Revision { epoch: self.epoch(partition), sequence }
     }
 
+    fn read(&self, key: &Key) -> Option<Record> {
+        let name = Sought::new(key.name());
+        let shard = self.shard(key.partition()).read();
+        let now = Now::of(&self.0.clock);
+        let stored = shard.partitions.get(key.partition())?.live(name, &now)?;
+        Some(stored.record())
+    }
+
     fn write(
         &self,
         key: &Key,
@@ -185,15 +193,12 @@ impl std::fmt::Debug for InMemoryBackend {
 
 #[async_trait]
 impl StorageBackend for InMemoryBackend {
-    async fn get(&self, key: &Key) -> Result<Option<Record>, StoreError> {
-        let name = Sought::new(key.name());
-        let shard = self.shard(key.partition()).read();
-        let now = Now::of(&self.0.clock);
-        Ok(shard
-            .partitions
-            .get(key.partition())
-            .and_then(|it| it.live(name, &now))
-            .map(Stored::record))
+    #[inline]
+    fn get<'a: 'c, 'b: 'c, 'c>(
+        &'a self,
+        key: &'b Key,
+    ) -> BoxFuture<'c, Result<Option<Record>, StoreError>> {
+        Box::pin(lazy(|_| Ok(self.read(key))))
     }
 
     #[inline]
@@ -254,10 +259,13 @@ impl StorageBackend for InMemoryBackend {
             Some(last) => Bound::Excluded(&**last),
             None => Bound::Included(prefix),
         };
+        // To hold no bytes against the empty text, which may lie nowhere, takes a processor longer
+        // than many.
+        let within = |name: &str| prefix.is_empty() || name.starts_with(prefix);
         let mut live = state
             .order
             .range::<str, _>((lower, Bound::Unbounded))
-            .take_while(|name| name.starts_with(prefix))
+            .take_while(|name| within(name))
             .filter_map(|name| Some((name, state.live(Sought::new(name), &now)?)));
         let mut entries = Vec::with_capacity(page.limit().min(state.order.len()));
         let mut bytes = 0;

@@ -83,11 +83,12 @@ impl Page {
     pub fn items(&self) -> Vec<Result<&Entry, &Damaged>> {
         let mut items: Vec<_> =
             self.entries.iter().map(Ok).chain(self.damaged.iter().map(Err)).collect();
-        // Usually sorted already, which costs one look.
-        items.sort_by_key(|item| match item {
-            Ok(entry) => &entry.key,
-            Err(damaged) => &damaged.key,
-        });
+        if !self.damaged.is_empty() {
+            items.sort_by_key(|item| match item {
+                Ok(entry) => &entry.key,
+                Err(damaged) => &damaged.key,
+            });
+        }
         items
     }
 }

@@ -1,10 +1,17 @@
 //! The stored form of a task: JSON with a schema version in front, the same bytes for the same task.
 
-use serde::{Deserialize, Serialize};
+mod read;
 
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Map;
+
+use self::read::read_into;
+use crate::clock::Timestamp;
 use crate::owner::Owner;
 use crate::store::Record;
-use crate::tasks::{Task, TaskError, TaskId};
+use crate::tasks::{Call, Phase, Rerun, Status, Task, TaskError, TaskId};
 
 /// Rises with every change that an older program could not keep: a new field included, because
 /// a program that does not know a field would drop it.
@@ -16,21 +23,18 @@ struct Stored<'a> {
     task: &'a Task,
 }
 
+/// What every schema has.
 #[derive(Deserialize)]
-struct Envelope {
+struct Versioned {
     schema: u32,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Restored {
-    schema: u32,
-    task: Task,
 }
 
 pub(crate) fn encode(task: &Task) -> Result<Vec<u8>, TaskError> {
-    serde_json::to_vec(&Stored { schema: SCHEMA, task })
-        .map_err(|error| TaskError::Invalid { what: "task", reason: error.to_string() })
+    let mut bytes = serde_json::to_vec(&Stored { schema: SCHEMA, task })
+        .map_err(|error| TaskError::Invalid { what: "task", reason: error.to_string() })?;
+    // A store in memory keeps these bytes as they are.
+    bytes.shrink_to_fit();
+    Ok(bytes)
 }
 
 /// Reads a task back. A record that is not the task `id` of `owner` is unreadable, never somebody
@@ -40,21 +44,44 @@ pub(crate) fn decode(owner: &Owner, id: &TaskId, record: &Record) -> Result<Task
     // As text at once, so that the parser need not look at each string again.
     let text = std::str::from_utf8(&record.value)
         .map_err(|error| unreadable(format!("damaged: {error}")))?;
-    let mut restored = serde_json::from_str::<Restored>(text).map_err(|error| {
-        unreadable(match serde_json::from_str::<Envelope>(text) {
-            Ok(Envelope { schema }) if schema != SCHEMA => unknown_schema(schema),
+    let mut task = blank(owner.clone(), id.clone(), record.token.version());
+    let read = read_into(&mut task, text).map_err(|error| {
+        unreadable(match serde_json::from_str::<Versioned>(text) {
+            Ok(Versioned { schema }) if schema != SCHEMA => unknown_schema(schema),
             _ => format!("damaged: {error}"),
         })
     })?;
-    let Restored { schema, task } = &mut restored;
-    if *schema != SCHEMA {
-        return Err(unreadable(unknown_schema(*schema)));
+    if read.schema != SCHEMA {
+        return Err(unreadable(unknown_schema(read.schema)));
     }
-    if task.id != *id || task.owner != *owner {
+    if read.named.foreign {
         return Err(unreadable("it belongs to another task or owner".into()));
     }
-    task.version = record.token.version();
-    Ok(restored.task)
+    Ok(task)
+}
+
+/// A task of which only its name is known: the other fields are what leaving them out means, or wait
+/// to be read.
+fn blank(owner: Owner, id: TaskId, version: u64) -> Task {
+    Task {
+        id,
+        version,
+        owner,
+        status: Status::Working,
+        status_message: None,
+        created_at: Timestamp::from_millis(0),
+        updated_at: Timestamp::from_millis(0),
+        ttl_ms: None,
+        poll_interval_ms: None,
+        call: Call::new(String::new(), Map::new()),
+        rerun: Rerun::Never,
+        phase: Phase::Queued,
+        attempt: 0,
+        worker: None,
+        variables: Map::new(),
+        inputs: BTreeMap::new(),
+        outcome: None,
+    }
 }
 
 fn unknown_schema(schema: u32) -> String {
@@ -63,12 +90,11 @@ fn unknown_schema(schema: u32) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Map, Value, json};
+    use serde_json::{Value, json};
 
     use super::*;
-    use crate::clock::Timestamp;
     use crate::store::VersionToken;
-    use crate::tasks::{Call, Input, Outcome, Phase, Rerun, Status};
+    use crate::tasks::{Input, Outcome};
 
     fn owner() -> Owner {
         Owner::new("alice").unwrap()

@@ -357,5 +357,5 @@ pub(crate) fn partition(owner: &Owner) -> Result<Partition, StoreError> {
 }
 
 pub(crate) fn key(owner: &Owner, id: &TaskId) -> Result<Key, StoreError> {
-    partition(owner)?.key(id.as_str())
+    partition(owner)?.key(id.shared())
 }
