@@ -179,9 +179,19 @@ struct Follower {
     owner: Owner,
     id: TaskId,
     last: Option<(VersionToken, Task)>,
+    on_lasting: OnLasting,
     /// Feeds in a row that ended before they told anything.
     endings: u32,
     over: bool,
+}
+
+/// What a follower does about trouble of the store that lasts until somebody sees to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OnLasting {
+    /// Ends with the error: whoever listens is told.
+    End,
+    /// Waits, as for trouble that passes: a tool that runs goes on meanwhile.
+    Wait,
 }
 
 pub(super) async fn follow(
@@ -189,6 +199,7 @@ pub(super) async fn follow(
     feeds: &Feeds,
     owner: &Owner,
     id: &TaskId,
+    on_lasting: OnLasting,
 ) -> Result<impl Stream<Item = Result<Task, TaskError>> + Send + use<>, TaskError> {
     let subscription = Subscription::new(feeds, owner, id).await?;
     let mut follower = Follower {
@@ -198,6 +209,7 @@ pub(super) async fn follow(
         owner: owner.clone(),
         id: id.clone(),
         last: None,
+        on_lasting,
         endings: 0,
         over: false,
     };
@@ -220,12 +232,23 @@ impl Follower {
         loop {
             match self.look().await {
                 Ok(None) => self.wait().await,
-                Err(error) if is_trouble(&error) => {
+                Err(error) if self.waits_out(&error) => {
+                    if round.is_power_of_two() {
+                        tracing::warn!(task = %self.id, %error, round, "looking at the task again");
+                    }
                     self.tasks.clock().back_off_long(round).await;
                     round = round.saturating_add(1);
                 }
                 looked => return self.told(looked).map(|told| (told, self)),
             }
+        }
+    }
+
+    /// What passes is waited out; of what lasts, the stream says so and ends.
+    fn waits_out(&self, error: &TaskError) -> bool {
+        match self.on_lasting {
+            OnLasting::End => error.is_retryable(),
+            OnLasting::Wait => is_trouble(error),
         }
     }
 

@@ -12,7 +12,7 @@ use crate::store::{
     Cursor, Key, PageRequest, Partition, Precondition, Record, StorageBackend, StoreError, Write,
 };
 use crate::tasks::doubt::DOUBTFUL_ROUNDS;
-use crate::tasks::follow::{Feeds, follow};
+use crate::tasks::follow::{Feeds, OnLasting, follow};
 use crate::tasks::recent::Recent;
 use crate::tasks::state::Transition;
 use crate::tasks::watch::{TaskEvent, watch};
@@ -225,8 +225,9 @@ impl TaskStore {
     }
 
     /// Follows a task: its state now, then every later one, though not every one in between. Ends
-    /// after a terminal state, or with [`TaskError::NotFound`] when the task expires. If the store
-    /// becomes unavailable meanwhile it waits.
+    /// after a terminal state, or with [`TaskError::NotFound`] when the task expires. While the store
+    /// is unavailable it waits, and warns in the log; any other trouble of the store, such as a right
+    /// that was withdrawn, is the last item.
     ///
     /// # Errors
     /// The store's own trouble in setting up the watch, and in the first read.
@@ -235,7 +236,18 @@ impl TaskStore {
         owner: &Owner,
         id: &TaskId,
     ) -> Result<impl Stream<Item = Result<Task, TaskError>> + Send + use<>, TaskError> {
-        follow(self.clone(), &self.feeds, owner, id).await
+        follow(self.clone(), &self.feeds, owner, id, OnLasting::End).await
+    }
+
+    /// As [`follow`](Self::follow), but waits for as long as any trouble of the store lasts: for a
+    /// worker, whose running tool is not to be stopped because nobody can tell it of a cancel.
+    #[expect(dead_code, reason = "for `runtime::run`, which still follows as everybody does")]
+    pub(crate) async fn follow_patiently(
+        &self,
+        owner: &Owner,
+        id: &TaskId,
+    ) -> Result<impl Stream<Item = Result<Task, TaskError>> + Send + use<>, TaskError> {
+        follow(self.clone(), &self.feeds, owner, id, OnLasting::Wait).await
     }
 
     /// Watches all tasks of an owner: each as it stands, then every change, though not every one
