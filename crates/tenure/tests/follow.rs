@@ -42,7 +42,7 @@ async fn watches_that_end_at_once_are_made_anew_with_pauses_in_between() {
     // No end of a watch is the end of the following.
     backend.set(Mood::Well);
     let this = TaskRef::new(task.owner, task.id);
-    tasks.complete(&this, json!(1)).await.unwrap();
+    tasks.complete(&this, json!({})).await.unwrap();
     let last = tokio::time::timeout(Duration::from_secs(60), states.next()).await;
     assert_eq!(last.expect("news").unwrap().unwrap().status, Status::Completed);
 }
@@ -96,7 +96,7 @@ async fn a_follower_waits_for_what_passes_and_the_log_says_so() {
     }
     // The trouble is over, and nothing was missed.
     backend.set(Mood::Well);
-    tasks.complete(&TaskRef::new(task.owner, task.id), json!(1)).await.unwrap();
+    tasks.complete(&TaskRef::new(task.owner, task.id), json!({})).await.unwrap();
     let last = tokio::time::timeout(Duration::from_secs(60), states.next()).await;
     assert_eq!(last.expect("news").unwrap().unwrap().status, Status::Completed);
 }

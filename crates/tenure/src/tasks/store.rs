@@ -290,8 +290,12 @@ impl TaskStore {
     /// Asks the owner for input. A key is unique for the life of the task: asking again under the
     /// same key changes nothing, so a handler that runs again finds the answer it was given.
     ///
+    /// A request is an object with a string `method`. Clients of MCP are told of it as an
+    /// `InputRequest`, so for them it has to be one: `elicitation/create` and the like.
+    ///
     /// # Errors
-    /// As every change, and [`TaskError::Invalid`] beyond the limits.
+    /// As every change, and [`TaskError::Invalid`] beyond the limits or for a request of another
+    /// form.
     pub async fn record_input_requests(
         &self,
         task: &TaskRef,
@@ -313,18 +317,19 @@ impl TaskStore {
         self.change(task, &Transition::DeliverInputs { responses }).await
     }
 
-    /// Ends the task with its result, both in one write.
+    /// Ends the task with its result, an object, both in one write.
     ///
     /// # Errors
-    /// As every change, and [`TaskError::Invalid`] beyond the limits.
+    /// As every change, and [`TaskError::Invalid`] beyond the limits or for what is no object.
     pub async fn complete(&self, task: &TaskRef, result: Value) -> Result<Task, TaskError> {
         self.change(task, &Transition::Complete { result }).await
     }
 
-    /// Ends the task with an error, both in one write.
+    /// Ends the task with an error, both in one write. As in JSON-RPC it is an object with an integer
+    /// `code` and a string `message`.
     ///
     /// # Errors
-    /// As every change, and [`TaskError::Invalid`] beyond the limits.
+    /// As every change, and [`TaskError::Invalid`] beyond the limits or for an error of another form.
     pub async fn fail(
         &self,
         task: &TaskRef,
