@@ -215,7 +215,7 @@ pub(super) async fn follow(
     };
     // Whoever begins to follow is told of trouble; whoever follows waits until it is over.
     let first = match follower.look().await {
-        Err(error) if is_trouble(&error) => return Err(error),
+        Err(error @ TaskError::Store(_)) => return Err(error),
         first => follower.told(first),
     };
     let later = futures::stream::unfold(follower, Follower::next);
@@ -248,7 +248,7 @@ impl Follower {
     fn waits_out(&self, error: &TaskError) -> bool {
         match self.on_lasting {
             OnLasting::End => error.is_retryable(),
-            OnLasting::Wait => is_trouble(error),
+            OnLasting::Wait => matches!(error, TaskError::Store(_)),
         }
     }
 
@@ -307,11 +307,6 @@ impl Follower {
         self.subscription = Subscription::new(&self.feeds, &self.owner, &self.id).await?;
         Ok(())
     }
-}
-
-/// Trouble of the store, which says nothing about the task.
-fn is_trouble(error: &TaskError) -> bool {
-    matches!(error, TaskError::Store(error) if !matches!(error, StoreError::Damaged { .. }))
 }
 
 #[cfg(test)]

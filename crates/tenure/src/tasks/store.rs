@@ -373,6 +373,11 @@ pub(crate) fn partition(owner: &Owner) -> Result<Partition, StoreError> {
     Partition::new(["tasks", owner.as_str()])
 }
 
+/// Whether a key is in the partition of an owner's tasks.
+pub(super) fn is_task(key: &Key) -> bool {
+    key.partition().as_str().starts_with("tasks/")
+}
+
 pub(crate) fn key(owner: &Owner, id: &TaskId) -> Result<Key, StoreError> {
     partition(owner)?.key(id.as_str())
 }
