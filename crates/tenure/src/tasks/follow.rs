@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::Chain;
 use crate::owner::Owner;
 use crate::store::{
     ChangeKind, StorageBackend, StoreError, VersionToken, Watch, WatchEvent, WatchFrom,
@@ -140,7 +141,7 @@ async fn pump(mut watch: Watch, signs: Arc<Mutex<Signs>>) {
             }
             Ok(WatchEvent::Resync(_)) => signs.lock().tell_all(Sign::Unknown),
             Err(error) => {
-                tracing::warn!(%error, "the watch of an owner's tasks has failed");
+                tracing::warn!(error = %Chain(&error), "the watch of an owner's tasks has failed");
                 break;
             }
         }
@@ -234,6 +235,7 @@ impl Follower {
                 Ok(None) => self.wait().await,
                 Err(error) if self.waits_out(&error) => {
                     if round.is_power_of_two() {
+                        let error = Chain(&error);
                         tracing::warn!(task = %self.id, %error, round, "looking at the task again");
                     }
                     self.tasks.clock().back_off_long(round).await;
