@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use tenure::Chain;
 use tenure::resources::ResourceError;
 use tenure::store::StoreError;
 use tenure::tasks::TaskError;
@@ -101,14 +102,7 @@ fn before(earlier: &[PathBuf]) -> String {
 impl CliError {
     /// The error and its causes in one line, safe to print to a terminal.
     pub(crate) fn describe(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            cause = error.source();
-        }
-        printable(&text)
+        printable(&Chain(self).to_string())
     }
 
     /// Whether the same may go well with another resource.
@@ -153,6 +147,16 @@ pub(crate) fn printable(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let cause = || Some("disk I/O error".into());
+        let error = StoreError::Engine { reason: "writing".into(), source: cause() };
+        let told = CliError::from(TaskError::from(error)).describe();
+        assert_eq!(told, "storage engine: writing: disk I/O error");
+        let error = OpenError::Store(StoreError::Full(cause()));
+        assert_eq!(CliError::from(error).describe(), "the store is full: disk I/O error");
+    }
 
     #[test]
     fn what_is_printed_cannot_drive_the_terminal() {

@@ -15,6 +15,7 @@ use rmcp::transport::Transport;
 use rmcp::{ErrorData, RoleServer, ServerHandler};
 use serde::Serialize;
 use serde_json::Value;
+use tenure::Chain;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Mutex;
 use tokio_util::codec::{Decoder, FramedRead};
@@ -129,7 +130,7 @@ where
                 Ok(Line::Text(line)) if line.trim_ascii().is_empty() => continue,
                 Ok(Line::Text(line)) => parse(&line),
                 Err(error) => {
-                    tracing::error!(%error, "standard input cannot be read");
+                    tracing::error!(error = %Chain(&error), "standard input cannot be read");
                     return None;
                 }
             };

@@ -10,6 +10,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 #[cfg(target_os = "linux")]
 use socket2::SockRef;
+use tenure::Chain;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -83,7 +84,7 @@ pub(super) async fn serve(
                 }
             };
             if let Err(error) = served {
-                tracing::debug!(error, "a connection has failed");
+                tracing::debug!(error = %Chain(&*error), "a connection has failed");
             }
         });
     }
@@ -102,6 +103,6 @@ fn prepare(stream: &TcpStream, options: &HttpOptions) {
         SockRef::from(stream).set_tcp_user_timeout(Some(limit))
     });
     if let Err(error) = prepared {
-        tracing::debug!(%error, "a connection is served without its options");
+        tracing::debug!(error = %Chain(&error), "a connection is served without its options");
     }
 }

@@ -1,5 +1,7 @@
 //! Open files: each connection is one.
 
+use tenure::Chain;
+
 /// What the store, the listener and the tools need beside the connections.
 const RESERVE: u64 = 256;
 
@@ -9,7 +11,7 @@ pub(super) fn allow(connections: usize) -> usize {
     let allowed = match raised(wanted) {
         Ok(limit) => within(connections, limit),
         Err(error) => {
-            tracing::warn!(%error, "the limit of open files is unknown");
+            tracing::warn!(error = %Chain(&error), "the limit of open files is unknown");
             connections
         }
     };

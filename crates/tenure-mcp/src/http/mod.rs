@@ -32,8 +32,8 @@ use axum::{Json, Router, middleware};
 use rmcp::ServerHandler;
 use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService};
 use serde_json::json;
-use tenure::Owner;
 use tenure::tasks::{TaskError, TaskId};
+use tenure::{Chain, Owner};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -248,7 +248,9 @@ async fn health<H: ServerHandler>(State(server): State<DurableServer<H>>) -> imp
         Some(Ok(_) | Err(TaskError::NotFound)) => {
             return (StatusCode::OK, Json(json!({ "status": "ok" })));
         }
-        Some(Err(error)) => tracing::error!(%error, "the task store does not answer"),
+        Some(Err(error)) => {
+            tracing::error!(error = %Chain(&error), "the task store does not answer")
+        }
         None => {}
     }
     let status = json!({ "status": "the task store does not answer" });

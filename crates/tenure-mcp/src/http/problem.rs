@@ -7,6 +7,7 @@ use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use tenure::Chain;
 use tenure::clock::Clock;
 use tenure::store::StoreError;
 use tenure::tasks::TaskError;
@@ -66,8 +67,7 @@ impl Problem {
     /// A problem; what is the server's fault goes to the log, with its cause.
     pub(super) fn logged(status: StatusCode, detail: String, error: &dyn Error) -> Self {
         if status.is_server_error() {
-            let cause = error.source().map(ToString::to_string);
-            tracing::error!(%error, cause, "a request failed");
+            tracing::error!(error = %Chain(error), "a request failed");
         }
         Self::new(status, detail)
     }

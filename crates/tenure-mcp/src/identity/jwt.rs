@@ -2,8 +2,8 @@
 
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
-use tenure::Owner;
 use tenure::clock::{Clock, Timestamp};
+use tenure::{Chain, Owner};
 
 use crate::identity::{Caller, CallersError, Projects};
 
@@ -138,7 +138,8 @@ impl JwtVerifier {
     /// Whom the token stands for; `None` if it is not good.
     pub(crate) fn caller(&self, token: &str) -> Option<Caller> {
         let claims = jsonwebtoken::decode::<Claims>(token, &self.key, &self.validation);
-        let claims = claims.inspect_err(|error| tracing::debug!(%error, "a token is refused"));
+        let claims = claims
+            .inspect_err(|error| tracing::debug!(error = %Chain(&error), "a token is refused"));
         let Claims { sub, exp, nbf, tenure_projects } = claims.ok()?.claims;
         let now = self.clock.now().as_millis();
         let end = millis(exp).saturating_add(LEEWAY_MS);

@@ -12,11 +12,10 @@
 //! Whatever is the server's fault goes to the log with its causes, and to the client without them:
 //! keys, paths and owners are nobody else's business.
 
-use std::error::Error;
-
 use rmcp::ErrorData;
 use rmcp::model::ClientCapabilities;
 use serde_json::json;
+use tenure::Chain;
 use tenure::limits::ID_BYTES;
 use tenure::store::StoreError;
 use tenure::tasks::TaskError;
@@ -46,8 +45,7 @@ pub(crate) fn of_task(id: &str, error: TaskError) -> ErrorData {
 pub(crate) fn of_call(error: TaskError) -> ErrorData {
     let retryable = error.is_retryable();
     if !error.is_client_fault() {
-        let cause = error.source().map(ToString::to_string);
-        tracing::error!(error = %error, cause, retryable, "a task operation failed");
+        tracing::error!(error = %Chain(&error), retryable, "a task operation failed");
     }
     let message = match &error {
         TaskError::QuotaExceeded { .. } => {

@@ -10,6 +10,7 @@ use rmcp::model::{
 use rmcp::service::RequestContext;
 use rmcp::{ErrorData, RoleServer, ServerHandler};
 use serde_json::json;
+use tenure::Chain;
 use tenure::resources::{ResourceError, ResourceKey, Summary};
 use tenure::store::{Cursor, PageRequest, StoreError};
 
@@ -130,7 +131,7 @@ impl<H: ServerHandler> DurableServer<H> {
         let described = page.items.into_iter().filter_map(|item| match item {
             Ok(summary) => Some(describe(&summary)),
             Err(error) => {
-                tracing::warn!(%error, "a resource is not listed");
+                tracing::warn!(error = %Chain(&error), "a resource is not listed");
                 None
             }
         });
@@ -213,7 +214,7 @@ pub(super) fn failed(error: ResourceError) -> ErrorData {
         }
         error if error.is_client_fault() => ErrorData::invalid_params(error.to_string(), None),
         error => {
-            tracing::error!(%error, "a request for resources failed");
+            tracing::error!(error = %Chain(&error), "a request for resources failed");
             let retryable = error.is_retryable().then(|| json!({ "retryable": true }));
             ErrorData::internal_error("the store failed", retryable)
         }

@@ -56,13 +56,14 @@ impl Policy {
 /// How an attempt ended well.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Exit {
-    /// With the result of the task.
+    /// With the result of the task, an object. What is none fails the task.
     Complete(Value),
     /// With questions. [`Handler::run`] is called again, as the next attempt, once all of them
     /// are answered. Until then the task occupies no slot, and it survives any crash, whatever
     /// its [`Rerun`] says: nothing runs.
     Park {
-        /// What is asked, by keys that the task has not used before.
+        /// What is asked, by keys that the task has not used before: objects with a string `method`,
+        /// and for clients of MCP each an `InputRequest`. Others fail the task.
         requests: Map<String, Value>,
         /// Changes of the variables, in the same write.
         variables: Map<String, Value>,
@@ -72,7 +73,8 @@ pub enum Exit {
 /// How an attempt ended badly.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Failure {
-    /// The error, in the protocol's form.
+    /// The error, in the protocol's form: an object with an integer `code` and a string `message`.
+    /// For one of another form, clients are told that the output was refused.
     pub error: Value,
     /// A word for people. A longer one than the limit is cut.
     pub message: Option<String>,

@@ -1,6 +1,7 @@
 //! Why a task operation did not happen.
 
 use crate::store::StoreError;
+use crate::tasks::store::is_task;
 use crate::tasks::{Status, TaskId};
 
 /// Why a task operation did not happen.
@@ -61,7 +62,24 @@ pub enum TaskError {
     ShuttingDown,
     /// The store failed.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(StoreError),
+}
+
+impl From<StoreError> for TaskError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::PartitionFull { limit } => Self::QuotaExceeded { limit },
+            StoreError::TooLarge { what, limit, actual } => Self::Invalid {
+                what,
+                reason: format!("{actual} bytes exceed the limit of {limit}"),
+            },
+            // A worker's own records may be damaged, too, and are no tasks.
+            StoreError::Damaged { key, reason } if is_task(&key) => {
+                Self::Unreadable { id: TaskId::from(key.shared_name()), reason }
+            }
+            error => Self::Store(error),
+        }
+    }
 }
 
 impl TaskError {
@@ -74,7 +92,7 @@ impl TaskError {
             | Self::QuotaExceeded { .. }
             | Self::IdempotencyMismatch
             | Self::Invalid { .. }
-            | Self::Store(StoreError::InvalidCursor | StoreError::TooLarge { .. }) => true,
+            | Self::Store(StoreError::InvalidCursor) => true,
             Self::Superseded { .. }
             | Self::Unreadable { .. }
             | Self::Contended
@@ -114,5 +132,36 @@ impl TaskError {
             Self::Store(error) => error.is_retryable(),
             _ => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Partition;
+
+    fn damaged(partition: &[&str]) -> TaskError {
+        let partition = Partition::new(partition.iter().copied()).unwrap();
+        let key = partition.key("17").unwrap();
+        StoreError::Damaged { key, reason: "torn".into() }.into()
+    }
+
+    #[test]
+    fn a_damaged_task_is_unreadable_and_any_other_damage_the_stores() {
+        let told = damaged(&["tasks", "alice"]).to_string();
+        assert_eq!(told, "task 17 cannot be read: torn");
+        for other in [["claims", "alice"], ["tasks-", "alice"]] {
+            assert!(matches!(damaged(&other), TaskError::Store(StoreError::Damaged { .. })));
+        }
+    }
+
+    #[test]
+    fn what_the_caller_is_at_fault_for_is_no_failure_of_the_store() {
+        let full = TaskError::from(StoreError::PartitionFull { limit: 3 });
+        assert!(matches!(full, TaskError::QuotaExceeded { limit: 3 }));
+        let large = StoreError::TooLarge { what: "idempotency key", limit: 2, actual: 3 };
+        let large = TaskError::from(large);
+        assert_eq!(large.to_string(), "idempotency key: 3 bytes exceed the limit of 2");
+        assert!(large.is_client_fault());
     }
 }

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::Chain;
 use crate::owner::Owner;
 use crate::store::{
     ChangeKind, StorageBackend, StoreError, VersionToken, Watch, WatchEvent, WatchFrom,
@@ -140,7 +141,7 @@ async fn pump(mut watch: Watch, signs: Arc<Mutex<Signs>>) {
             }
             Ok(WatchEvent::Resync(_)) => signs.lock().tell_all(Sign::Unknown),
             Err(error) => {
-                tracing::warn!(%error, "the watch of an owner's tasks has failed");
+                tracing::warn!(error = %Chain(&error), "the watch of an owner's tasks has failed");
                 break;
             }
         }
@@ -179,9 +180,19 @@ struct Follower {
     owner: Owner,
     id: TaskId,
     last: Option<(VersionToken, Task)>,
+    on_lasting: OnLasting,
     /// Feeds in a row that ended before they told anything.
     endings: u32,
     over: bool,
+}
+
+/// What a follower does about trouble of the store that lasts until somebody sees to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OnLasting {
+    /// Ends with the error: whoever listens is told.
+    End,
+    /// Waits, as for trouble that passes: a tool that runs goes on meanwhile.
+    Wait,
 }
 
 pub(super) async fn follow(
@@ -189,6 +200,7 @@ pub(super) async fn follow(
     feeds: &Feeds,
     owner: &Owner,
     id: &TaskId,
+    on_lasting: OnLasting,
 ) -> Result<impl Stream<Item = Result<Task, TaskError>> + Send + use<>, TaskError> {
     let subscription = Subscription::new(feeds, owner, id).await?;
     let mut follower = Follower {
@@ -198,12 +210,13 @@ pub(super) async fn follow(
         owner: owner.clone(),
         id: id.clone(),
         last: None,
+        on_lasting,
         endings: 0,
         over: false,
     };
     // Whoever begins to follow is told of trouble; whoever follows waits until it is over.
     let first = match follower.look().await {
-        Err(error) if is_trouble(&error) => return Err(error),
+        Err(error @ TaskError::Store(_)) => return Err(error),
         first => follower.told(first),
     };
     let later = futures::stream::unfold(follower, Follower::next);
@@ -220,12 +233,24 @@ impl Follower {
         loop {
             match self.look().await {
                 Ok(None) => self.wait().await,
-                Err(error) if is_trouble(&error) => {
+                Err(error) if self.waits_out(&error) => {
+                    if round.is_power_of_two() {
+                        let error = Chain(&error);
+                        tracing::warn!(task = %self.id, %error, round, "looking at the task again");
+                    }
                     self.tasks.clock().back_off_long(round).await;
                     round = round.saturating_add(1);
                 }
                 looked => return self.told(looked).map(|told| (told, self)),
             }
+        }
+    }
+
+    /// What passes is waited out; of what lasts, the stream says so and ends.
+    fn waits_out(&self, error: &TaskError) -> bool {
+        match self.on_lasting {
+            OnLasting::End => error.is_retryable(),
+            OnLasting::Wait => matches!(error, TaskError::Store(_)),
         }
     }
 
@@ -284,11 +309,6 @@ impl Follower {
         self.subscription = Subscription::new(&self.feeds, &self.owner, &self.id).await?;
         Ok(())
     }
-}
-
-/// Trouble of the store, which says nothing about the task.
-fn is_trouble(error: &TaskError) -> bool {
-    matches!(error, TaskError::Store(error) if !matches!(error, StoreError::Damaged { .. }))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::limits::ID_BYTES;
-use crate::tasks::{Call, Input, Outcome, Task, TaskError};
+use crate::tasks::{Call, Input, Outcome, Task, TaskError, form};
 
 /// What a worker itself has to say of a task always fits, whatever the bounds: a task that it could
 /// not even fail would be at work until it expires.
@@ -74,8 +74,9 @@ impl TaskLimits {
         self.check_outcome(task.outcome.as_ref())
     }
 
-    /// Holds what a change of a task brought against the bounds. What was there before may be beyond
-    /// them, if they were lowered since: the task can still go on and end.
+    /// Holds what a change of a task brought against the bounds, and against the forms that clients
+    /// rely on. What was there before may be beyond them, if they were lowered since: the task can
+    /// still go on and end.
     pub(crate) fn check_change(&self, before: &Task, task: &Task) -> Result<(), TaskError> {
         if task.status_message != before.status_message {
             self.check_message(task.status_message.as_deref())?;
@@ -84,6 +85,9 @@ impl TaskLimits {
             self.check_variables(&task.variables)?;
         }
         if task.inputs != before.inputs {
+            for (_, input) in task.inputs.iter().filter(|it| !before.inputs.contains_key(it.0)) {
+                form::check_request(&input.request)?;
+            }
             self.check_inputs(&task.inputs)?;
         }
         self.check_outcome(task.outcome.as_ref())
@@ -130,7 +134,9 @@ impl TaskLimits {
     }
 
     fn check_outcome(&self, outcome: Option<&Outcome>) -> Result<(), TaskError> {
-        let Some(Outcome::Result(value) | Outcome::Error(value)) = outcome else { return Ok(()) };
+        let Some(outcome) = outcome else { return Ok(()) };
+        form::check_outcome(outcome)?;
+        let (Outcome::Result(value) | Outcome::Error(value)) = outcome;
         check_shape("outcome", value, self.depth.max(WORKER_ERROR_DEPTH), usize::MAX)?;
         at_most("outcome", json_bytes(value), self.outcome_bytes.max(WORKER_ERROR_BYTES))
     }

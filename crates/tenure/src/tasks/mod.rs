@@ -31,6 +31,7 @@ mod change;
 mod doubt;
 mod error;
 mod follow;
+mod form;
 mod limits;
 mod ordered;
 mod recent;

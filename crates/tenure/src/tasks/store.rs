@@ -12,7 +12,7 @@ use crate::store::{
     Cursor, Key, PageRequest, Partition, Precondition, Record, StorageBackend, StoreError, Write,
 };
 use crate::tasks::doubt::DOUBTFUL_ROUNDS;
-use crate::tasks::follow::{Feeds, follow};
+use crate::tasks::follow::{Feeds, OnLasting, follow};
 use crate::tasks::recent::Recent;
 use crate::tasks::state::Transition;
 use crate::tasks::watch::{TaskEvent, watch};
@@ -225,8 +225,9 @@ impl TaskStore {
     }
 
     /// Follows a task: its state now, then every later one, though not every one in between. Ends
-    /// after a terminal state, or with [`TaskError::NotFound`] when the task expires. If the store
-    /// becomes unavailable meanwhile it waits.
+    /// after a terminal state, or with [`TaskError::NotFound`] when the task expires. While the store
+    /// is unavailable it waits, and warns in the log; any other trouble of the store, such as a right
+    /// that was withdrawn, is the last item.
     ///
     /// # Errors
     /// The store's own trouble in setting up the watch, and in the first read.
@@ -235,7 +236,18 @@ impl TaskStore {
         owner: &Owner,
         id: &TaskId,
     ) -> Result<impl Stream<Item = Result<Task, TaskError>> + Send + use<>, TaskError> {
-        follow(self.clone(), &self.feeds, owner, id).await
+        follow(self.clone(), &self.feeds, owner, id, OnLasting::End).await
+    }
+
+    /// As [`follow`](Self::follow), but waits for as long as any trouble of the store lasts: for a
+    /// worker, whose running tool is not to be stopped because nobody can tell it of a cancel.
+    #[expect(dead_code, reason = "for `runtime::run`, which still follows as everybody does")]
+    pub(crate) async fn follow_patiently(
+        &self,
+        owner: &Owner,
+        id: &TaskId,
+    ) -> Result<impl Stream<Item = Result<Task, TaskError>> + Send + use<>, TaskError> {
+        follow(self.clone(), &self.feeds, owner, id, OnLasting::Wait).await
     }
 
     /// Watches all tasks of an owner: each as it stands, then every change, though not every one
@@ -278,8 +290,12 @@ impl TaskStore {
     /// Asks the owner for input. A key is unique for the life of the task: asking again under the
     /// same key changes nothing, so a handler that runs again finds the answer it was given.
     ///
+    /// A request is an object with a string `method`. Clients of MCP are told of it as an
+    /// `InputRequest`, so for them it has to be one: `elicitation/create` and the like.
+    ///
     /// # Errors
-    /// As every change, and [`TaskError::Invalid`] beyond the limits.
+    /// As every change, and [`TaskError::Invalid`] beyond the limits or for a request of another
+    /// form.
     pub async fn record_input_requests(
         &self,
         task: &TaskRef,
@@ -301,18 +317,19 @@ impl TaskStore {
         self.change(task, &Transition::DeliverInputs { responses }).await
     }
 
-    /// Ends the task with its result, both in one write.
+    /// Ends the task with its result, an object, both in one write.
     ///
     /// # Errors
-    /// As every change, and [`TaskError::Invalid`] beyond the limits.
+    /// As every change, and [`TaskError::Invalid`] beyond the limits or for what is no object.
     pub async fn complete(&self, task: &TaskRef, result: Value) -> Result<Task, TaskError> {
         self.change(task, &Transition::Complete { result }).await
     }
 
-    /// Ends the task with an error, both in one write.
+    /// Ends the task with an error, both in one write. As in JSON-RPC it is an object with an integer
+    /// `code` and a string `message`.
     ///
     /// # Errors
-    /// As every change, and [`TaskError::Invalid`] beyond the limits.
+    /// As every change, and [`TaskError::Invalid`] beyond the limits or for an error of another form.
     pub async fn fail(
         &self,
         task: &TaskRef,
@@ -354,6 +371,11 @@ impl TaskStore {
 /// The partition of an owner's tasks.
 pub(crate) fn partition(owner: &Owner) -> Result<Partition, StoreError> {
     Partition::new(["tasks", owner.as_str()])
+}
+
+/// Whether a key is in the partition of an owner's tasks.
+pub(super) fn is_task(key: &Key) -> bool {
+    key.partition().as_str().starts_with("tasks/")
 }
 
 pub(crate) fn key(owner: &Owner, id: &TaskId) -> Result<Key, StoreError> {

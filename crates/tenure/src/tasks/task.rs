@@ -171,7 +171,7 @@ pub enum Phase {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Input {
-    /// What is asked, in the protocol's form.
+    /// What is asked, in the protocol's form: an object with a string `method`.
     #[serde(serialize_with = "ordered::value")]
     pub request: Value,
     /// What was answered. The first answer stands.
@@ -187,9 +187,10 @@ pub struct Input {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// The result of a completed task, in the protocol's form.
+    /// The result of a completed task, in the protocol's form: an object.
     Result(#[serde(serialize_with = "ordered::value")] Value),
-    /// The error of a failed task, in the protocol's form.
+    /// The error of a failed task, in the protocol's form: an object with an integer `code` and a
+    /// string `message`.
     Error(#[serde(serialize_with = "ordered::value")] Value),
 }
 

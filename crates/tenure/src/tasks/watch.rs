@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use futures::{Stream, StreamExt as _};
 
 use crate::owner::Owner;
-use crate::store::{ChangeKind, PageRequest, StoreError, Watch, WatchEvent, WatchFrom};
+use crate::store::{ChangeKind, PageRequest, Watch, WatchEvent, WatchFrom};
 use crate::tasks::store::{TaskStore, partition};
 use crate::tasks::{Task, TaskError, TaskId};
 
@@ -77,11 +77,6 @@ impl Watcher {
                         Err(TaskError::NotFound) => {}
                         Err(error @ TaskError::Unreadable { .. }) => {
                             return Ok(Some(TaskEvent::Unreadable(error)));
-                        }
-                        // As a listing names it.
-                        Err(TaskError::Store(StoreError::Damaged { reason, .. })) => {
-                            let unreadable = TaskError::Unreadable { id, reason };
-                            return Ok(Some(TaskEvent::Unreadable(unreadable)));
                         }
                         Err(error) => return Err(error),
                     }

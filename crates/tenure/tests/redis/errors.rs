@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use redis::Cmd;
+use tenure::Chain;
 use tenure::clock::Clock;
 use tenure::store::{
     PageRequest, Precondition, RedisBackend, RedisOptions, StorageBackend as _, StoreError,
@@ -278,6 +279,8 @@ async fn access_is_denied_clearly_and_no_error_repeats_the_password() {
     };
     let denied = connect(":wrong@").await.unwrap_err();
     assert!(denied.to_string().contains("denies access"), "{denied}");
+    let told = Chain(&denied).to_string();
+    assert_eq!(told.matches("Password authentication failed").count(), 1, "{told}");
     assert!(!format!("{denied:?}").contains("wrong"), "{denied:?}");
     let store = connect(":right@").await.unwrap();
     assert!(!format!("{store:?}").contains("right"));

@@ -12,6 +12,8 @@
 mod resource_cases;
 #[path = "../task_cases/mod.rs"]
 mod task_cases;
+#[path = "../warnings/mod.rs"]
+mod warnings;
 
 mod batches;
 mod cost;

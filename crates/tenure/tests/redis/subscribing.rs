@@ -1,6 +1,6 @@
 //! Watches that cannot be made, or cannot go on: the user may not subscribe.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
@@ -11,10 +11,11 @@ use tenure::store::{
     ChangeKind, Partition, RedisBackend, RedisOptions, StorageBackend as _, StoreError, Watch,
     WatchEvent, WatchFrom,
 };
-use tenure::tasks::{Call, NewTask, Status, TaskStore};
+use tenure::tasks::{Call, NewTask, Status, TaskError, TaskStore};
 
 use crate::server::{Cluster, Server};
 use crate::store::{STANDSTILL, key, open_with, partition, patient, write};
+use crate::warnings::Warnings;
 
 /// The user `me`, who has all rights but what `rights` say.
 async fn open_as_me(server: &Server, rights: &[&str]) -> RedisBackend {
@@ -129,33 +130,6 @@ impl Handler for Echo {
     }
 }
 
-/// Takes down the warnings of this thread.
-#[derive(Clone, Default)]
-struct Warnings(Arc<Mutex<Vec<String>>>);
-
-impl tracing::Subscriber for Warnings {
-    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        *metadata.level() <= tracing::Level::WARN
-    }
-
-    fn event(&self, event: &tracing::Event<'_>) {
-        let mut text = String::new();
-        event.record(&mut |field: &tracing::field::Field, value: &dyn std::fmt::Debug| {
-            text.push_str(&format!("{field}: {value:?} "));
-        });
-        self.0.lock().unwrap().push(text);
-    }
-
-    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-    fn enter(&self, _: &tracing::span::Id) {}
-    fn exit(&self, _: &tracing::span::Id) {}
-}
-
 #[tokio::test]
 async fn a_task_that_cannot_be_followed_says_so_and_runs_when_it_can() {
     let server = Server::start(&[]);
@@ -174,14 +148,31 @@ async fn a_task_that_cannot_be_followed_says_so_and_runs_when_it_can() {
             && text.contains("denies access")
     };
     let started = Instant::now();
-    while !warnings.0.lock().unwrap().iter().any(is_said) {
-        assert!(started.elapsed() < 12 * STANDSTILL, "{:?}", warnings.0);
+    while !warnings.taken().iter().any(is_said) {
+        assert!(started.elapsed() < 12 * STANDSTILL, "{:?}", warnings.taken());
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert_eq!(tasks.get(&owner, &task.id).await.unwrap().status, Status::Working);
     assert_eq!(server.cli(&["ACL", "SETUSER", "me", "+subscribe"]), "OK");
     while tasks.get(&owner, &task.id).await.unwrap().status != Status::Completed {
-        assert!(started.elapsed() < 24 * STANDSTILL, "{:?}", warnings.0);
+        assert!(started.elapsed() < 24 * STANDSTILL, "{:?}", warnings.taken());
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+#[tokio::test]
+async fn who_follows_a_task_is_told_when_the_right_to_listen_is_withdrawn() {
+    let server = Server::start(&[]);
+    let store = open_as_me(&server, &[]).await;
+    let tasks = TaskStore::new(Arc::new(store), Clock::system());
+    let owner = Owner::new("me").unwrap();
+    let new = NewTask::new(Call::new("echo", Default::default()));
+    let task = tasks.create(&owner, new).await.unwrap();
+    let mut states = Box::pin(tasks.follow(&owner, &task.id).await.unwrap());
+    assert_eq!(states.next().await.unwrap().unwrap(), task);
+    // Redis ends the connection of who listens to what it may no longer hear.
+    server.cli(&["ACL", "SETUSER", "me", "resetchannels"]);
+    let told = tokio::time::timeout(12 * STANDSTILL, states.next()).await.expect("silence");
+    assert!(matches!(&told, Some(Err(TaskError::Store(error))) if is_denied(error)), "{told:?}");
+    assert!(states.next().await.is_none());
 }

@@ -39,7 +39,7 @@ fn one(key: &str, value: Value) -> Map<String, Value> {
 }
 
 fn refused(error: impl std::fmt::Display) -> Failure {
-    Failure::new(json!({"code": -32603}), error.to_string())
+    Failure::new(json!({ "code": -32603, "message": "no" }), error.to_string())
 }
 
 #[async_trait]
@@ -61,27 +61,32 @@ impl Handler for Tools {
                     task.checkpoint("step", 1).await.map_err(refused)?;
                 }
                 task.set_status("nearly there").await.map_err(refused)?;
-                Ok(Exit::Complete(json!("done")))
+                Ok(Exit::Complete(json!({ "text": "done" })))
             }
             "once" => {
                 // Its effect is done whether or not this is told.
                 let _ = task.set_status("half-way").await;
-                Ok(Exit::Complete(json!("done")))
+                Ok(Exit::Complete(json!({ "text": "done" })))
             }
             "parks" => Ok(match answer("ok") {
-                Some(_) => Exit::Complete(json!("done")),
-                None => Exit::Park { requests: one("ok", json!("?")), variables: Map::new() },
+                Some(_) => Exit::Complete(json!({ "text": "done" })),
+                None => Exit::Park {
+                    requests: one("ok", json!({ "method": "ask" })),
+                    variables: Map::new(),
+                },
             }),
             "asks" => {
-                task.request_inputs(one("ok", json!("?"))).await.map_err(refused)?;
-                Ok(Exit::Complete(json!("done")))
+                task.request_inputs(one("ok", json!({ "method": "ask" })))
+                    .await
+                    .map_err(refused)?;
+                Ok(Exit::Complete(json!({ "text": "done" })))
             }
             "retries" if task.attempt() == 1 => {
-                Err(Failure::retryable(json!({"code": 1}), "again"))
+                Err(Failure::retryable(json!({ "code": 1, "message": "no" }), "again"))
             }
             // As a panic, but without its noise.
             "panics" => std::panic::resume_unwind(Box::new("as the story goes")),
-            _ => Ok(Exit::Complete(json!("done"))),
+            _ => Ok(Exit::Complete(json!({ "text": "done" }))),
         }
     }
 }
@@ -235,7 +240,11 @@ impl World {
             };
             assert!(starts <= most, "{about}: started {starts} times");
             if task.status == Status::Completed {
-                assert_eq!(task.outcome, Some(Outcome::Result(json!("done"))), "{about}");
+                assert_eq!(
+                    task.outcome,
+                    Some(Outcome::Result(json!({ "text": "done" }))),
+                    "{about}"
+                );
                 assert!(starts >= 1, "{about}: completed without having run");
             }
             // Its own write may be what panicked in its hands.

@@ -67,8 +67,8 @@ async fn a_task_beyond_limits_that_were_lowered_can_be_cancelled_and_not_grow() 
         TaskStore::new(Arc::new(world.store.clone()), world.clock.clone()).with_limits(narrow());
     for refused in [
         narrow.set_variables(&this, one("w", json!(1))).await,
-        narrow.record_input_requests(&this, one("a", json!("?"))).await,
-        narrow.complete(&this, json!("x".repeat(900))).await,
+        narrow.record_input_requests(&this, one("a", json!({ "method": "ask" }))).await,
+        narrow.complete(&this, json!({ "text": "x".repeat(900) })).await,
     ] {
         assert!(matches!(refused, Err(tenure::tasks::TaskError::Invalid { .. })), "{refused:?}");
     }
@@ -85,7 +85,7 @@ impl Handler for Verbose {
     }
 
     async fn run(&self, _: TaskContext) -> Result<Exit, Failure> {
-        Ok(Exit::Complete(json!("x".repeat(9_000))))
+        Ok(Exit::Complete(json!({ "text": "x".repeat(9_000) })))
     }
 }
 
@@ -100,7 +100,7 @@ async fn what_a_worker_says_of_a_refused_result_fits_whatever_the_limits() {
     let task = worker.submit(&world.alice, new).await.unwrap();
     settle().await;
     let ended = world.get(&task.id).await;
-    let said = "the tool's output was refused: outcome: 9002 bytes exceed the limit of 512";
+    let said = "the tool's output was refused: outcome: 9011 bytes exceed the limit of 512";
     assert_eq!(ended.status_message.as_deref(), Some(said));
     let error = json!({ "code": -32603, "message": said });
     assert_eq!((ended.status, ended.outcome), (Status::Failed, Some(Outcome::Error(error))));

@@ -35,6 +35,10 @@ struct Tools {
     starts: AtomicU32,
 }
 
+fn error(message: &str) -> Value {
+    json!({ "code": 1, "message": message })
+}
+
 #[async_trait]
 impl Handler for Tools {
     fn policy(&self, tool: &str) -> Option<Policy> {
@@ -54,33 +58,41 @@ impl Handler for Tools {
             "echo" => Ok(Exit::Complete(Value::Object(task.call().arguments.clone()))),
             "panic" => panic!("as asked"),
             "startles" if task.attempt() < 3 => panic!("as asked"),
-            "startles" => Ok(Exit::Complete(json!(task.attempt()))),
-            "flaky" if task.attempt() < 3 => Err(Failure::retryable(json!({}), "not yet")),
-            "flaky" => Ok(Exit::Complete(json!(task.attempt()))),
+            "startles" => Ok(Exit::Complete(json!({ "attempt": task.attempt() }))),
+            "flaky" if task.attempt() < 3 => Err(Failure::retryable(error("not yet"), "not yet")),
+            "flaky" => Ok(Exit::Complete(json!({ "attempt": task.attempt() }))),
             "stuck" => std::future::pending().await,
             "resumable" => {
                 if let Some(step) = task.variables().get("step") {
-                    return Ok(Exit::Complete(json!([step, task.attempt()])));
+                    return Ok(Exit::Complete(json!({ "step": step, "attempt": task.attempt() })));
                 }
                 task.checkpoint("step", 7).await.unwrap();
                 std::future::pending().await
             }
             "asks" => {
                 let answers = task
-                    .request_inputs(Map::from_iter([("name".into(), json!({"ask": "name"}))]))
+                    .request_inputs(Map::from_iter([("name".into(), json!({"method": "name"}))]))
                     .await
-                    .map_err(|error| Failure::new(json!({}), error.to_string()))?;
-                Ok(Exit::Complete(answers["name"].clone()))
+                    .map_err(|it| Failure::new(error(&it.to_string()), it.to_string()))?;
+                Ok(Exit::Complete(json!({ "name": answers["name"] })))
             }
             "parks" => match task.task().inputs.get("ok").and_then(|it| it.response.clone()) {
-                Some(answer) => Ok(Exit::Complete(json!([answer, task.variables()["round"]]))),
+                Some(answer) => {
+                    let round = &task.variables()["round"];
+                    Ok(Exit::Complete(json!({ "answer": answer, "round": round })))
+                }
                 None => Ok(Exit::Park {
-                    requests: Map::from_iter([("ok".into(), json!("?"))]),
+                    requests: Map::from_iter([("ok".into(), json!({"method": "ask"}))]),
                     variables: Map::from_iter([("round".into(), json!(1))]),
                 }),
             },
-            "big" => Ok(Exit::Complete(json!("x".repeat(1 << 20)))),
-            other => Err(Failure::new(json!({"code": 1}), format!("no {other}"))),
+            "mute" => Ok(Exit::Complete(json!(42))),
+            "mumbles" => {
+                let requests = Map::from_iter([("ok".into(), json!("?"))]);
+                Ok(Exit::Park { requests, variables: Map::new() })
+            }
+            "big" => Ok(Exit::Complete(json!({ "text": "x".repeat(1 << 20) }))),
+            other => Err(Failure::new(error("no"), format!("no {other}"))),
         }
     }
 }
@@ -212,6 +224,23 @@ async fn a_result_beyond_the_limit_fails_the_task_and_says_so() {
 }
 
 #[tokio::test]
+async fn what_no_client_could_read_fails_the_task_and_says_so() {
+    let fixture = Fixture::new();
+    let worker = fixture.worker().await;
+    for (tool, reason) in [
+        ("mute", "result: not an object"),
+        ("mumbles", "input request: not an object with a string `method`"),
+    ] {
+        let task = fixture.submit(&worker, tool).await;
+        let ended = fixture.ended(&task.id).await;
+        let said = format!("the tool's output was refused: {reason}");
+        assert_eq!(ended.status_message.as_deref(), Some(said.as_str()));
+        let error = json!({ "code": -32603, "message": said });
+        assert_eq!(ended.outcome, Some(Outcome::Error(error)));
+    }
+}
+
+#[tokio::test]
 async fn a_retryable_failure_or_a_panic_is_tried_again_after_its_backoff() {
     for tool in ["flaky", "startles"] {
         let fixture = Fixture::new();
@@ -222,7 +251,10 @@ async fn a_retryable_failure_or_a_panic_is_tried_again_after_its_backoff() {
             fixture.settle().await;
             fixture.clock.advance_millis(backoff_ms);
         }
-        assert_eq!(fixture.ended(&task.id).await.outcome, Some(Outcome::Result(json!(3))));
+        assert_eq!(
+            fixture.ended(&task.id).await.outcome,
+            Some(Outcome::Result(json!({ "attempt": 3 })))
+        );
     }
 }
 
@@ -270,7 +302,10 @@ async fn a_handler_that_asks_gets_the_answer_and_holds_no_slot_meanwhile() {
     assert_eq!(fixture.ended(&other.id).await.status, Status::Completed);
     let answer = Map::from_iter([("name".into(), json!("Ada"))]);
     fixture.tasks.deliver_inputs(&fixture.this(&asks.id), answer).await.unwrap();
-    assert_eq!(fixture.ended(&asks.id).await.outcome, Some(Outcome::Result(json!("Ada"))));
+    assert_eq!(
+        fixture.ended(&asks.id).await.outcome,
+        Some(Outcome::Result(json!({ "name": "Ada" })))
+    );
 }
 
 #[tokio::test]
@@ -296,7 +331,7 @@ async fn a_dead_workers_resumable_task_continues_from_its_variables() {
     fixture.settle().await;
     fixture.clock.advance_millis(WorkerOptions::default().heartbeat_timeout_ms);
     let ended = fixture.ended(&task.id).await;
-    assert_eq!(ended.outcome, Some(Outcome::Result(json!([7, 2]))));
+    assert_eq!(ended.outcome, Some(Outcome::Result(json!({ "step": 7, "attempt": 2 }))));
 }
 
 #[tokio::test]
@@ -347,7 +382,7 @@ async fn a_parked_task_survives_a_crash_although_it_may_not_run_twice() {
     fixture.settle().await;
     fixture.clock.advance_millis(WorkerOptions::default().heartbeat_timeout_ms);
     let ended = fixture.ended(&task.id).await;
-    assert_eq!(ended.outcome, Some(Outcome::Result(json!(["yes", 1]))));
+    assert_eq!(ended.outcome, Some(Outcome::Result(json!({ "answer": "yes", "round": 1 }))));
 }
 
 #[tokio::test]

@@ -96,5 +96,8 @@ async fn an_answer_waits_for_a_slot_of_its_owners_share() {
     assert_eq!(world.get(&asks.id).await.outcome, None, "there is no slot for it");
     world.tools.gate.add_permits(1);
     settle().await;
-    assert_eq!(world.get(&asks.id).await.outcome, Some(Outcome::Result(json!("answered"))));
+    assert_eq!(
+        world.get(&asks.id).await.outcome,
+        Some(Outcome::Result(json!({ "text": "answered" })))
+    );
 }

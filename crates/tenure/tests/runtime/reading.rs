@@ -35,7 +35,7 @@ async fn rewritten_meanwhile(ends: bool) {
     world.pass(2 * TIMEOUT_MS).await;
     let task = world.get(&task.id).await;
     assert_eq!((task.worker, task.attempt), (Some(heir.id()), 2));
-    assert_eq!(task.outcome, Some(Outcome::Result(json!("done"))));
+    assert_eq!(task.outcome, Some(Outcome::Result(json!({ "text": "done" }))));
     assert_eq!(world.claims(&process).await, 0);
 }
 

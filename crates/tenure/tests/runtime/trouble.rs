@@ -66,7 +66,7 @@ async fn two_questions_at_once_need_one_slot_to_go_on() {
     let both = Map::from_iter([("a".into(), json!(1)), ("b".into(), json!(2))]);
     world.tasks.deliver_inputs(&world.this(&task.id), both).await.unwrap();
     settle().await;
-    assert_eq!(world.get(&task.id).await.outcome, Some(Outcome::Result(json!("both"))));
+    assert_eq!(world.get(&task.id).await.outcome, Some(Outcome::Result(json!({ "text": "both" }))));
     let next = world.submit(&worker, "echo").await;
     settle().await;
     assert_eq!(world.get(&next.id).await.status, Status::Completed, "the slot is free again");
@@ -265,7 +265,7 @@ impl Handler for LastWords {
     async fn run(&self, task: TaskContext) -> Result<Exit, Failure> {
         task.cancellation().cancelled().await;
         self.0.advance_millis(WorkerOptions::default().cancel_grace_ms);
-        Ok(Exit::Complete(json!("in time")))
+        Ok(Exit::Complete(json!({ "text": "in time" })))
     }
 }
 
@@ -280,7 +280,10 @@ async fn what_a_handler_returned_within_the_grace_period_counts_however_late_it_
         let task = world.submit(&worker, "any").await;
         settle().await;
         worker.shutdown(0).await;
-        assert_eq!(world.get(&task.id).await.outcome, Some(Outcome::Result(json!("in time"))));
+        assert_eq!(
+            world.get(&task.id).await.outcome,
+            Some(Outcome::Result(json!({ "text": "in time" })))
+        );
     }
 }
 
@@ -367,8 +370,8 @@ async fn a_change_whose_reply_was_lost_is_neither_reported_as_failed_nor_made_tw
                 let created = tasks.create(&world.alice, call("tool")).await.unwrap();
                 let this = world.this(&created.id);
                 let changed = match end {
-                    "complete" => tasks.complete(&this, json!(1)).await,
-                    "fail" => tasks.fail(&this, json!(1), None).await,
+                    "complete" => tasks.complete(&this, json!({})).await,
+                    "fail" => tasks.fail(&this, json!({ "code": 1, "message": "no" }), None).await,
                     "cancel" => tasks.cancel(&this, None).await,
                     _ => tasks.update_status(&this, Some("on".into())).await,
                 };
@@ -396,7 +399,7 @@ async fn a_change_of_what_this_process_wrote_last_takes_one_call_and_any_other_r
     let changed = tasks.set_variables(&this, one("c", json!(3))).await.unwrap();
     assert_eq!(process.calls(), 6);
     assert_eq!(Value::from(changed.variables), json!({ "a": 1, "b": 2, "c": 3 }));
-    tasks.complete(&this, json!(1)).await.unwrap();
+    tasks.complete(&this, json!({})).await.unwrap();
     assert_eq!(process.calls(), 7);
 }
 
@@ -408,7 +411,7 @@ async fn a_refusal_of_what_was_written_last_is_not_believed_before_the_task_was_
     let tasks = TaskStore::new(process, world.clock.clone());
     let created = tasks.create(&world.alice, call("tool")).await.unwrap();
     let this = world.this(&created.id);
-    world.tasks.complete(&this, json!(1)).await.unwrap();
+    world.tasks.complete(&this, json!({})).await.unwrap();
     let refused = tasks.cancel(&this, None).await;
     assert!(matches!(refused, Err(TaskError::Finished { status: Status::Completed })));
 }

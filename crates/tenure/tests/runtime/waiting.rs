@@ -34,7 +34,7 @@ async fn a_checkpoint_waits_out_a_store_that_takes_no_writes() {
         settle().await;
         let task = tasks.get(&alice, &task.id).await.unwrap();
         assert_eq!(task.status, Status::Completed, "{mood:?}: {:?}", task.status_message);
-        assert_eq!(task.outcome, Some(Outcome::Result(json!("done"))));
+        assert_eq!(task.outcome, Some(Outcome::Result(json!({ "text": "done" }))));
         assert_eq!(task.attempt, 1, "{mood:?}");
     }
 }

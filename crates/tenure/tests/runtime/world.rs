@@ -53,36 +53,42 @@ impl Handler for Tools {
         match task.call().tool.as_str() {
             "asks twice" => {
                 let answers = tokio::join!(
-                    task.request_inputs(one("a", json!("?"))),
-                    task.request_inputs(one("b", json!("?"))),
+                    task.request_inputs(one("a", json!({ "method": "ask" }))),
+                    task.request_inputs(one("b", json!({ "method": "ask" }))),
                 );
                 match answers {
-                    (Ok(_), Ok(_)) => Ok(Exit::Complete(json!("both"))),
-                    _ => Err(Failure::new(json!({}), "no answer")),
+                    (Ok(_), Ok(_)) => Ok(Exit::Complete(json!({ "text": "both" }))),
+                    _ => Err(Failure::new(json!({ "code": 1, "message": "no" }), "no answer")),
                 }
             }
-            "asks" => match task.request_inputs(one("a", json!("?"))).await {
-                Ok(_) => Ok(Exit::Complete(json!("answered"))),
-                Err(error) => Err(Failure::new(json!({}), error.to_string())),
+            "asks" => match task.request_inputs(one("a", json!({ "method": "ask" }))).await {
+                Ok(_) => Ok(Exit::Complete(json!({ "text": "answered" }))),
+                Err(error) => {
+                    Err(Failure::new(json!({ "code": 1, "message": "no" }), error.to_string()))
+                }
             },
             "asks late" => {
                 task.cancellation().cancelled().await;
-                let refused = task.request_inputs(one("a", json!("?"))).await.unwrap_err();
+                let refused =
+                    task.request_inputs(one("a", json!({ "method": "ask" }))).await.unwrap_err();
                 assert!(matches!(refused, TaskError::Finished { status: Status::Cancelled }));
-                Ok(Exit::Complete(json!("too late")))
+                Ok(Exit::Complete(json!({ "text": "too late" })))
             }
-            "parks" if task.attempt() == 1 => {
-                Ok(Exit::Park { requests: one("a", json!("?")), variables: Map::new() })
-            }
+            "parks" if task.attempt() == 1 => Ok(Exit::Park {
+                requests: one("a", json!({ "method": "ask" })),
+                variables: Map::new(),
+            }),
             "gated" => {
                 self.gate.acquire().await.unwrap().forget();
                 match task.checkpoint("step", task.attempt()).await {
-                    Ok(()) => Ok(Exit::Complete(json!("done"))),
-                    Err(error) => Err(Failure::new(json!({}), error.to_string())),
+                    Ok(()) => Ok(Exit::Complete(json!({ "text": "done" }))),
+                    Err(error) => {
+                        Err(Failure::new(json!({ "code": 1, "message": "no" }), error.to_string()))
+                    }
                 }
             }
             "waits" | "lasts" | "kills" => std::future::pending().await,
-            _ => Ok(Exit::Complete(json!("done"))),
+            _ => Ok(Exit::Complete(json!({ "text": "done" }))),
         }
     }
 }

@@ -12,7 +12,7 @@ pub(crate) async fn what_another_process_did_meanwhile_is_seen_by_every_change(f
     let changed = here.set_variables(&kept, one("b", json!(2))).await.unwrap();
     assert_eq!(Value::from(changed.variables), json!({ "a": 1, "b": 2 }));
     there.cancel(&ended, None).await.unwrap();
-    assert_finished(here.complete(&ended, json!(1)).await, Status::Cancelled);
+    assert_finished(here.complete(&ended, result(1)).await, Status::Cancelled);
     fixture.clock.advance_millis(TaskLimits::default().ttl_ms(None));
     assert_not_found(here.update_status(&expired, Some("late".into())).await);
 }
@@ -23,18 +23,18 @@ pub(crate) async fn what_has_ended_is_frozen(fixture: Fixture) {
         let task = fixture.create().await;
         let this = fixture.this(&task);
         match status {
-            Status::Completed => tasks.complete(&this, json!("result")).await.unwrap(),
-            Status::Failed => tasks.fail(&this, json!("error"), None).await.unwrap(),
+            Status::Completed => tasks.complete(&this, result("result")).await.unwrap(),
+            Status::Failed => tasks.fail(&this, error("error"), None).await.unwrap(),
             _ => tasks.cancel(&this, None).await.unwrap(),
         };
         let ended = fixture.get(&task).await;
         fixture.clock.advance_millis(10);
         assert_finished(tasks.update_status(&this, Some("late".into())).await, status);
         assert_finished(tasks.set_variables(&this, one("a", json!(1))).await, status);
-        assert_finished(tasks.record_input_requests(&this, one("a", json!(1))).await, status);
+        assert_finished(tasks.record_input_requests(&this, one("a", question())).await, status);
         assert_finished(tasks.deliver_inputs(&this, one("a", json!(1))).await, status);
-        assert_finished(tasks.complete(&this, json!("late")).await, status);
-        assert_finished(tasks.fail(&this, json!("late"), None).await, status);
+        assert_finished(tasks.complete(&this, result("late")).await, status);
+        assert_finished(tasks.fail(&this, error("late"), None).await, status);
         assert_finished(tasks.cancel(&this, None).await, status);
         assert_eq!(fixture.get(&task).await, ended);
     }
@@ -72,10 +72,10 @@ where
 /// 500 tasks that each get progress while they are completed: no completion fails.
 pub(crate) async fn no_completion_fails_because_of_progress(fixture: Fixture) {
     let ends = race_progress(&fixture, 500, async |tasks, this| {
-        tasks.complete(&this, json!("result")).await
+        tasks.complete(&this, result("result")).await
     });
     for task in ends.await {
-        assert_eq!(task.unwrap().outcome, Some(Outcome::Result(json!("result"))));
+        assert_eq!(task.unwrap().outcome, Some(Outcome::Result(result("result"))));
     }
 }
 
@@ -110,8 +110,8 @@ pub(crate) async fn of_two_ends_exactly_one_wins(fixture: Fixture) {
             tokio::spawn(async move {
                 match n {
                     0 => tasks.cancel(&this, None).await,
-                    1 => tasks.fail(&this, json!(1), None).await,
-                    _ => tasks.complete(&this, json!(n)).await,
+                    1 => tasks.fail(&this, error("no"), None).await,
+                    _ => tasks.complete(&this, result(n)).await,
                 }
             })
         });
@@ -125,10 +125,10 @@ pub(crate) async fn of_two_ends_exactly_one_wins(fixture: Fixture) {
 pub(crate) async fn a_fence_refuses_every_write_of_another_attempt(fixture: Fixture) {
     let task = fixture.create().await;
     let stale = fixture.this(&task).fenced("gone".into(), 1);
-    let refused = fixture.tasks.complete(&stale, json!(1)).await;
+    let refused = fixture.tasks.complete(&stale, result(1)).await;
     assert!(matches!(refused, Err(TaskError::Superseded { attempt: 0 })));
     let refused = fixture.tasks.set_variables(&stale, one("a", json!(1))).await;
     assert!(matches!(refused, Err(TaskError::Superseded { attempt: 0 })));
     fixture.tasks.cancel(&fixture.this(&task), None).await.unwrap();
-    assert_finished(fixture.tasks.complete(&stale, json!(1)).await, Status::Cancelled);
+    assert_finished(fixture.tasks.complete(&stale, result(1)).await, Status::Cancelled);
 }

@@ -39,10 +39,10 @@ pub(crate) async fn a_foreign_task_cannot_be_told_from_none(fixture: Fixture) {
         let mut errors = vec![tasks.get(&mallory, &id).await.unwrap_err()];
         errors.push(tasks.update_status(&this, None).await.unwrap_err());
         errors.push(tasks.set_variables(&this, one("a", json!(1))).await.unwrap_err());
-        errors.push(tasks.record_input_requests(&this, one("a", json!(1))).await.unwrap_err());
+        errors.push(tasks.record_input_requests(&this, one("a", question())).await.unwrap_err());
         errors.push(tasks.deliver_inputs(&this, one("a", json!(1))).await.unwrap_err());
-        errors.push(tasks.complete(&this, json!(1)).await.unwrap_err());
-        errors.push(tasks.fail(&this, json!(1), None).await.unwrap_err());
+        errors.push(tasks.complete(&this, result(1)).await.unwrap_err());
+        errors.push(tasks.fail(&this, error("no"), None).await.unwrap_err());
         errors.push(tasks.cancel(&this, None).await.unwrap_err());
         let stream = tasks.follow(&mallory, &id).await.unwrap();
         errors.push(std::pin::pin!(stream).next().await.unwrap().unwrap_err());

@@ -13,7 +13,7 @@ pub(crate) async fn a_follower_sees_the_end_and_then_the_stream_ends(fixture: Fi
     }
     // Beyond what any backlog holds, and still neither lost nor out of order.
     let mut last = task.version;
-    let ended = fixture.tasks.complete(&this, json!(1)).await.unwrap();
+    let ended = fixture.tasks.complete(&this, result(1)).await.unwrap();
     while let Some(state) = states.next().await {
         let state = state.unwrap();
         assert!(state.version > last);
@@ -35,7 +35,7 @@ pub(crate) async fn a_hundred_followers_all_see_the_end(fixture: Fixture) {
         let (tasks, this) = (fixture.tasks.clone(), fixture.this(&task));
         tokio::spawn(async move {
             tasks.update_status(&this, Some("on".into())).await.unwrap();
-            tasks.complete(&this, json!(1)).await.unwrap();
+            tasks.complete(&this, result(1)).await.unwrap();
         });
     }
     for last in join_all(followers).await {

@@ -34,8 +34,8 @@ pub(crate) async fn what_ends_or_expires_makes_room(fixture: Fixture) {
     for end in 0..3 {
         let this = fixture.this(&last);
         match end {
-            0 => tasks.complete(&this, json!(1)).await.unwrap(),
-            1 => tasks.fail(&this, json!(1), None).await.unwrap(),
+            0 => tasks.complete(&this, result(1)).await.unwrap(),
+            1 => tasks.fail(&this, error("no"), None).await.unwrap(),
             _ => tasks.cancel(&this, None).await.unwrap(),
         };
         last = fixture.create().await;
@@ -88,7 +88,7 @@ pub(crate) async fn a_task_is_gone_from_the_very_millisecond_of_its_deadline(fix
     assert_eq!(changed.unwrap().expires_at(), task.expires_at(), "a change does not prolong it");
     fixture.clock.advance_millis(1);
     assert_not_found(fixture.tasks.get(&task.owner, &task.id).await);
-    assert_not_found(fixture.tasks.complete(&fixture.this(&task), json!(1)).await);
+    assert_not_found(fixture.tasks.complete(&fixture.this(&task), result(1)).await);
     assert_not_found(fixture.tasks.cancel(&fixture.this(&task), None).await);
     assert_eq!(fixture.ids(10).await, []);
 }
@@ -116,11 +116,12 @@ pub(crate) async fn what_exceeds_a_limit_is_refused_and_changes_nothing(fixture:
     assert_invalid(tasks.set_variables(&this, one("v", long(limits.string_bytes))).await);
     assert_invalid(tasks.set_variables(&this, one("v", deep.clone())).await);
     assert_invalid(tasks.set_variables(&this, many.clone()).await);
+    let many = many.into_iter().map(|(key, text)| (key, json!({ "method": text }))).collect();
     assert_invalid(tasks.record_input_requests(&this, many).await);
-    assert_invalid(tasks.record_input_requests(&this, one(&"k".repeat(1_000), json!(1))).await);
-    assert_invalid(tasks.complete(&this, long(limits.outcome_bytes)).await);
-    assert_invalid(tasks.complete(&this, deep.clone()).await);
-    assert_invalid(tasks.fail(&this, long(limits.outcome_bytes), None).await);
+    assert_invalid(tasks.record_input_requests(&this, one(&"k".repeat(1_000), question())).await);
+    assert_invalid(tasks.complete(&this, result(long(limits.outcome_bytes))).await);
+    assert_invalid(tasks.complete(&this, result(deep.clone())).await);
+    assert_invalid(tasks.fail(&this, error("x".repeat(limits.outcome_bytes)), None).await);
     let message = "x".repeat(limits.message_bytes + 1);
     assert_invalid(tasks.update_status(&this, Some(message)).await);
     let call = Call::new("tool", one("a", long(limits.call_bytes)));
@@ -129,6 +130,37 @@ pub(crate) async fn what_exceeds_a_limit_is_refused_and_changes_nothing(fixture:
         tasks.create(&fixture.alice, NewTask::new(Call::new("t".repeat(1_000), Map::new()))).await,
     );
     assert_eq!(fixture.get(&task).await, task);
+}
+
+pub(crate) async fn what_no_client_could_read_is_refused_and_changes_nothing(fixture: Fixture) {
+    let task = fixture.create().await;
+    let (tasks, this) = (&fixture.tasks, fixture.this(&task));
+    assert_invalid(tasks.complete(&this, json!(42)).await);
+    assert_invalid(tasks.fail(&this, json!("no"), None).await);
+    assert_invalid(tasks.fail(&this, json!({ "message": "no" }), None).await);
+    assert_invalid(tasks.record_input_requests(&this, one("a", json!("?"))).await);
+    assert_eq!(fixture.get(&task).await, task);
+}
+
+/// As an earlier program wrote it, which did not look at forms.
+pub(crate) async fn a_stored_task_of_another_form_can_be_read_and_goes_on(fixture: Fixture) {
+    let task = fixture.create().await;
+    let (tasks, this) = (&fixture.tasks, fixture.this(&task));
+    tasks.record_input_requests(&this, one("a", question())).await.unwrap();
+    let stored = fixture.bytes(&task.id).await;
+    let older = stored.replace(&question().to_string(), r#""?""#);
+    assert_ne!(older, stored);
+    fixture.overwrite(&task.id, &older).await;
+    assert_eq!(fixture.get(&task).await.inputs["a"].request, json!("?"));
+    // The same question once more, as by a handler that runs again, and the next one.
+    tasks.record_input_requests(&this, one("a", json!("?"))).await.unwrap();
+    tasks.record_input_requests(&this, one("b", question())).await.unwrap();
+    tasks.deliver_inputs(&this, one("a", json!(1))).await.unwrap();
+
+    tasks.complete(&this, result(1)).await.unwrap();
+    let older = fixture.bytes(&task.id).await.replace(&result(1).to_string(), "42");
+    fixture.overwrite(&task.id, &older).await;
+    assert_eq!(fixture.get(&task).await.outcome, Some(Outcome::Result(json!(42))));
 }
 
 pub(crate) async fn the_largest_task_that_the_limits_allow_can_be_stored(fixture: Fixture) {
@@ -141,8 +173,10 @@ pub(crate) async fn the_largest_task_that_the_limits_allow_can_be_stored(fixture
     let task = fixture.tasks.create(&fixture.alice, NewTask::new(call)).await.unwrap();
     let this = fixture.this(&task);
     fixture.tasks.set_variables(&this, fill(limits.variables_bytes)).await.unwrap();
-    fixture.tasks.record_input_requests(&this, fill(limits.inputs_bytes - 4_096)).await.unwrap();
-    let result = json!("x".repeat(limits.outcome_bytes - 2));
+    let requests = fill(limits.inputs_bytes - 4_096).into_iter();
+    let requests = requests.map(|(key, text)| (key, json!({ "method": text }))).collect();
+    fixture.tasks.record_input_requests(&this, requests).await.unwrap();
+    let result = result("x".repeat(limits.outcome_bytes - r#"{"value":""}"#.len()));
     fixture.tasks.complete(&this, result.clone()).await.unwrap();
     assert_eq!(fixture.get(&task).await.outcome, Some(Outcome::Result(result)));
 }

@@ -14,7 +14,7 @@ pub(crate) async fn what_cannot_be_read_is_named_and_never_overwritten(fixture: 
         for refused in [
             tasks.get(&broken.owner, &broken.id).await,
             tasks.update_status(&this, None).await,
-            tasks.complete(&this, json!(1)).await,
+            tasks.complete(&this, result(1)).await,
             tasks.cancel(&this, None).await,
         ] {
             assert!(

@@ -38,6 +38,19 @@ fn one(key: &str, value: Value) -> Map<String, Value> {
     Map::from_iter([(key.to_owned(), value)])
 }
 
+/// A request for input, in the form that it must have.
+fn question() -> Value {
+    json!({ "method": "ask" })
+}
+
+fn result(value: impl Into<Value>) -> Value {
+    json!({ "value": value.into() })
+}
+
+fn error(message: impl Into<String>) -> Value {
+    json!({ "code": 1, "message": message.into() })
+}
+
 fn owner(name: &str) -> Owner {
     Owner::new(name).unwrap()
 }
@@ -134,6 +147,8 @@ macro_rules! for_each_case {
             the_same_key_makes_the_same_task
             a_repeated_create_finds_its_task_although_the_quota_is_full
             what_exceeds_a_limit_is_refused_and_changes_nothing
+            what_no_client_could_read_is_refused_and_changes_nothing
+            a_stored_task_of_another_form_can_be_read_and_goes_on
             the_largest_task_that_the_limits_allow_can_be_stored
             what_cannot_be_read_is_named_and_never_overwritten
             a_walk_meets_every_task_once_oldest_first

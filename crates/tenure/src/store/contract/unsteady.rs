@@ -29,6 +29,8 @@ pub enum Mood {
     Mute,
     /// Nothing can be read, but watched.
     Blind,
+    /// Nothing can be read or watched, until somebody sees to it.
+    Refusing,
     /// Nothing that is read is ever answered.
     Silent,
     /// Every new watch ends as soon as it begins.
@@ -91,6 +93,7 @@ impl Unsteady {
         self.make_way().await;
         match self.mood() {
             Mood::Away | Mood::Blind => Err(away()),
+            Mood::Refusing => Err(refused()),
             Mood::Silent => std::future::pending().await,
             _ => Ok(()),
         }
@@ -109,6 +112,13 @@ impl Unsteady {
 fn away() -> StoreError {
     StoreError::Unavailable {
         reason: "no route to redis://:hunter2@10.0.0.1".into(),
+        source: Some("tasks/local".into()),
+    }
+}
+
+fn refused() -> StoreError {
+    StoreError::Engine {
+        reason: "access denied to /secret/tenure.db".into(),
         source: Some("tasks/local".into()),
     }
 }
@@ -182,6 +192,7 @@ impl StorageBackend for Unsteady {
         self.watches.fetch_add(1, Ordering::SeqCst);
         match self.mood() {
             Mood::Away => return Err(away()),
+            Mood::Refusing => return Err(refused()),
             Mood::Deaf => return Ok(stream::iter([Err(away())]).boxed()),
             _ => {}
         }

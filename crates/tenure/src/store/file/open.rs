@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags};
 
-use super::error::translate;
+use super::error::{SqliteError, translate};
 use super::schema::{self, APPLICATION_ID, FORMAT};
 use super::{Durability, FileOptions};
 use crate::store::StoreError;
@@ -137,7 +137,7 @@ fn engine_code(error: &StoreError) -> Option<ErrorCode> {
     let (StoreError::ReadOnly(source) | StoreError::Unavailable { source, .. }) = error else {
         return None;
     };
-    source.as_ref()?.downcast_ref::<rusqlite::Error>()?.sqlite_error_code()
+    source.as_ref()?.downcast_ref::<SqliteError>()?.0.sqlite_error_code()
 }
 
 /// Makes sure that there is a database at `path`.

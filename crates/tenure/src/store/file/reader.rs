@@ -7,7 +7,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
-use super::error::closed;
+use super::error::{SqliteError, closed};
 use super::idle::{answer, receive};
 use crate::store::StoreError;
 
@@ -143,7 +143,7 @@ fn serve(connection: &Connection, mut queries: mpsc::Receiver<Query>) {
         // The snapshot begins with the first read, after everything in the batch was asked for.
         // Should it fail to begin, each query reads for itself and reports what is wrong.
         if let Err(error) = execute("BEGIN") {
-            tracing::warn!(%error, "a snapshot could not be taken");
+            tracing::warn!(error = %SqliteError(error), "a snapshot could not be taken");
         }
         for query in batch.drain(..) {
             query(connection);
@@ -151,7 +151,7 @@ fn serve(connection: &Connection, mut queries: mpsc::Receiver<Query>) {
         if !connection.is_autocommit()
             && let Err(error) = execute("COMMIT")
         {
-            tracing::warn!(%error, "a snapshot could not be released");
+            tracing::warn!(error = %SqliteError(error), "a snapshot could not be released");
         }
     }
 }

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::cache::Cache;
 use super::damage::{damaged, is_corrupt};
-use super::error::{closed, translate};
+use super::error::{SqliteError, closed, translate};
 use super::idle::receive;
 use super::operation::Operation;
 use super::transaction::{Failure, Transaction};
@@ -178,7 +178,7 @@ impl State {
         // Whoever closes the file last would do it as well, but that may be a reader of ours.
         self.checkpoint_or_warn();
         if let Err((_, error)) = self.connection.close() {
-            tracing::warn!(%error, "the store's file was not closed cleanly");
+            tracing::warn!(error = %SqliteError(error), "the store's file was not closed cleanly");
         }
     }
 
@@ -222,7 +222,7 @@ impl State {
             if !self.connection.is_autocommit()
                 && let Err(error) = self.connection.execute_batch("ROLLBACK")
             {
-                tracing::error!(%error, "a failed transaction could not be rolled back");
+                tracing::error!(error = %SqliteError(error), "a failed transaction could not be rolled back");
             }
         })
     }
@@ -264,7 +264,7 @@ impl State {
 
     fn checkpoint_or_warn(&mut self) {
         if let Err(error) = self.checkpoint() {
-            tracing::warn!(%error, "the write-ahead log could not be moved into the file");
+            tracing::warn!(error = %SqliteError(error), "the write-ahead log could not be moved into the file");
         }
     }
 }
@@ -289,7 +289,7 @@ impl Aborted {
         let unknown =
             self.committing && self.cause.sqlite_error_code() == Some(ErrorCode::SystemIoFailure);
         if unknown {
-            return StoreError::OutcomeUnknown(Some(self.cause.into()));
+            return StoreError::OutcomeUnknown(Some(SqliteError(self.cause).into()));
         }
         match self.at {
             Some(key) => damaged(&key, &self.cause),

@@ -87,8 +87,8 @@ impl Failure {
             Self::NotSent(error) if is_misconfigured(&error) => {
                 StoreError::InvalidLocation(error.to_string())
             }
-            Self::NotSent(error) => match tls::refusal(&error).map(ToString::to_string) {
-                Some(reason) => untrusted(&reason, error),
+            Self::NotSent(error) => match tls::refusal(&error) {
+                Some(_) => untrusted(error),
                 None => unavailable("connecting to Redis", error),
             },
             Self::Lost(error) => unavailable("waiting for an answer from Redis", error),
@@ -141,7 +141,7 @@ fn refused(error: RedisError) -> StoreError {
         "READONLY" | "MISCONF" => StoreError::ReadOnly(Some(error.into())),
         "WRONGTYPE" => foreign(),
         _ => StoreError::Engine {
-            reason: format!("Redis refused the command: {error}"),
+            reason: "Redis refused the command".into(),
             source: Some(error.into()),
         },
     }
@@ -164,18 +164,18 @@ pub(super) fn too_many_over() -> StoreError {
 
 fn denied(error: RedisError) -> StoreError {
     StoreError::Engine {
-        reason: format!("Redis denies access; check the user, the password and the ACL: {error}"),
+        reason: "Redis denies access; check the user, the password and the ACL".into(),
         source: Some(error.into()),
     }
 }
 
-fn untrusted(reason: &str, error: RedisError) -> StoreError {
+fn untrusted(error: RedisError) -> StoreError {
     StoreError::Engine {
-        reason: format!("no TLS with Redis; check the port, the names and ca, cert, key: {reason}"),
+        reason: "no TLS with Redis; check the port, the names and ca, cert, key".into(),
         source: Some(error.into()),
     }
 }
 
 fn unavailable(what: &str, error: RedisError) -> StoreError {
-    StoreError::Unavailable { reason: format!("{what}: {error}"), source: Some(error.into()) }
+    StoreError::Unavailable { reason: what.into(), source: Some(error.into()) }
 }

@@ -4,6 +4,8 @@
 use parking_lot::RwLock;
 use redis::{Client, Cmd, ConnectionAddr, Value};
 
+use crate::Chain;
+
 pub(super) struct Nodes {
     /// At least one.
     named: Vec<Client>,
@@ -53,7 +55,9 @@ impl Nodes {
             }
             match Client::open(info.clone().set_addr(addr)) {
                 Ok(client) => announced.push(client),
-                Err(error) => tracing::warn!(%error, "a node of the cluster is passed over"),
+                Err(error) => {
+                    tracing::warn!(error = %Chain(&error), "a node of the cluster is passed over")
+                }
             }
         }
         // Whoever has left its cluster knows of no node.

@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::call::pause;
 use super::connect::{Link, timed_out};
 use super::error::Failure;
+use crate::Chain;
 
 /// Requests that may wait for the subscriber to take them.
 const QUEUE: usize = 64;
@@ -154,7 +155,7 @@ impl Listener {
                 Err(failure) => {
                     if attempt.is_power_of_two() || attempt == 0 {
                         let error = failure.clone().into_store_error();
-                        tracing::warn!(%error, attempt, "no subscription to Redis");
+                        tracing::warn!(error = %Chain(&error), attempt, "no subscription to Redis");
                     }
                     *self.trouble.lock() = Some(failure.clone());
                     refusals = if failure.is_lasting() { refusals + 1 } else { 0 };
@@ -300,7 +301,7 @@ impl Listener {
                 let is_new = self.trouble.lock().replace(failure.clone()).is_none();
                 if is_refused && is_new {
                     let error = failure.clone().into_store_error();
-                    tracing::warn!(%error, "Redis refuses a subscription");
+                    tracing::warn!(error = %Chain(&error), "Redis refuses a subscription");
                 }
                 let _ = follow.reply.send(Err(failure.clone()));
                 // The others may listen on.
