@@ -125,7 +125,7 @@ mod tests {
         }
 
         async fn run(&self, _: TaskContext) -> Result<Exit, Failure> {
-            let requests = Map::from_iter([("ok".into(), json!("?"))]);
+            let requests = Map::from_iter([("ok".into(), json!({ "method": "ask" }))]);
             Ok(Exit::Park { requests, variables: Map::new() })
         }
     }
