@@ -93,10 +93,10 @@ async fn beat(shared: &Shared, generation: &Generation, heartbeat: &Heartbeat) {
         clock.sleep_millis(interval_ms).await;
         let mut round = 0;
         loop {
-            let sent = clock.now();
+            let sent = generation.send(clock);
             match heartbeat.beat(&**shared.tasks.backend()).await {
                 Ok(Pulse::Alive) => {
-                    generation.last_beat.send_replace(sent);
+                    generation.land(sent);
                     break;
                 }
                 Ok(Pulse::Lost) => return,
@@ -159,7 +159,7 @@ async fn start_anew(shared: &Arc<Shared>) -> Heartbeat {
     let clock = shared.tasks.clock();
     let mut round = 0;
     loop {
-        let generation = Generation::new(clock.now());
+        let generation = Generation::new(clock);
         match Heartbeat::start(&**shared.tasks.backend(), &generation.worker).await {
             Ok(heartbeat) => {
                 *shared.generation.lock() = generation;
