@@ -21,13 +21,15 @@ use crate::tasks::{NewTask, Task, TaskError, TaskStore, WorkerId};
 /// The bounds and times of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WorkerOptions {
-    /// Handlers that run at the same time.
+    /// Handlers that run at the same time; 1 at least. Those that wait for an answer
+    /// ([`TaskContext::request_inputs`](crate::runtime::TaskContext::request_inputs)) are not counted.
     pub concurrency: usize,
     /// Those of one owner. Its other tasks wait and hold up nobody else's; what becomes free goes
     /// round the owners that wait. `None` is half of all, rounded up. A server that has one owner
     /// may give it all.
     pub concurrency_per_owner: Option<usize>,
-    /// Tasks in the worker's care: running, queued, and waiting for input.
+    /// Tasks in the worker's care: running, queued, and waiting for input. With 0 every task is
+    /// refused.
     pub capacity: usize,
     /// Those of one owner. `None` is half of all, rounded up.
     pub capacity_per_owner: Option<usize>,
@@ -183,7 +185,8 @@ impl Worker {
             handler,
             options,
             capacity: shares(options.capacity, options.capacity_per_owner),
-            slots: shares(options.concurrency, options.concurrency_per_owner),
+            // With none, every task would be queued for ever.
+            slots: shares(options.concurrency.max(1), options.concurrency_per_owner),
             runs: TaskTracker::new(),
             closing: CancellationToken::new(),
             stopping: CancellationToken::new(),
