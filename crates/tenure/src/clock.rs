@@ -60,7 +60,13 @@ pub struct Clock(Source);
 #[derive(Clone)]
 enum Source {
     System,
-    Manual(Arc<watch::Sender<Timestamp>>),
+    Manual(Arc<watch::Sender<ManualTime>>),
+}
+
+#[derive(Debug, Clone, Copy)]
+struct ManualTime {
+    wall: Timestamp,
+    steady: Timestamp,
 }
 
 impl Clock {
@@ -73,7 +79,8 @@ impl Clock {
     /// A clock that stands still until a test moves it.
     #[must_use]
     pub fn manual(now: Timestamp) -> Self {
-        Self(Source::Manual(Arc::new(watch::Sender::new(now))))
+        let time = ManualTime { wall: now, steady: now };
+        Self(Source::Manual(Arc::new(watch::Sender::new(time))))
     }
 
     /// The time now.
@@ -84,15 +91,26 @@ impl Clock {
                 let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
             }
-            Source::Manual(now) => *now.borrow(),
+            Source::Manual(time) => time.borrow().wall,
         }
     }
 
     /// Lets time pass on a manual clock; what waits for the new time wakes. On the system clock,
     /// which nobody can move, it does nothing.
     pub fn advance_millis(&self, millis: u64) {
-        if let Source::Manual(now) = &self.0 {
-            now.send_modify(|now| *now = now.plus_millis(millis));
+        if let Source::Manual(time) = &self.0 {
+            time.send_modify(|time| {
+                time.wall = time.wall.plus_millis(millis);
+                time.steady = time.steady.plus_millis(millis);
+            });
+        }
+    }
+
+    /// Sets a manual clock back, as an operator might set that of a machine: what measures durations
+    /// does not notice. On the system clock it does nothing.
+    pub fn set_back_millis(&self, millis: u64) {
+        if let Source::Manual(time) = &self.0 {
+            time.send_modify(|time| time.wall = time.wall.minus_millis(millis));
         }
     }
 
@@ -110,9 +128,9 @@ impl Clock {
                     // Tokio's timer is monotonic; an hour at a time keeps it in its range.
                     tokio::time::sleep(Duration::from_millis(left.min(3_600_000))).await;
                 },
-                Source::Manual(now) => {
+                Source::Manual(time) => {
                     // The sender lives in `clock`, so the wait cannot fail.
-                    let _ = now.subscribe().wait_for(|now| *now >= deadline).await;
+                    let _ = time.subscribe().wait_for(|time| time.wall >= deadline).await;
                 }
             }
         }
@@ -121,13 +139,15 @@ impl Clock {
     /// Waits for `millis` milliseconds, whoever sets the wall clock meanwhile.
     pub fn sleep_millis(&self, millis: u64) -> impl Future<Output = ()> + Send + 'static {
         let clock = self.clone();
-        let deadline = self.now().plus_millis(millis);
+        let deadline = self.steady().plus_millis(millis);
         // Some decades are as good as for ever, and stay in the timer's range.
         let timer = tokio::time::Instant::now() + Duration::from_millis(millis.min(1 << 40));
         async move {
-            match clock.0 {
+            match &clock.0 {
                 Source::System => tokio::time::sleep_until(timer).await,
-                Source::Manual(_) => clock.sleep_until(deadline).await,
+                Source::Manual(time) => {
+                    let _ = time.subscribe().wait_for(|time| time.steady >= deadline).await;
+                }
             }
         }
     }
@@ -140,7 +160,7 @@ impl Clock {
                 let since = START.get_or_init(Instant::now).elapsed();
                 Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
             }
-            Source::Manual(now) => *now.borrow(),
+            Source::Manual(time) => time.borrow().steady,
         }
     }
 }
@@ -196,6 +216,18 @@ mod tests {
         clock.advance_millis(9);
         assert!(futures::poll!(&mut sleep).is_pending());
         clock.advance_millis(1);
+        assert!(futures::poll!(&mut sleep).is_ready());
+    }
+
+    #[tokio::test]
+    async fn a_manual_clock_that_is_set_back_measures_durations_as_before() {
+        let clock = Clock::manual(Timestamp::from_millis(100));
+        let mut sleep = Box::pin(clock.sleep_millis(10));
+        clock.set_back_millis(50);
+        assert_eq!(clock.now(), Timestamp::from_millis(50));
+        assert_eq!(clock.steady(), Timestamp::from_millis(100));
+        assert!(futures::poll!(&mut sleep).is_pending());
+        clock.advance_millis(10);
         assert!(futures::poll!(&mut sleep).is_ready());
     }
 

@@ -79,7 +79,13 @@ impl<H: ServerHandler> Background<H> {
                 return Ok(Exit::Park { requests, variables });
             }
             task.set_variables(questions.variables).await.map_err(error::of_call)?;
-            self.clock.sleep_millis(round.pause_ms()).await;
+            tokio::select! {
+                () = self.clock.sleep_millis(round.pause_ms()) => {}
+                // Between two rounds nothing runs, so whoever takes over may go on.
+                () = task.cancellation().cancelled() => {
+                    return Ok(Exit::Park { requests: Map::new(), variables: Map::new() });
+                }
+            }
         }
     }
 
@@ -261,7 +267,8 @@ mod tests {
 
     use rmcp::RoleServer;
     use rmcp::model::{
-        CallToolResult, ClientCapabilities, ContentBlock, ElicitRequestParams, ServerConfig,
+        CallToolResult, ClientCapabilities, ContentBlock, ElicitRequestParams, InputRequiredResult,
+        ServerConfig,
     };
     use rmcp::service::{RequestContext, ServiceError};
     use serde_json::json;
@@ -269,7 +276,7 @@ mod tests {
     use tenure::clock::Timestamp;
     use tenure::runtime::{Worker, WorkerOptions};
     use tenure::store::InMemoryBackend;
-    use tenure::tasks::{Call, NewTask, Outcome, Status, Task, TaskStore};
+    use tenure::tasks::{Call, NewTask, Outcome, Phase, Rerun, Status, Task, TaskRef, TaskStore};
 
     use super::*;
 
@@ -320,6 +327,23 @@ mod tests {
                 timeouts += usize::from(matches!(asked.await, Err(ServiceError::Timeout { .. })));
             }
             Ok(CallToolResult::success(vec![ContentBlock::text(timeouts.to_string())]).into())
+        }
+    }
+
+    /// Wants to be called again, and again.
+    struct Restless;
+
+    impl ServerHandler for Restless {
+        fn get_info(&self) -> ServerConfig {
+            ServerConfig::default()
+        }
+
+        async fn call_tool(
+            &self,
+            _: CallToolRequestParams,
+            _: RequestContext<RoleServer>,
+        ) -> Result<CallToolResponse, ErrorData> {
+            Ok(InputRequiredResult::from_request_state("on").into())
         }
     }
 
@@ -406,5 +430,36 @@ mod tests {
         tracing::error!("this one");
         let log = String::from_utf8(std::mem::take(&mut *log.lock())).unwrap();
         assert!(log.contains("this one") && log.lines().count() == 1, "{log}");
+    }
+
+    /// Waits until the tool has returned for the first time.
+    async fn paused() -> Scene {
+        let scene = scene(Restless).await;
+        while scene.task().await.variables.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        scene
+    }
+
+    #[tokio::test]
+    async fn a_pause_between_two_rounds_ends_with_a_cancel() {
+        let scene = paused().await;
+        scene.tasks.cancel(&TaskRef::new(scene.task.owner, scene.task.id), None).await.unwrap();
+        // No time passes.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(scene.worker.in_care(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_shutdown_in_a_pause_between_two_rounds_leaves_the_task_to_others() {
+        let scene = paused().await;
+        // By the worker's clock no time passes.
+        let shutdown = scene.worker.shutdown(0);
+        tokio::time::timeout(Duration::from_secs(60), shutdown).await.expect("no grace is needed");
+        let task = scene.task().await;
+        assert_eq!(task.rerun, Rerun::Never);
+        assert_eq!((task.status, task.phase), (Status::Working, Phase::Parked));
     }
 }

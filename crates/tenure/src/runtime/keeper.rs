@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
+use crate::clock::{Clock, Timestamp};
 use crate::runtime::liveness::{Heartbeat, Observer, Pulse};
 use crate::runtime::own::look_after_own;
 use crate::runtime::takeover::{Fate, take_over};
@@ -18,6 +19,8 @@ const BEATS_PER_TIMEOUT: u64 = 4;
 /// more: callers come in between.
 const SWEEP_RECORDS: usize = 1_000;
 const SWEEP_PAUSE_MS: u64 = 100;
+/// A duty that has not failed for this long goes well, whatever was before.
+const GOES_WELL_MS: u64 = 10_000;
 
 /// Keeps the worker alive in the eyes of others until it is released.
 pub(super) async fn keep(shared: Arc<Shared>, mut heartbeat: Heartbeat) {
@@ -57,15 +60,43 @@ async fn keep_alive(shared: &Arc<Shared>, heartbeat: &Heartbeat) -> bool {
 /// Does the work again, after a pause, for as long as it panics: no panic of a logger or of a
 /// store's driver ends a worker that has tasks in its care, and none of its duties ends another.
 async fn through_panics<'a, T>(shared: &Shared, work: impl Fn() -> BoxFuture<'a, T>) -> T {
-    let mut round = 0;
+    let clock = shared.tasks.clock();
+    let mut rounds = Rounds::begin(clock);
     loop {
         if let Ok(done) = AssertUnwindSafe(work()).catch_unwind().await {
             return done;
         }
         // What it was about to do may be half done: adopted, say, and not run.
         shared.unsettled.notify_one();
-        shared.tasks.clock().back_off_long(round).await;
-        round = round.saturating_add(1);
+        rounds.pause(clock).await;
+    }
+}
+
+/// The rounds of a duty that never ends by itself: how often in a row it has failed.
+struct Rounds {
+    failed: u32,
+    began: Timestamp,
+}
+
+impl Rounds {
+    fn begin(clock: &Clock) -> Self {
+        Self { failed: 0, began: clock.steady() }
+    }
+
+    /// Waits before the next round, the longer the more have failed in a row.
+    async fn pause(&mut self, clock: &Clock) {
+        clock.back_off_long(self.failed_before(clock.steady())).await;
+        self.failed = self.failed.saturating_add(1);
+        self.began = clock.steady();
+    }
+
+    /// How many rounds have failed in a row before one that fails now. What went well for a while
+    /// ends the row.
+    fn failed_before(&mut self, now: Timestamp) -> u32 {
+        if now.millis_since(self.began) >= GOES_WELL_MS {
+            self.failed = 0;
+        }
+        self.failed
     }
 }
 
@@ -93,10 +124,10 @@ async fn beat(shared: &Shared, generation: &Generation, heartbeat: &Heartbeat) {
         clock.sleep_millis(interval_ms).await;
         let mut round = 0;
         loop {
-            let sent = clock.now();
+            let sent = generation.send(clock);
             match heartbeat.beat(&**shared.tasks.backend()).await {
                 Ok(Pulse::Alive) => {
-                    generation.last_beat.send_replace(sent);
+                    generation.land(sent);
                     break;
                 }
                 Ok(Pulse::Lost) => return,
@@ -112,15 +143,15 @@ async fn beat(shared: &Shared, generation: &Generation, heartbeat: &Heartbeat) {
 
 /// Adopts what every worker that dies leaves behind. Never returns.
 async fn inherit(shared: &Arc<Shared>, generation: &Arc<Generation>) {
-    let mut round = 0;
+    let clock = shared.tasks.clock();
+    let mut rounds = Rounds::begin(clock);
     loop {
         let error = match observe(shared, generation).await {
             Ok(never) => match never {},
             Err(error) => error,
         };
         tracing::warn!(%error, "watching the other workers failed");
-        shared.tasks.clock().back_off_long(round).await;
-        round = round.saturating_add(1);
+        rounds.pause(clock).await;
     }
 }
 
@@ -159,7 +190,7 @@ async fn start_anew(shared: &Arc<Shared>) -> Heartbeat {
     let clock = shared.tasks.clock();
     let mut round = 0;
     loop {
-        let generation = Generation::new(clock.now());
+        let generation = Generation::new(clock);
         match Heartbeat::start(&**shared.tasks.backend(), &generation.worker).await {
             Ok(heartbeat) => {
                 *shared.generation.lock() = generation;
@@ -171,5 +202,25 @@ async fn start_anew(shared: &Arc<Shared>) -> Heartbeat {
                 round = round.saturating_add(1);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_duty_that_went_well_for_long_fails_for_the_first_time_again() {
+        let clock = Clock::manual(Timestamp::from_millis(1_000));
+        let mut rounds = Rounds::begin(&clock);
+        for failed in 0..7 {
+            assert_eq!(rounds.failed_before(clock.steady()), failed);
+            rounds.pause(&clock).await;
+            clock.advance_millis(GOES_WELL_MS - 1);
+        }
+        clock.advance_millis(1);
+        assert_eq!(rounds.failed_before(clock.steady()), 0);
+        rounds.pause(&clock).await;
+        assert_eq!(rounds.failed_before(clock.steady()), 1);
     }
 }

@@ -182,7 +182,7 @@ impl Submission {
 
 /// Whether others may have taken this worker for dead.
 fn may_be_dead(shared: &Shared, generation: &Generation) -> bool {
-    let silence_ms = shared.tasks.clock().now().millis_since(*generation.last_beat.borrow());
+    let silence_ms = generation.silence_ms(shared.tasks.clock());
     generation.lost.is_cancelled() || silence_ms >= shared.options.heartbeat_timeout_ms
 }
 
@@ -191,9 +191,8 @@ async fn is_still(shared: &Shared, generation: &Generation) -> bool {
     if !may_be_dead(shared, generation) {
         return true;
     }
-    let now = shared.tasks.clock().now();
     tokio::select! {
-        outlives = generation.outlives(now) => outlives,
+        outlives = generation.outlives() => outlives,
         () = shared.abandoned.cancelled() => false,
     }
 }

@@ -1,13 +1,14 @@
 //! [`Worker`]: one process's share of the work.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-use crate::clock::Timestamp;
+use crate::clock::{Clock, Timestamp};
 use crate::owner::Owner;
 use crate::runtime::Handler;
 use crate::runtime::hands::Hands;
@@ -20,13 +21,15 @@ use crate::tasks::{NewTask, Task, TaskError, TaskStore, WorkerId};
 /// The bounds and times of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WorkerOptions {
-    /// Handlers that run at the same time.
+    /// Handlers that run at the same time; 1 at least. Those that wait for an answer
+    /// ([`TaskContext::request_inputs`](crate::runtime::TaskContext::request_inputs)) are not counted.
     pub concurrency: usize,
     /// Those of one owner. Its other tasks wait and hold up nobody else's; what becomes free goes
     /// round the owners that wait. `None` is half of all, rounded up. A server that has one owner
     /// may give it all.
     pub concurrency_per_owner: Option<usize>,
-    /// Tasks in the worker's care: running, queued, and waiting for input.
+    /// Tasks in the worker's care: running, queued, and waiting for input. With 0 every task is
+    /// refused.
     pub capacity: usize,
     /// Those of one owner. `None` is half of all, rounded up.
     pub capacity_per_owner: Option<usize>,
@@ -105,26 +108,62 @@ pub(super) struct Generation {
     pub(super) worker: WorkerId,
     /// Others took it for dead: nothing under this identity may go on.
     pub(super) lost: CancellationToken,
-    /// When the last beat that landed was sent. Until the timeout after it nobody can have
-    /// inherited.
-    pub(super) last_beat: watch::Sender<Timestamp>,
+    /// Beats sent so far.
+    sent: AtomicU64,
+    /// The last beat that landed. Until the timeout after it was sent nobody can have inherited.
+    landed: watch::Sender<SentBeat>,
+}
+
+/// A beat on its way to the store.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SentBeat {
+    number: u64,
+    wall: Timestamp,
+    steady: Timestamp,
+}
+
+impl SentBeat {
+    fn new(number: u64, clock: &Clock) -> Self {
+        Self { number, wall: clock.now(), steady: clock.steady() }
+    }
 }
 
 impl Generation {
-    pub(super) fn new(now: Timestamp) -> Arc<Self> {
+    /// An identity whose first beat is about to be sent.
+    pub(super) fn new(clock: &Clock) -> Arc<Self> {
         Arc::new(Self {
             worker: WorkerId::random(),
             lost: CancellationToken::new(),
-            last_beat: watch::Sender::new(now),
+            sent: AtomicU64::new(0),
+            landed: watch::Sender::new(SentBeat::new(0, clock)),
         })
     }
 
+    /// Takes note that a beat is about to be sent.
+    pub(super) fn send(&self, clock: &Clock) -> SentBeat {
+        SentBeat::new(self.sent.fetch_add(1, Ordering::SeqCst) + 1, clock)
+    }
+
+    /// Takes note that a beat has landed.
+    pub(super) fn land(&self, beat: SentBeat) {
+        self.landed.send_replace(beat);
+    }
+
+    /// How long ago the last beat that landed was sent, at least. The wall clock may be set back,
+    /// and the steady one stands still while the machine is suspended: the larger is true.
+    pub(super) fn silence_ms(&self, clock: &Clock) -> u64 {
+        let landed = *self.landed.borrow();
+        let wall_ms = clock.now().millis_since(landed.wall);
+        wall_ms.max(clock.steady().millis_since(landed.steady))
+    }
+
     /// Waits for a beat sent from now on to land. False if the identity is lost instead.
-    pub(super) async fn outlives(&self, now: Timestamp) -> bool {
-        let mut beats = self.last_beat.subscribe();
+    pub(super) async fn outlives(&self) -> bool {
+        let sent = self.sent.load(Ordering::SeqCst);
+        let mut landed = self.landed.subscribe();
         tokio::select! {
             () = self.lost.cancelled() => false,
-            _ = beats.wait_for(|sent| *sent >= now) => true,
+            _ = landed.wait_for(|beat| beat.number > sent) => true,
         }
     }
 }
@@ -139,14 +178,15 @@ impl Worker {
         handler: Arc<dyn Handler>,
         options: WorkerOptions,
     ) -> Result<Self, TaskError> {
-        let generation = Generation::new(tasks.clock().now());
+        let generation = Generation::new(tasks.clock());
         let heartbeat = Heartbeat::start(&**tasks.backend(), &generation.worker).await?;
         let shared = Arc::new(Shared {
             tasks,
             handler,
             options,
             capacity: shares(options.capacity, options.capacity_per_owner),
-            slots: shares(options.concurrency, options.concurrency_per_owner),
+            // With none, every task would be queued for ever.
+            slots: shares(options.concurrency.max(1), options.concurrency_per_owner),
             runs: TaskTracker::new(),
             closing: CancellationToken::new(),
             stopping: CancellationToken::new(),
@@ -271,5 +311,39 @@ impl Drop for Inner {
 impl std::fmt::Debug for Worker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Worker").field("id", &self.id()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    #[test]
+    fn only_a_beat_that_is_sent_afterwards_shows_that_an_identity_outlives() {
+        let clock = Clock::manual(Timestamp::from_millis(10_000_000));
+        let generation = Generation::new(&clock);
+        let under_way = generation.send(&clock);
+        let mut outlives = Box::pin(generation.outlives());
+        assert_eq!((&mut outlives).now_or_never(), None);
+        generation.land(under_way);
+        assert_eq!((&mut outlives).now_or_never(), None, "it was sent before");
+        clock.set_back_millis(3_600_000);
+        generation.land(generation.send(&clock));
+        assert_eq!((&mut outlives).now_or_never(), Some(true));
+    }
+
+    #[test]
+    fn silence_is_measured_by_the_clock_that_shows_more_of_it() {
+        let clock = Clock::manual(Timestamp::from_millis(10_000_000));
+        let generation = Generation::new(&clock);
+        clock.advance_millis(5_000);
+        clock.set_back_millis(3_600_000);
+        assert_eq!(generation.silence_ms(&clock), 5_000);
+        // As after a suspension, in which only the wall clock went on.
+        let wall = clock.now().minus_millis(3_600_000);
+        generation.land(SentBeat { number: 1, wall, steady: clock.steady() });
+        assert_eq!(generation.silence_ms(&clock), 3_600_000);
     }
 }

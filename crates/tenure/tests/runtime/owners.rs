@@ -37,6 +37,16 @@ async fn two_hundred_long_tasks_of_one_owner_do_not_hold_up_a_short_one_of_anoth
 }
 
 #[tokio::test]
+async fn a_concurrency_of_none_is_taken_for_one() {
+    let world = World::new();
+    let options = WorkerOptions { concurrency: 0, ..WorkerOptions::default() };
+    let worker = world.worker(&world.healthy(), options).await;
+    let task = world.submit(&worker, "echo").await;
+    settle().await;
+    assert_eq!(world.get(&task.id).await.status, Status::Completed);
+}
+
+#[tokio::test]
 async fn slots_that_become_free_go_round_the_owners_that_wait() {
     let world = World::new();
     let options = WorkerOptions { concurrency: 2, ..WorkerOptions::default() };

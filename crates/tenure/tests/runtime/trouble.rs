@@ -153,6 +153,35 @@ async fn a_task_that_is_created_under_a_stale_heartbeat_is_not_on_record_as_begu
     submitting.abort();
 }
 
+/// An hour by the wall clock; what lasts, lasts as long as before.
+#[tokio::test]
+async fn a_clock_that_is_set_back_makes_no_stale_heartbeat_fresh_and_holds_up_no_submit() {
+    let world = World::new();
+    let process = world.healthy();
+    let worker = world.worker(&process, WorkerOptions::default()).await;
+    let workers = Partition::new(["workers"]).unwrap();
+    process.damage(workers.key(worker.id().as_str()).unwrap());
+    world.pass(TIMEOUT_MS).await;
+    world.clock.set_back_millis(3_600_000);
+    let alice = world.alice.clone();
+    let submitting = tokio::spawn(async move {
+        let told = worker.submit(&alice, call("echo")).await;
+        (worker, told)
+    });
+    settle().await;
+    let page = world.tasks.list(&world.alice, PageRequest::default()).await.unwrap();
+    let created = page.tasks.into_iter().next().unwrap().unwrap();
+    assert_eq!((created.phase, created.attempt), (Phase::Queued, 0), "it may count as dead");
+    assert!(!submitting.is_finished());
+    // Set back once more, while a beat is waited for.
+    world.clock.set_back_millis(3_600_000);
+    process.damage(workers.key("another").unwrap());
+    world.pass(TIMEOUT_MS).await;
+    assert!(submitting.is_finished(), "it waits for the time before");
+    let (_worker, told) = submitting.await.unwrap();
+    assert_eq!(world.get(&told.unwrap().id).await.status, Status::Completed);
+}
+
 /// The record says that the tool runs, but the process that made it knows better.
 #[tokio::test]
 async fn a_task_that_was_created_late_runs_although_its_tool_may_not_run_twice() {
