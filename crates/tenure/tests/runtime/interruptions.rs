@@ -23,7 +23,7 @@ impl Handler for Asks {
     }
 
     async fn run(&self, task: TaskContext) -> Result<Exit, Failure> {
-        match task.request_inputs(one("a", json!("?"))).await {
+        match task.request_inputs(one("a", json!({ "method": "ask" }))).await {
             Ok(_) => Ok(Exit::Complete(Value::Null)),
             Err(error) => {
                 self.0.lock().push(error);

@@ -116,7 +116,7 @@ impl Handler for Wordy {
     }
 
     async fn run(&self, _: TaskContext) -> Result<Exit, Failure> {
-        Err(Failure::retryable(json!({ "code": 7 }), "é".repeat(9_000)))
+        Err(Failure::retryable(json!({ "code": 7, "message": "no" }), "é".repeat(9_000)))
     }
 }
 
@@ -135,5 +135,5 @@ async fn a_failure_that_says_too_much_keeps_its_error_and_is_tried_again() {
         world.clock.advance_millis(1_000);
     }
     let failed = world.get(&task.id).await;
-    assert_eq!(failed.outcome, Some(Outcome::Error(json!({ "code": 7 }))));
+    assert_eq!(failed.outcome, Some(Outcome::Error(json!({ "code": 7, "message": "no" }))));
 }

@@ -29,26 +29,26 @@ impl Handler for Impatient {
         match task.call().tool.as_str() {
             "stops" => {
                 tokio::select! {
-                    _ = task.request_inputs(one("a", json!("?"))) => {}
+                    _ = task.request_inputs(one("a", json!({ "method": "ask" }))) => {}
                     () = passed(&self.stops) => {}
                 }
                 passed(&self.asks_again).await;
-                task.request_inputs(one("b", json!("?"))).await.unwrap();
+                task.request_inputs(one("b", json!({ "method": "ask" }))).await.unwrap();
             }
             "stops going on" => {
                 // Answered, and dropped in line for the slot.
-                let asked = task.request_inputs(one("a", json!("?")));
+                let asked = task.request_inputs(one("a", json!({ "method": "ask" })));
                 tokio::select! {
                     _ = asked => {}
                     () = passed(&self.stops) => {}
                 }
                 passed(&self.goes_on).await;
             }
-            "asks" => drop(task.request_inputs(one("a", json!("?"))).await),
+            "asks" => drop(task.request_inputs(one("a", json!({ "method": "ask" }))).await),
             "waits" => passed(&self.goes_on).await,
             _ => {}
         }
-        Ok(Exit::Complete(json!("done")))
+        Ok(Exit::Complete(json!({ "done": true })))
     }
 }
 
@@ -92,7 +92,7 @@ impl Scene {
 
     async fn is_done(&self, task: &Task) -> bool {
         let outcome = self.world.get(&task.id).await.outcome;
-        outcome == Some(Outcome::Result(json!("done")))
+        outcome == Some(Outcome::Result(json!({ "done": true })))
     }
 }
 
