@@ -11,7 +11,8 @@ const ANSWER_MS: u64 = 10_000;
 /// What `reading` comes to; `None` if the store does not answer in time.
 pub(crate) async fn in_time<T>(clock: &Clock, reading: impl Future<Output = T>) -> Option<T> {
     tokio::select! {
-        // First: what is there when the time is over has come in time.
+        // `biased`: if the process was suspended, both the result and the timer are ready; prefer the
+        // result.
         biased;
         done = reading => Some(done),
         () = clock.sleep_millis(ANSWER_MS) => {

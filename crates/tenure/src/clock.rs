@@ -1,4 +1,5 @@
-//! The only place that reads time.
+//! The time by which things expire and workers are given up, which a test can set. How long an
+//! answer from a server or a lock may take is measured by the runtime's own timers.
 
 use std::fmt;
 use std::future::Future;

@@ -1,4 +1,7 @@
-//! Every bound in one place. Nothing that a caller can reach is without one.
+//! The bounds that hold on every backend, for everybody. Nothing that a caller can reach is without a
+//! bound; those that can be chosen are with what they bound:
+//! [`TaskLimits`](crate::tasks::TaskLimits), [`ResourceLimits`](crate::resources::ResourceLimits),
+//! [`WorkerOptions`](crate::runtime::WorkerOptions).
 
 use crate::store::StoreError;
 

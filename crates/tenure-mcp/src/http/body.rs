@@ -18,7 +18,7 @@ use crate::http::error::refusal;
 use crate::mcp::{LISTEN, LISTEN_TASKS, reroute as reroute_message};
 
 const METHOD: &str = "mcp-method";
-/// Of the time in which a body has to come.
+/// The steps into which the time for a body is divided; [`waited`] says why.
 const STEPS: u32 = 32;
 
 /// How large a body may be, and how long it may take to come.
@@ -50,14 +50,16 @@ impl BodyBounds {
         Self { bytes: self.bytes.min(bytes), ..self }
     }
 
-    /// Reads a whole body: all of it counts, however steadily it trickles in.
+    /// Reads a whole body. The time limit is for all of it, so that a client cannot stretch it by
+    /// sending a little now and then.
     pub(super) async fn read(self, body: Body) -> Result<Bytes, NoBody> {
         if body.size_hint().lower() > self.bytes as u64 {
             return Err(NoBody::TooLarge(self.bytes));
         }
         let body = Box::pin(Limited::new(body, self.bytes).collect());
         let read = tokio::select! {
-            // First: what is there when the time is over has come in time.
+            // `biased`: if the process was suspended, both the result and the timer are ready; prefer the
+            // result.
             biased;
             read = body => read,
             () = waited(self.within) => return Err(NoBody::TooSlow),
@@ -72,8 +74,8 @@ impl BodyBounds {
     }
 }
 
-/// Waits so long, in short steps: of a time in which this process itself stood still, and read
-/// nothing of what had come, one step counts.
+/// Waits for `time`, in short steps. If this process was suspended, it could not read what the client
+/// sent meanwhile, and the client is not to blame: of that time only one step counts.
 async fn waited(time: Duration) {
     for _ in 0..STEPS {
         tokio::time::sleep(time / STEPS).await;

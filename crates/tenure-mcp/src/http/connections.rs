@@ -35,8 +35,9 @@ pub(super) async fn serve(
     let idle = Duration::from_millis(options.header_read_ms);
     let streams = Streams::new(Duration::from_millis(options.write_stall_ms));
     let mut builder = Builder::new(streams);
-    // It is also how long a connection may stay idle between requests. HTTP/2 has no such limit: pings
-    // find who has gone, and `Exchanges` who is there and wants nothing.
+    // Over HTTP/1 this timeout also bounds how long a connection may stay idle between requests.
+    // HTTP/2 has no such bound of its own: pings find the clients that have gone, and `Exchanges` those
+    // that are there and ask for nothing.
     builder.http1().timer(TokioTimer::new()).header_read_timeout(idle);
     let http2 = &mut builder.http2();
     http2.timer(TokioTimer::new()).keep_alive_interval(PING).keep_alive_timeout(PING);
@@ -44,7 +45,8 @@ pub(super) async fn serve(
     let mut connections = JoinSet::new();
     loop {
         let accepted = async {
-            // Whoever finds no place waits with the kernel.
+            // A place is taken before a connection is accepted, so a connection beyond the bound waits
+            // in the kernel's queue.
             let place = Arc::clone(&places).acquire_owned().await;
             (Listener::accept(&mut listener).await, place)
         };
@@ -62,7 +64,8 @@ pub(super) async fn serve(
             let _place = place;
             let mut connection = pin!(connection);
             let ended = tokio::select! {
-                // First: a process that stood still finds the time over and the bytes there.
+                // `biased`: if the process was suspended, both the result and the timer are ready; prefer the
+                // result.
                 biased;
                 served = &mut connection => Some(served),
                 () = exchanges.quiet(idle) => None,
@@ -73,10 +76,12 @@ pub(super) async fn serve(
                 None => {
                     connection.as_mut().graceful_shutdown();
                     tokio::select! {
+                        // `biased`: if the process was suspended, both the result and the timer are ready; prefer the
+                        // result.
                         biased;
                         served = &mut connection => served,
-                        // A client need not confirm the goodbye, and nobody else sets it a limit. A
-                        // request that crosses the goodbye is answered.
+                        // Nothing makes a client confirm the goodbye, so the wait for it is bounded
+                        // here. A request that was already on its way is still answered.
                         () = exchanges.quiet_from_now(idle) => {
                             return tracing::debug!("a connection is ended without a confirmation");
                         }
@@ -93,10 +98,11 @@ pub(super) async fn serve(
 }
 
 fn prepare(stream: &TcpStream, options: &HttpOptions) {
-    // Small messages one after the other: held back, each waits for the acknowledgement of the last.
+    // The server sends small messages one after the other. With Nagle's algorithm each would wait until
+    // the client has acknowledged the one before.
     let prepared = stream.set_nodelay(true);
-    // Over HTTP/1 nothing in the process notices a client that is there and reads nothing; the kernel
-    // does. Over HTTP/2 `Streams` does as well.
+    // Over HTTP/1 nothing in this process notices a client that is there but does not read; the kernel
+    // does, with this timeout. Over HTTP/2 `Streams` notices it as well.
     #[cfg(target_os = "linux")]
     let prepared = prepared.and_then(|()| {
         let limit = Duration::from_millis(options.write_stall_ms);

@@ -69,8 +69,8 @@ impl Exchanges {
         Exchange(self.clone())
     }
 
-    /// Ends when nothing has happened for so long. Of HTTP/1 that had a request it never does: the
-    /// protocol's own implementation takes the time between requests.
+    /// Ends when there was no exchange for `limit`. On a connection that has had a request over
+    /// HTTP/1 it never ends: there, hyper itself bounds the time between requests.
     pub(super) async fn quiet(&self, limit: Duration) {
         loop {
             let (version, open, quiet_at) = {
@@ -86,7 +86,7 @@ impl Exchanges {
         }
     }
 
-    /// Ends when nothing has happened for so long from now on, or later: as [`quiet`](Self::quiet).
+    /// As [`quiet`](Self::quiet), but ends after `limit` from now at the earliest.
     pub(super) async fn quiet_from_now(&self, limit: Duration) {
         sleep(limit).await;
         self.quiet(limit).await;

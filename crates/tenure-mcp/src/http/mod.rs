@@ -59,10 +59,14 @@ pub struct HttpOptions {
     pub callers: Callers,
     /// Accepted `Host` headers, against DNS rebinding: a page in a browser on this machine must
     /// not reach a local server under its own name. `None` is the loopback names if the callers
-    /// are local, and any otherwise, because such a page has no token.
+    /// are local, and any otherwise, because such a page has no token. Each is a `host`, which
+    /// accepts any port, or a `host:port`; they are compared literally, and an IPv6 address is in
+    /// brackets.
     pub allowed_hosts: Option<Vec<String>>,
     /// Accepted `Origin` headers, the loopback ones by default. A request without the header, as
-    /// every client but a browser sends it, passes.
+    /// every client but a browser sends it, passes. Each is the header as a browser writes it,
+    /// `scheme://host` or `scheme://host:port`, compared literally, or `scheme://host:*`, which
+    /// accepts any port and none.
     pub allowed_origins: Vec<String>,
     /// Bytes of a request's body. One that writes a resource has four times the bytes of a value, if
     /// that is less.

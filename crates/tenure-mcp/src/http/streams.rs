@@ -14,18 +14,20 @@ use http_body::{Frame, SizeHint};
 use hyper::rt::Executor;
 use tokio::time::{Instant, sleep};
 
-/// As much as a frame of HTTP/2 holds unless the client asks for more. The next is asked for when
-/// the client takes this one, and the last is what a stream leaves behind with the connection.
+/// Answers are handed to the connection in pieces of one HTTP/2 frame of the default size. The
+/// connection asks for the next piece when the client has taken this one, so a piece is also the most
+/// that a stream which is given up leaves in the connection's buffers.
 const PIECE: usize = 16 * 1_024;
 
-/// A process that stood still finds the time over and, unread yet, what the client has sent. So long
-/// it has to read that.
+/// If the process was suspended, the timer has expired although the client may have acknowledged more,
+/// in bytes that nobody has read yet. This is how long they have to be read before the stream is given
+/// up after all.
 const LAST_LOOK: Duration = Duration::from_secs(1);
 
-/// What the server's side of a stream was last asked for, and had.
+/// Whether the connection has asked a stream's body for data during this poll, and what it got.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Asked {
-    /// It was not asked: what it gave before waits for the client.
+    /// It did not ask: what it got before still waits for the client to take it.
     Nothing,
     Gave,
     HadNothing,
@@ -108,7 +110,7 @@ impl Pieces {
         if self.rest.len() > PIECE {
             return self.rest.split_to(PIECE);
         }
-        // A copy: a slice of it would hold the whole for as long as the client leaves it.
+        // A copy, because a slice would keep the whole body in memory until the client takes it.
         Bytes::copy_from_slice(&std::mem::take(&mut self.rest))
     }
 }

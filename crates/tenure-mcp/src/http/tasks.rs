@@ -58,11 +58,11 @@ pub struct TaskDocument {
     pub arguments: Map<String, Value>,
     /// How often it was started.
     pub attempt: u32,
-    /// RFC 3339.
+    /// When it was created, as `2026-07-28T12:00:00.123Z` (RFC 3339, UTC, milliseconds).
     pub created_at: String,
-    /// RFC 3339.
+    /// When it last changed, in the same format.
     pub updated_at: String,
-    /// RFC 3339; absent if it is kept for ever.
+    /// When it will be gone, finished or not, in the same format. Absent if it is kept for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<String>,
     /// Its checkpoint.

@@ -1,4 +1,5 @@
-//! Every error a client can see, in one place.
+//! What clients of MCP are told when an operation on a task fails. What they are told of resources is
+//! in [`resources`](crate::mcp::resources).
 //!
 //! | what happened | code |
 //! |---|---|

@@ -63,10 +63,11 @@ impl Relay {
         let request =
             ClientRequest::SubscriptionsListenRequest(SubscriptionsListenRequest::new(params));
         let serving = async move { server.handle_request(request, context).await }.boxed();
-        // The service is held as long as the stream: it carries the notifications.
+        // The stream owns the service, because the notifications arrive through it.
         stream::unfold(Some((notifications, serving, service)), |served| async {
             let (mut notifications, mut serving, service) = served?;
             tokio::select! {
+                // `biased`: notifications come before the end of what sent them.
                 biased;
                 Some(notification) = notifications.recv() => {
                     Some((vec![Ok(notification)], Some((notifications, serving, service))))
@@ -124,7 +125,7 @@ mod tests {
 
     use super::*;
 
-    /// Tells something, and has ended before anybody could have looked.
+    /// Sends a notification and ends, before the receiver had a turn.
     struct Brief;
 
     impl Service<RoleServer> for Brief {

@@ -10,9 +10,12 @@ use crate::store::{Key, StoreError, Tag, VersionToken};
 
 /// A position in the history of a partition.
 ///
-/// Within one epoch the sequence rises with every committed change. The epoch is drawn anew when a
-/// store loses its memory of positions (a restart of the memory backend, a flushed Redis), so a
-/// position from before can be recognised and answered with [`WatchEvent::Resync`].
+/// Within one epoch the sequence rises with every committed change. A store that may have lost its
+/// memory of positions answers one from before with [`WatchEvent::Resync`]: in memory and in a
+/// file because it belongs to another epoch, on Redis because the log has no such entry any more.
+///
+/// Its text form is `<epoch>-<sequence>`, the epoch as 16 lower-case hex digits
+/// (`00c0ffee00c0ffee-17`). It is stable and may be stored; no other spelling parses.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Revision {
     /// Which history the position belongs to.

@@ -31,7 +31,7 @@ const ESCAPED: &AsciiSet = &CONTROLS.add(b'/').add(b'%').add(b'{').add(b'}');
 #[derive(Clone)]
 pub struct Partition {
     path: Arc<str>,
-    /// Of the path, so that whoever looks a partition up need not read it.
+    /// The hash of `path`, computed once, so that looking a partition up need not read the path.
     hash: u64,
 }
 

@@ -45,8 +45,8 @@ struct Shared {
 
 #[derive(Default)]
 struct Shard {
-    /// Of the last change, over all partitions of the shard: a partition that is dropped and made
-    /// anew cannot hand out a position twice.
+    /// The sequence of the last change in any partition of this shard. If each partition counted for
+    /// itself, one that is dropped and created again would give out its sequences a second time.
     sequence: u64,
     partitions: HashMap<Partition, PartitionState>,
     deadlines: BTreeSet<(Timestamp, Key)>,

@@ -45,6 +45,10 @@ pub use record::{Current, Entry, Precondition, Record, Tag, Version, VersionToke
 #[async_trait]
 pub trait StorageBackend: Debug + Send + Sync + 'static {
     /// Reads a record; `None` when there is none.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] if what is stored is not what Tenure wrote, or the backend's own
+    /// trouble.
     async fn get(&self, key: &Key) -> Result<Option<Record>, StoreError>;
 
     /// Writes a record, whatever was there before.
@@ -73,6 +77,9 @@ pub trait StorageBackend: Debug + Send + Sync + 'static {
 
     /// Tells the versions of a record that are kept, newest first: the current one, then the former
     /// ones that [`Write::keeping`] kept. One consistent look; empty when there is no record.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
     async fn history(&self, key: &Key) -> Result<Vec<Version>, StoreError>;
 
     /// Lists the live records of one partition whose names start with `prefix`, in key order.
@@ -92,6 +99,9 @@ pub trait StorageBackend: Debug + Send + Sync + 'static {
     /// Tells how many records of a partition count: those alive whose last write was
     /// [`counted_within`](Write::counted_within) a limit. As exact as the check of the limit, and
     /// without a look at the records.
+    ///
+    /// # Errors
+    /// The backend's own trouble.
     async fn counted(&self, partition: &Partition) -> Result<u64, StoreError>;
 
     /// Reclaims up to `limit` expired records and tells how many. Correctness never depends on it;
@@ -101,6 +111,13 @@ pub trait StorageBackend: Debug + Send + Sync + 'static {
     /// Follows the changes of one partition. The watch is in place when the call returns. It may
     /// coalesce the changes of a key; it never loses one without a [`WatchEvent::Resync`]; it
     /// never slows a writer down.
+    ///
+    /// A watch [`After`](WatchFrom::After) a position that is unknown, of another partition or
+    /// store, or too old yields `Resync` first.
+    ///
+    /// # Errors
+    /// The backend's own trouble. Later it is the last item of the watch: what passes by itself is
+    /// waited out there where the backend can.
     async fn watch(&self, partition: &Partition, from: WatchFrom) -> Result<Watch, StoreError>;
 
     /// Moves what is kept beside the store into it, such as a write-ahead log into its file, as far

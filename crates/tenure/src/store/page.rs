@@ -110,6 +110,9 @@ impl From<Damaged> for StoreError {
 
 /// Marks the end of a page. It names the last record, not a count, so that records which come and
 /// go while somebody pages neither repeat nor hide others.
+///
+/// Its text form is base64url without padding and opaque to a caller; it can stand in a URL. Only
+/// the listing that made it takes it back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor {
     listing: u32,

@@ -15,7 +15,8 @@ use crate::store::{Key, StoreError};
 /// write itself. So a token from before a delete never matches a later incarnation of its key, and
 /// a writer whose reply was lost can tell its own write from somebody else's.
 ///
-/// To a caller it is opaque; its text form is stable and may be stored.
+/// To a caller it is opaque. Its text form, `<version>-<stamp>` with the stamp as 16 lower-case
+/// hex digits (`3-00c0ffee00c0ffee`), is stable and may be stored; no other spelling parses.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct VersionToken {
     version: u64,

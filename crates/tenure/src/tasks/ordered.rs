@@ -23,7 +23,7 @@ pub(super) fn value<S: Serializer>(value: &Value, serializer: S) -> Result<S::Ok
     }
 }
 
-/// Of a field that is left out when there is nothing in it.
+/// As [`value`], for an optional field.
 pub(super) fn optional<S: Serializer>(
     field: &Option<Value>,
     serializer: S,

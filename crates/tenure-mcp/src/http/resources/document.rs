@@ -22,9 +22,10 @@ pub struct ResourceDocument {
     pub etag: String,
     /// The name of the write that left it. The number in front counts the writes.
     pub version: String,
-    /// RFC 3339.
+    /// When its first version was written, as `2026-07-28T12:00:00.123Z` (RFC 3339, UTC,
+    /// milliseconds).
     pub created_at: String,
-    /// RFC 3339.
+    /// When this value was written, in the same format.
     pub updated_at: String,
     /// Who wrote it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -136,7 +137,7 @@ pub struct VersionDocument {
     pub etag: String,
     /// The name of the write.
     pub version: String,
-    /// RFC 3339.
+    /// When it was written, as `2026-07-28T12:00:00.123Z` (RFC 3339, UTC, milliseconds).
     pub written_at: String,
     /// Who wrote it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

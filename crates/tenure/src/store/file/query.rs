@@ -93,9 +93,9 @@ pub(super) struct Listing {
 pub(super) struct Found {
     pub(super) entries: Vec<Entry>,
     pub(super) damaged: Vec<Damaged>,
-    /// There is a next page.
+    /// Whether there is a next page.
     pub(super) more: bool,
-    /// Of the values.
+    /// The bytes of all values.
     bytes: usize,
 }
 

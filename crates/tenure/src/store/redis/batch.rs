@@ -30,13 +30,16 @@ use super::scripts::{self, Compiled};
 use super::single::Ready;
 use crate::clock::Clock;
 
-/// Calls in one request: few enough for the server to work on one while the next is made.
+/// The most calls in one request: few enough that the server works on one request while the next is
+/// being made.
 const MOST: usize = 32;
-/// Bytes in one request, beyond which only a call that is larger by itself goes.
+/// The most bytes in one request. A single call that is larger goes in a request of its own.
 const MOST_BYTES: usize = 256 << 10;
-/// What a get counts for. Its answer may be larger, and those behind it wait for that.
+/// The bytes that a get counts as, for the answer that it causes: whatever is behind it in the same
+/// request waits for that answer, which may be larger.
 const GET_BYTES: usize = 16 << 10;
-/// So long whoever waits leaves the sending to the first, whose runtime may stand still, or end.
+/// How long a caller relies on the first one of its batch to send all. That one's runtime may be blocked
+/// or have ended, so after this time the caller sends what is waiting itself.
 const TURN: Duration = Duration::from_millis(20);
 
 /// What may be sent along with others.
@@ -94,7 +97,7 @@ impl Waiting {
     }
 
     fn tell(self, answer: Answer) {
-        // Whose caller has gone, needs none.
+        // The caller may have gone; then nobody needs the answer.
         let _ = self.answer.send(answer);
     }
 }
@@ -144,14 +147,14 @@ impl Batcher {
                 if !self.waiting.lock().is_empty() {
                     tokio::spawn(Arc::clone(self).send_waiting());
                 }
-                // The task that has it may stand still, too.
+                // Another task has taken the request, and its runtime may be blocked as well.
                 let Ok(answer) = timeout(single.patience(), answered).await else {
                     return Err(lost());
                 };
                 answer
             }
         };
-        // Without an answer when the runtime of the task that had taken it has ended.
+        // The channel closes without an answer if the runtime of that task has ended.
         answer.unwrap_or_else(|_| Err(lost()))
     }
 
@@ -166,7 +169,7 @@ impl Batcher {
         own_answer(request, answer)
     }
 
-    /// True for the first, who has to have all sent.
+    /// Queues a request. True if it is the only one: its caller then has to send the queue.
     fn join(&self, it: Waiting) -> bool {
         let mut waiting = self.waiting.lock();
         waiting.push(it);
@@ -208,8 +211,8 @@ impl Batcher {
             }
             answer = ready.send(&self.write.with_source(&self.command_for(&group))).await;
         }
-        // A server refuses a call, before the script begins, when a user lacks a right to one of its
-        // keys. So it is found out whom that concerns.
+        // If the user lacks the right to one of the keys, Redis refuses the whole call before the script
+        // begins. So each write is sent again by itself, to find out which ones are refused.
         let concerns_some = answer.as_ref().is_err_and(Failure::is_denied) && group.len() > 1;
         if !concerns_some {
             return tell(group, answer);
@@ -217,7 +220,7 @@ impl Batcher {
         join_all(group.into_iter().filter(Waiting::is_wanted).map(async |it| {
             let mut ready = ready.share();
             let answer = ready.send(&self.command(&[&it.request])).await;
-            // Of one, so that this goes no deeper.
+            // A group of one is never split again, so the recursion ends here.
             Box::pin(self.finish(ready, vec![it], answer)).await;
         }))
         .await;
@@ -255,7 +258,8 @@ impl Batcher {
     }
 }
 
-/// Parts what waits where the bounds are, gets from puts. What nobody waits for goes.
+/// Divides what is waiting into batches within the bounds, gets apart from puts. Requests whose callers
+/// have gone are dropped.
 fn batches(mut waiting: Vec<Waiting>) -> Vec<Vec<Waiting>> {
     waiting.retain(Waiting::is_wanted);
     let is_get = |it: &Waiting| matches!(it.request, Request::Get(_));

@@ -80,7 +80,8 @@ struct Shared {
     keyspace: Keyspace,
     scripts: Scripts,
     clock: Clock,
-    /// Of the last runtime on which somebody watched.
+    /// The task that listens for all watches. It ends with the runtime on which it was spawned, and
+    /// is then replaced on the runtime of whoever watches next.
     subscriber: Mutex<Option<Subscriber>>,
 }
 
@@ -121,11 +122,12 @@ impl std::fmt::Debug for RedisBackend {
     }
 }
 
-/// Calls of a listing that may find nothing but what is over: a quarter of a million names.
+/// How many calls of one listing may find nothing but expired records. Each call looks at thousands of
+/// names, so these are a quarter of a million.
 const IN_VAIN: usize = 64;
 
 impl Shared {
-    /// The one that listens for all: a new one when the runtime of the former has ended.
+    /// The task that listens for all watches, spawned anew if its runtime has ended.
     fn subscriber(&self) -> Subscriber {
         let mut subscriber = self.subscriber.lock();
         match &*subscriber {
@@ -193,8 +195,9 @@ impl Shared {
     }
 }
 
-/// What a head says after the token and the time of creation, with the number of former versions to
-/// keep in the place of the first that is kept.
+/// The part of a record's head that follows the token and the time of creation. A stored head names the
+/// oldest former version that is kept; only the script can tell that, so here stands, after a `k`, how
+/// many to keep.
 fn attributes(write: &Write) -> Vec<u8> {
     if write.expires_at.is_none()
         && write.capacity.is_none()
@@ -299,7 +302,8 @@ impl StorageBackend for RedisBackend {
             }
             entries.extend(listing.entries);
             damaged.extend(listing.damaged);
-            // The first look is the one that a watch has to go on from.
+            // A page of several calls shows the state at different moments. A watch has to continue from
+            // the earliest, so that it misses nothing.
             revision.get_or_insert(listing.position);
             match listing.outcome {
                 Listed::End => break false,
@@ -310,7 +314,8 @@ impl StorageBackend for RedisBackend {
         let epoch = shared.keyspace.epoch(partition);
         let revision = match revision.filter(|position| !position.is_empty()) {
             Some(position) => reply::revision(epoch, &position)?,
-            // A replica, or a server without memory: a watch from here begins with a resync.
+            // A replica, or a server that is out of memory, cannot mark a position in the log. A watch
+            // from sequence 0 begins with a resync.
             None => Revision { epoch, sequence: 0 },
         };
         let mut page = Page { entries, damaged, next: None, revision };

@@ -60,7 +60,7 @@ impl Nodes {
                 }
             }
         }
-        // Whoever has left its cluster knows of no node.
+        // A node that has left its cluster announces none. Then the nodes that are known stay.
         if is_told {
             *self.announced.write() = announced;
         }

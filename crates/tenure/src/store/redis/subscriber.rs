@@ -28,14 +28,14 @@ const QUEUE: usize = 64;
 /// watchers of a large process waiting after every lost connection.
 const AT_ONCE: usize = 256;
 
-/// Between two partitions of a patrol, however many are watched: four a second, and one command
-/// for each watcher of them.
+/// The pause between the looks at two partitions. So at most about four partitions are looked at in a
+/// second, however many are watched. A look costs one command for each watcher of the partition.
 const PATROL_GAP: Duration = Duration::from_millis(250);
 
-/// As good as never, and in the range of the timer.
+/// The longest patrol interval. It is practically never, and the timer can hold it.
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// What has come about a channel. It rises.
+/// What has been heard of a channel: two counters that only rise.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Heard {
     /// Messages, and connections that were made anew and may have missed some.
