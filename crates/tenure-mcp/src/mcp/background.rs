@@ -127,6 +127,7 @@ impl<H: ServerHandler> Background<H> {
     /// A question that the tool withdraws is no longer waited for here. In the task it stays open, and
     /// may be answered: its key is used up for the life of the task, and an answer helps a later run
     /// that asks the same. Until then the task is `input_required`, and no further attempt starts.
+    /// The SDK tells of its own timeouts only: a call that the tool merely drops is waited for.
     async fn serve_peer(
         &self,
         task: &TaskContext,
