@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::StreamExt;
+use futures::future::OptionFuture;
 use futures::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use rmcp::model::{
@@ -15,7 +16,6 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use tenure::clock::Clock;
 use tenure::runtime::{Exit, Failure, Handler, Policy, TaskContext};
-use tenure::tasks::TaskError;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +27,9 @@ use crate::mcp::rounds::{Round, cannot_ask};
 
 /// Between two writes of a status message, however fast the tool reports.
 const STATUS_INTERVAL_MS: u64 = 200;
+/// For so long a tool that waits for an answer may take to return once its run has to stop: one that
+/// heeds its cancellation does at once, and the others would only be waited for.
+const QUIT_MS: u64 = 250;
 /// Questions by request that one run may have open at a time.
 const OPEN_QUESTIONS: usize = 64;
 
@@ -122,7 +125,9 @@ impl<H: ServerHandler> Background<H> {
         response
     }
 
-    /// Passes on what the tool sends. Ends only with the peer.
+    /// Passes on what the tool sends. Ends with the peer; or when the run has to stop and the tool
+    /// waits for an answer. That question is never answered, not even with an error: most tools would
+    /// make a result of it, and the task would have ended before its owner could answer.
     ///
     /// A question that the tool withdraws is no longer waited for here. In the task it stays open, and
     /// may be answered: its key is used up for the life of the task, and an answer helps a later run
@@ -139,8 +144,10 @@ impl<H: ServerHandler> Background<H> {
         let asked = Asked::default();
         let mut waiting = FuturesUnordered::new();
         let mut open = HashMap::new();
+        let mut quit = OptionFuture::default();
         loop {
             tokio::select! {
+                Some(()) = &mut quit => return,
                 event = events.recv() => match event {
                     Some(PeerEvent::Progress(progress)) => {
                         message.send_replace(Some(progress_text(progress)));
@@ -155,12 +162,12 @@ impl<H: ServerHandler> Background<H> {
                         let asked = &asked;
                         let answered = async move {
                             let answer = if allowed {
-                                ask(task, asked, &request).await
+                                ask(task, asked, &request).await?
                             } else {
                                 Err(cannot_ask())
                             };
                             peer.answer(id.clone(), &request, answer).await;
-                            id
+                            Some(id)
                         };
                         waiting.push(withdrawn.run_until_cancelled_owned(answered));
                     }
@@ -171,10 +178,11 @@ impl<H: ServerHandler> Background<H> {
                     }
                     None => return,
                 },
-                Some(answered) = waiting.next() => {
-                    if let Some(id) = answered {
-                        open.remove(&id);
-                    }
+                Some(ended) = waiting.next() => match ended {
+                    Some(Some(id)) => drop(open.remove(&id)),
+                    Some(None) => quit = Some(Box::pin(self.clock.sleep_millis(QUIT_MS))).into(),
+                    // Withdrawn.
+                    None => {}
                 }
             }
         }
@@ -229,24 +237,26 @@ impl Asked {
     }
 }
 
-/// Asks the owner of the task, and waits for the answer.
+/// Asks the owner of the task, and waits for the answer. `None` when the run has to stop first.
 async fn ask(
     task: &TaskContext,
     asked: &Asked,
     request: &InputRequest,
-) -> Result<Value, ErrorData> {
-    let request = stored_request(request)?;
+) -> Option<Result<Value, ErrorData>> {
+    let request = match stored_request(request) {
+        Ok(request) => request,
+        Err(error) => return Some(Err(error)),
+    };
     let key = asked.key(task, &request);
     let requests = Map::from_iter([(key.clone(), request)]);
-    let answers = task.request_inputs(requests).await;
-    let mut answers = answers.map_err(|error| match error {
-        // That a run has to stop is nothing gone wrong.
-        TaskError::ShuttingDown | TaskError::Superseded { .. } => {
-            ErrorData::internal_error(error.to_string(), None)
+    match task.request_inputs(requests).await {
+        Ok(mut answers) => {
+            let answer = answers.remove(&key);
+            Some(answer.ok_or_else(|| error::unfit("an answer", "it is missing")))
         }
-        error => error::of_call(error),
-    })?;
-    answers.remove(&key).ok_or_else(|| error::unfit("an answer", "it is missing"))
+        Err(_) if task.cancellation().is_cancelled() => None,
+        Err(error) => Some(Err(error::of_call(error))),
+    }
 }
 
 fn gone() -> ErrorData {
@@ -303,8 +313,9 @@ mod tests {
             _: CallToolRequestParams,
             cx: RequestContext<RoleServer>,
         ) -> Result<CallToolResponse, ErrorData> {
+            // As many tools do, it makes a result of whatever comes.
             let asked = cx.peer.create_elicitation(question()).await;
-            Err(ErrorData::internal_error(asked.unwrap_err().to_string(), None))
+            Ok(CallToolResult::success(vec![ContentBlock::text(format!("{asked:?}"))]).into())
         }
     }
 
@@ -356,9 +367,13 @@ mod tests {
 
     /// A task of this handler's only tool.
     async fn scene(inner: impl ServerHandler) -> Scene {
+        scene_of(inner, TaskPolicy::required()).await
+    }
+
+    async fn scene_of(inner: impl ServerHandler, policy: TaskPolicy) -> Scene {
         let clock = Clock::manual(Timestamp::from_millis(1_000));
         let tasks = TaskStore::new(Arc::new(InMemoryBackend::new(clock.clone())), clock.clone());
-        let tools = HashMap::from([("tool".to_owned(), TaskPolicy::required())]);
+        let tools = HashMap::from([("tool".to_owned(), policy)]);
         let background =
             Background { inner: inner.into(), tools: tools.into(), clock, message_bytes: 256 };
         let worker =
@@ -420,17 +435,37 @@ mod tests {
         (log, tracing::subscriber::set_default(subscriber))
     }
 
-    #[tokio::test]
-    async fn a_question_that_is_open_at_a_shutdown_is_no_error() {
-        let scene = scene(Patient).await;
+    /// Shuts down while a question is open, with an hour for what runs.
+    async fn shut_down_while_asking(policy: TaskPolicy) -> (Task, String) {
+        let scene = scene_of(Patient, policy).await;
         while scene.task().await.status != Status::InputRequired {
             tokio::task::yield_now().await;
         }
         let (log, _guard) = errors();
-        scene.worker.shutdown(0).await;
+        let clock = scene.tasks.clock().clone();
+        tokio::join!(scene.worker.shutdown(3_600_000), async {
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            clock.advance_millis(QUIT_MS);
+        });
         tracing::error!("this one");
         let log = String::from_utf8(std::mem::take(&mut *log.lock())).unwrap();
+        (scene.task().await, log)
+    }
+
+    #[tokio::test]
+    async fn a_shutdown_leaves_a_question_to_be_answered_later_and_waits_for_nobody() {
+        let (task, log) = shut_down_while_asking(TaskPolicy::required().rerun_after_crash()).await;
+        assert_eq!((task.status, task.phase), (Status::InputRequired, Phase::Queued));
         assert!(log.contains("this one") && log.lines().count() == 1, "{log}");
+    }
+
+    #[tokio::test]
+    async fn a_shutdown_makes_no_result_of_a_question_of_a_tool_that_may_not_run_twice() {
+        let (task, _) = shut_down_while_asking(TaskPolicy::required().never_rerun()).await;
+        assert_eq!(task.status, Status::Failed, "{:?}", task.outcome);
+        assert!(task.status_message.unwrap().contains("shut down while the tool was running"));
     }
 
     /// Waits until the tool has returned for the first time.

@@ -135,7 +135,8 @@ impl TaskContext {
     /// `join!`, say) is not counted against the worker's `concurrency`. A wait may be dropped, by a
     /// timeout for one. The handler then goes on at once, and counts again as soon as there is a
     /// slot for it; the question stays open, since a task never asks twice under one key, and so does
-    /// the task's status.
+    /// the task's status. A worker that shuts down does not wait for answers: it has the handler return
+    /// at once.
     ///
     /// # Errors
     /// As [`set_variables`](Self::set_variables). Why a wait is cut short: [`TaskError::Finished`]
@@ -182,6 +183,11 @@ impl TaskContext {
             reached = reached => reached,
             () = cancellation.cancelled() => Err(self.interruption()),
         }
+    }
+
+    /// Waits until the handler waits for answers.
+    pub(super) async fn is_waiting(&self) {
+        self.0.slot.is_waiting().await;
     }
 
     /// Asks the handler to return.

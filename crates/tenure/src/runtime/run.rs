@@ -167,11 +167,24 @@ impl Run {
                     self.stop(&context, why, running).await;
                     return Next::Left;
                 }
-                () = self.shared.stopping.cancelled() => {
+                () = self.is_to_stop(&context) => {
                     let ended = self.stop(&context, Interruption::ShuttingDown, running).await;
                     return self.interrupt(ended).await;
                 }
             }
+        }
+    }
+
+    /// Waits until the worker shuts down and has no more time for this attempt. For one that waits for
+    /// a person there is none from the beginning: the answer finds the task with another worker.
+    async fn is_to_stop(&self, context: &TaskContext) {
+        let waits_in_vain = async {
+            self.shared.closing.cancelled().await;
+            context.is_waiting().await;
+        };
+        tokio::select! {
+            () = self.shared.stopping.cancelled() => {}
+            () = waits_in_vain => {}
         }
     }
 

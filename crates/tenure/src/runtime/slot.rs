@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::owner::Owner;
@@ -17,6 +17,8 @@ pub(super) struct Slot {
     /// Locked while it is being regained, so that two parts of a handler that go on at the same
     /// time need one slot, not two.
     state: Mutex<State>,
+    /// How many parts of the handler wait.
+    waits: watch::Sender<usize>,
 }
 
 enum State {
@@ -37,7 +39,13 @@ pub(super) struct Wait<'a> {
 
 impl Slot {
     pub(super) fn new(slots: Arc<Shares>, owner: Owner, place: Place) -> Self {
-        Self { slots, owner, state: Mutex::new(State::Held(place)) }
+        Self { slots, owner, state: Mutex::new(State::Held(place)), waits: watch::Sender::new(0) }
+    }
+
+    /// Waits until the handler waits.
+    pub(super) async fn is_waiting(&self) {
+        // The sender is ours, so this does not fail.
+        let _ = self.waits.subscribe().wait_for(|waits| *waits > 0).await;
     }
 
     /// Gives the slot back, unless another part of the handler is about to go on.
@@ -45,6 +53,7 @@ impl Slot {
         if let Ok(mut state) = self.state.try_lock() {
             *state = State::GivenBack;
         }
+        self.waits.send_modify(|waits| *waits += 1);
         Wait { slot: self, cancellation }
     }
 
@@ -75,6 +84,7 @@ impl Wait<'_> {
 
 impl Drop for Wait<'_> {
     fn drop(&mut self) {
+        self.slot.waits.send_modify(|waits| *waits -= 1);
         if self.cancellation.is_cancelled() {
             return;
         }

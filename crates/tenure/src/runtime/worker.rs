@@ -245,7 +245,8 @@ impl Worker {
     }
 
     /// Shuts down: takes no more tasks, gives running handlers `drain_ms` to finish, then asks them
-    /// to return and, past the grace period, drops them. What is left is another worker's at once.
+    /// to return and, past the grace period, drops them. Those that wait for a person are asked at once.
+    /// What is left is another worker's at once.
     pub async fn shutdown(&self, drain_ms: u64) {
         let shared = &self.0.shared;
         shared.closing.cancel();
@@ -268,6 +269,9 @@ impl Worker {
         if let Some(keeper) = keeper {
             shared.released.cancel();
             let _ = keeper.await;
+        }
+        if let Err(error) = shared.tasks.backend().checkpoint().await {
+            tracing::warn!(%error, "the store was left with a log beside it");
         }
     }
 }
