@@ -35,7 +35,7 @@ pub(super) struct Run {
 /// What follows an attempt, or a wait.
 enum Next {
     /// Another attempt, after a wait.
-    Attempt { after_ms: u64 },
+    Attempt { after_ms: u64, after_failure: bool },
     /// Nothing: the task has ended.
     Ended,
     /// Nothing here: it is, or will be, in another worker's care.
@@ -68,7 +68,7 @@ impl Run {
 
     /// Runs the task to its end. Tells whether it has ended and nothing of it is left to do.
     async fn see_through(&mut self, mut slot: Option<Place>) -> bool {
-        let mut wait_ms = 0;
+        let (mut wait_ms, mut failed) = (0, false);
         let mut states = match self.states().await {
             Ok(states) => states,
             Err(error) => {
@@ -79,10 +79,12 @@ impl Run {
         loop {
             let next = match slot.take() {
                 Some(slot) => self.attempt(&mut states, slot).await,
-                None => self.start(&mut states, wait_ms).await,
+                None => self.start(&mut states, wait_ms, failed).await,
             };
             match next {
-                Next::Attempt { after_ms } => wait_ms = after_ms,
+                Next::Attempt { after_ms, after_failure } => {
+                    (wait_ms, failed) = (after_ms, after_failure)
+                }
                 Next::Ended => return self.unclaim().await,
                 Next::Left => return false,
             }
@@ -108,7 +110,7 @@ impl Run {
     }
 
     /// Waits until the task may start, starts it on record, and runs the attempt.
-    async fn start(&mut self, states: &mut States, wait_ms: u64) -> Next {
+    async fn start(&mut self, states: &mut States, wait_ms: u64, after_failure: bool) -> Next {
         let slot = {
             let (shared, generation) = (Arc::clone(&self.shared), Arc::clone(&self.generation));
             let owner = self.task.owner.clone();
@@ -130,7 +132,7 @@ impl Run {
                 }
             }
         };
-        match self.write(Transition::Start { from: self.fence() }).await {
+        match self.write(Transition::Start { from: self.fence(), after_failure }).await {
             Ok(()) => self.attempt(states, slot).await,
             Err(over) => over,
         }
@@ -268,7 +270,7 @@ impl Run {
         if retryable && self.task.attempt < self.policy.max_attempts {
             let after_ms = self.policy.backoff_ms(self.task.attempt);
             return match self.write(Transition::Requeue { message }).await {
-                Ok(()) => Next::Attempt { after_ms },
+                Ok(()) => Next::Attempt { after_ms, after_failure: true },
                 Err(over) => over,
             };
         }
@@ -277,7 +279,7 @@ impl Run {
 
     async fn park(&mut self, requests: Map<String, Value>, variables: Map<String, Value>) -> Next {
         match self.write(Transition::Park { requests, variables }).await {
-            Ok(()) => Next::Attempt { after_ms: 0 },
+            Ok(()) => Next::Attempt { after_ms: 0, after_failure: false },
             Err(over) => over,
         }
     }

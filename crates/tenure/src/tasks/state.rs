@@ -20,8 +20,8 @@ use crate::tasks::{Fence, Input, Outcome, Phase, Status, Task, TaskError, Worker
 pub(crate) enum Transition {
     /// A worker takes the task over from one that died in this attempt.
     Adopt { worker: WorkerId, from: Fence },
-    /// A handler starts; `from` is the attempt that it follows.
-    Start { from: Fence },
+    /// A handler starts; `from` is the attempt that it follows, which may have failed by itself.
+    Start { from: Fence, after_failure: bool },
     /// A word on the progress.
     Progress { message: Option<String> },
     /// Merges into the checkpoint; null deletes.
@@ -62,8 +62,12 @@ pub(crate) fn apply(
                 task.phase = Phase::Queued;
             }
         }
-        Transition::Start { from } => {
+        Transition::Start { from, after_failure } => {
             check_fence(task, from)?;
+            if *after_failure {
+                // It said why the attempt before was given up, and is no word on this one.
+                task.status_message = None;
+            }
             task.attempt = task.attempt.saturating_add(1);
             task.phase = Phase::Running;
         }
@@ -212,7 +216,11 @@ mod tests {
         let message = || Some("word".to_owned());
         vec![
             (Transition::Adopt { worker: "x".into(), from: fence("w", 1) }, Working, InputRequired),
-            (Transition::Start { from: fence("w", 1) }, Working, InputRequired),
+            (
+                Transition::Start { from: fence("w", 1), after_failure: false },
+                Working,
+                InputRequired,
+            ),
             (Transition::Progress { message: message() }, Working, InputRequired),
             (Transition::SetVariables { changes: one("v", json!(2)) }, Working, InputRequired),
             (
@@ -268,7 +276,7 @@ mod tests {
         for wrong in [fence("w", 0), fence("w", 2), fence("x", 1)] {
             for transition in [
                 Transition::Adopt { worker: "x".into(), from: wrong.clone() },
-                Transition::Start { from: wrong.clone() },
+                Transition::Start { from: wrong.clone(), after_failure: false },
             ] {
                 let refused = apply(&mut task(Status::Working), &transition, at(200));
                 assert!(
@@ -298,7 +306,12 @@ mod tests {
     fn a_start_counts_an_attempt_and_never_wraps() {
         for (attempt, next) in [(0, 1), (1, 2), (u32::MAX, u32::MAX)] {
             let mut task = Task { attempt, phase: Phase::Queued, ..task(Status::Working) };
-            apply(&mut task, &Transition::Start { from: fence("w", attempt) }, at(200)).unwrap();
+            apply(
+                &mut task,
+                &Transition::Start { from: fence("w", attempt), after_failure: false },
+                at(200),
+            )
+            .unwrap();
             assert_eq!((task.attempt, task.phase), (next, Phase::Running));
         }
     }

@@ -248,13 +248,14 @@ async fn a_retryable_failure_or_a_panic_is_tried_again_after_its_backoff() {
         let task = fixture.submit(&worker, tool).await;
         for (attempt, backoff_ms) in [(1, 1_000), (2, 2_000)] {
             fixture.until(&task.id, |it| it.phase == Phase::Queued && it.attempt == attempt).await;
+            let waits = fixture.tasks.get(&fixture.alice, &task.id).await.unwrap();
+            assert!(waits.status_message.is_some(), "why it is tried again");
             fixture.settle().await;
             fixture.clock.advance_millis(backoff_ms);
         }
-        assert_eq!(
-            fixture.ended(&task.id).await.outcome,
-            Some(Outcome::Result(json!({ "attempt": 3 })))
-        );
+        let ended = fixture.ended(&task.id).await;
+        assert_eq!(ended.outcome, Some(Outcome::Result(json!({ "attempt": 3 }))));
+        assert_eq!(ended.status_message, None, "a success shows no failure");
     }
 }
 
