@@ -28,7 +28,7 @@ pub mod http;
 pub mod identity;
 mod mcp;
 mod places;
-mod setup;
+mod read_timeout;
 pub mod stdio;
 
 pub use identity::{Caller, Callers, Projects, Rights};

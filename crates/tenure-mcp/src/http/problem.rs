@@ -14,7 +14,7 @@ use tenure::tasks::TaskError;
 use utoipa::ToSchema;
 
 use crate::places::NoPlace;
-use crate::setup::in_time;
+use crate::read_timeout::in_time;
 
 /// A problem details document, of the type `about:blank`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

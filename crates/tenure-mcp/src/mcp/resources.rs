@@ -39,6 +39,14 @@ pub(super) fn key(uri: &str) -> Option<ResourceKey> {
     ResourceKey::new(project, kind, id).ok()
 }
 
+/// Who answers for a URI.
+pub(super) enum Named {
+    /// The handler inside.
+    Inner,
+    /// The store's resources. Without a key the URI has their scheme and can name none of them.
+    Ours { key: Option<ResourceKey> },
+}
+
 /// A place in the listing of the caller's projects.
 struct Position {
     project: String,
@@ -65,9 +73,13 @@ impl<H: ServerHandler> DurableServer<H> {
         self.shared.shown.is_some()
     }
 
-    /// The resource that a URI names, if it is one of ours to answer for.
-    pub(super) fn named(&self, uri: &str) -> Option<Option<ResourceKey>> {
-        (self.shows_resources() && uri.starts_with(SCHEME)).then(|| key(uri))
+    /// Who answers for a URI.
+    pub(super) fn named(&self, uri: &str) -> Named {
+        if self.shows_resources() && uri.starts_with(SCHEME) {
+            Named::Ours { key: key(uri) }
+        } else {
+            Named::Inner
+        }
     }
 
     /// The projects that a caller lists: those that its rights name, and those that the server
