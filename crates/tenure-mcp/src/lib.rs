@@ -30,6 +30,7 @@ mod mcp;
 mod places;
 mod read_timeout;
 pub mod stdio;
+mod trouble;
 
 pub use identity::{Caller, Callers, Projects, Rights};
 pub use mcp::{
