@@ -155,7 +155,8 @@ mod tests {
         let told = CliError::from(TaskError::from(error)).describe();
         assert_eq!(told, "storage engine: writing: disk I/O error");
         let error = OpenError::Store(StoreError::Full(cause()));
-        assert_eq!(CliError::from(error).describe(), "the store is full: disk I/O error");
+        let told = "the task store cannot be opened: the store is full: disk I/O error";
+        assert_eq!(CliError::from(error).describe(), told);
     }
 
     #[test]

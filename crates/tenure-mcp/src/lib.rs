@@ -28,8 +28,9 @@ pub mod http;
 pub mod identity;
 mod mcp;
 mod places;
-mod setup;
+mod read_timeout;
 pub mod stdio;
+mod trouble;
 
 pub use identity::{Caller, Callers, Projects, Rights};
 pub use mcp::{

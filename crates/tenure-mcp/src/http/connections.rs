@@ -56,45 +56,56 @@ pub(super) async fn serve(
             () = shutdown.cancelled() => break,
         };
         prepare(&stream, options);
-        let exchanges = Exchanges::default();
-        let service = exchanges.counted(router.clone());
-        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-        let shutdown = shutdown.clone();
+        let serving =
+            serve_connection(builder.clone(), stream, router.clone(), idle, shutdown.clone());
         connections.spawn(async move {
             let _place = place;
-            let mut connection = pin!(connection);
-            let ended = tokio::select! {
-                // `biased`: if the process was suspended, both the result and the timer are ready; prefer the
-                // result.
-                biased;
-                served = &mut connection => Some(served),
-                () = exchanges.quiet(idle) => None,
-                () = shutdown.cancelled() => None,
-            };
-            let served = match ended {
-                Some(served) => served,
-                None => {
-                    connection.as_mut().graceful_shutdown();
-                    tokio::select! {
-                        // `biased`: if the process was suspended, both the result and the timer are ready; prefer the
-                        // result.
-                        biased;
-                        served = &mut connection => served,
-                        // Nothing makes a client confirm the goodbye, so the wait for it is bounded
-                        // here. A request that was already on its way is still answered.
-                        () = exchanges.quiet_from_now(idle) => {
-                            return tracing::debug!("a connection is ended without a confirmation");
-                        }
-                    }
-                }
-            };
-            if let Err(error) = served {
-                tracing::debug!(error = %Chain(&*error), "a connection has failed");
-            }
+            serving.await;
         });
     }
     drop(listener);
     while connections.join_next().await.is_some() {}
+}
+
+/// Serves one connection until it ends, has been quiet for `idle`, or the server shuts down; then it is
+/// told so and has as long again to go.
+async fn serve_connection(
+    builder: Builder<Streams>,
+    stream: TcpStream,
+    router: Router,
+    idle: Duration,
+    shutdown: CancellationToken,
+) {
+    let exchanges = Exchanges::default();
+    let service = exchanges.counted(router);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let ended = tokio::select! {
+        // `biased`: if the process was suspended, both the result and the timer are ready; prefer
+        // the result.
+        biased;
+        served = &mut connection => Some(served),
+        () = exchanges.quiet(idle) => None,
+        () = shutdown.cancelled() => None,
+    };
+    let served = match ended {
+        Some(served) => served,
+        None => {
+            connection.as_mut().graceful_shutdown();
+            tokio::select! {
+                // `biased`: as above.
+                biased;
+                served = &mut connection => served,
+                // Nothing makes a client confirm the goodbye, so the wait for it is bounded here. A
+                // request that was already on its way is still answered.
+                () = exchanges.quiet_from_now(idle) => {
+                    return tracing::debug!("a connection is ended without a confirmation");
+                }
+            }
+        }
+    };
+    if let Err(error) = served {
+        tracing::debug!(error = %Chain(&*error), "a connection has failed");
+    }
 }
 
 fn prepare(stream: &TcpStream, options: &HttpOptions) {

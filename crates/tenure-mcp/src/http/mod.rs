@@ -44,7 +44,7 @@ use crate::http::body::BodyBounds;
 use crate::http::events::EventStreams;
 use crate::http::problem::{not_possible_here, nothing_here};
 use crate::http::session::Sessions;
-use crate::setup::in_time;
+use crate::read_timeout::in_time;
 use crate::{Callers, DurableServer};
 
 /// Who may call, from where, and how much.

@@ -14,7 +14,8 @@ use tenure::tasks::TaskError;
 use utoipa::ToSchema;
 
 use crate::places::NoPlace;
-use crate::setup::in_time;
+use crate::read_timeout::in_time;
+use crate::trouble::Trouble;
 
 /// A problem details document, of the type `about:blank`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -38,18 +39,20 @@ impl Problem {
 
     /// A store that failed. What the client can act on is told, and what went wrong here is logged.
     pub(super) fn of_store(error: &StoreError, in_doubt: &'static str) -> Self {
-        let (status, detail) = match error {
-            StoreError::InvalidCursor | StoreError::InvalidRevision => {
-                (StatusCode::BAD_REQUEST, error.to_string())
+        let trouble = Trouble::of(error);
+        let status = match trouble {
+            Trouble::Invalid => StatusCode::BAD_REQUEST,
+            Trouble::Full => StatusCode::INSUFFICIENT_STORAGE,
+            Trouble::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            // One in doubt is not to be repeated blindly, so it is no 503.
+            Trouble::ReadOnly | Trouble::InDoubt | Trouble::Failed => {
+                StatusCode::INTERNAL_SERVER_ERROR
             }
-            StoreError::TooLarge { .. } => (StatusCode::UNPROCESSABLE_ENTITY, error.to_string()),
-            StoreError::Full(_) => (StatusCode::INSUFFICIENT_STORAGE, error.to_string()),
-            StoreError::ReadOnly(_) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
-            error if error.is_in_doubt() => (StatusCode::INTERNAL_SERVER_ERROR, in_doubt.into()),
-            error if error.is_retryable() => {
-                (StatusCode::SERVICE_UNAVAILABLE, "the store is unavailable".into())
-            }
-            _ => (StatusCode::INTERNAL_SERVER_ERROR, "the store failed".into()),
+        };
+        let detail = match trouble {
+            Trouble::Invalid => error.to_string(),
+            Trouble::InDoubt => in_doubt.into(),
+            trouble => trouble.message("the store"),
         };
         Self::logged(status, detail, error)
     }
@@ -103,7 +106,7 @@ impl From<NoPlace> for Problem {
     }
 }
 
-/// Not to be repeated blindly, so it is no 503.
+/// What to say when the answer to a write was lost.
 const IN_DOUBT: &str = "the change may or may not have happened: its answer was lost. Read the \
     task and see";
 

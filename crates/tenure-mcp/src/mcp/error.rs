@@ -1,5 +1,5 @@
-//! What clients of MCP are told when an operation on a task fails. What they are told of resources is
-//! in [`resources`](crate::mcp::resources).
+//! What clients of MCP are told when an operation on a task fails. For resources it is
+//! [`failed`](crate::mcp::resources::failed); what both say of the store is [`Trouble`].
 //!
 //! | what happened | code |
 //! |---|---|
@@ -18,8 +18,9 @@ use rmcp::model::ClientCapabilities;
 use serde_json::json;
 use tenure::Chain;
 use tenure::limits::ID_BYTES;
-use tenure::store::StoreError;
 use tenure::tasks::TaskError;
+
+use crate::trouble::Trouble;
 
 /// The one answer to an id that is not a task of the caller. An id that is too long to be one is
 /// cut, so that the answer stays small.
@@ -58,13 +59,7 @@ pub(crate) fn of_call(error: TaskError) -> ErrorData {
         error if error.is_client_fault() => {
             return ErrorData::invalid_params(error.to_string(), None);
         }
-        TaskError::Store(StoreError::ReadOnly(_)) => "the task store is read-only".to_owned(),
-        TaskError::Store(StoreError::Full(_)) => "the task store is full".to_owned(),
-        TaskError::Store(StoreError::OutcomeUnknown(_)) => {
-            "it is unknown whether the task store did it".to_owned()
-        }
-        TaskError::Store(_) if retryable => "the task store is unavailable".to_owned(),
-        TaskError::Store(_) => "the task store failed".to_owned(),
+        TaskError::Store(error) => Trouble::of(error).message("the task store"),
         TaskError::Unreadable { id, .. } => format!("task {id} cannot be read"),
         error => error.to_string(),
     };
@@ -74,7 +69,7 @@ pub(crate) fn of_call(error: TaskError) -> ErrorData {
 /// The store does not answer.
 pub(crate) fn unavailable() -> ErrorData {
     let retryable = Some(json!({ "retryable": true }));
-    ErrorData::internal_error("the task store is unavailable", retryable)
+    ErrorData::internal_error(Trouble::Unavailable.message("the task store"), retryable)
 }
 
 /// A value that ought to serialise did not, or did not come back as what it was.
@@ -95,6 +90,7 @@ pub(crate) fn cut(text: &str, bytes: usize) -> &str {
 #[cfg(test)]
 mod tests {
     use rmcp::model::ErrorCode;
+    use tenure::store::StoreError;
 
     use super::*;
 

@@ -26,6 +26,7 @@ use crate::mcp::convert::{check_response, detailed};
 use crate::mcp::error;
 use crate::mcp::listen::LISTEN_TASKS;
 use crate::mcp::relay::Placed;
+use crate::mcp::resources::Named;
 use crate::mcp::wrapper::{DurableServer, caller, party};
 
 type Cx = RequestContext<RoleServer>;
@@ -213,7 +214,7 @@ impl<H: ServerHandler> ServerHandler for DurableServer<H> {
         request: ReadResourceRequestParams,
         cx: Cx,
     ) -> Result<ReadResourceResponse, ErrorData> {
-        if let Some(key) = self.named(&request.uri) {
+        if let Named::Ours { key } = self.named(&request.uri) {
             return self.read_ours(&request.uri, key, &cx.extensions).await;
         }
         self.shared.inner.read_resource(request, cx).await
@@ -256,7 +257,7 @@ impl<H: ServerHandler> ServerHandler for DurableServer<H> {
     }
 
     async fn subscribe(&self, request: SubscribeRequestParams, cx: Cx) -> Result<(), ErrorData> {
-        if let Some(key) = self.named(&request.uri) {
+        if let Named::Ours { key } = self.named(&request.uri) {
             return self.subscribe_to_ours(request.uri, key, cx).await;
         }
         self.shared.inner.subscribe(request, cx).await
@@ -267,7 +268,7 @@ impl<H: ServerHandler> ServerHandler for DurableServer<H> {
         request: UnsubscribeRequestParams,
         cx: Cx,
     ) -> Result<(), ErrorData> {
-        if self.named(&request.uri).is_some() {
+        if let Named::Ours { .. } = self.named(&request.uri) {
             self.unsubscribe_from_ours(&request.uri);
             return Ok(());
         }

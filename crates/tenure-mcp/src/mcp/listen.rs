@@ -6,7 +6,7 @@
 //! request asks for is served by the SDK all the same, through a [`Relay`].
 
 use std::collections::BTreeSet;
-use std::future::{Future, ready};
+use std::future::ready;
 
 use futures::StreamExt;
 use futures::stream::{self, BoxStream, SelectAll};
@@ -26,7 +26,6 @@ use crate::mcp::convert::detailed;
 use crate::mcp::error;
 use crate::mcp::relay::Relay;
 use crate::mcp::wrapper::{DurableServer, party};
-use crate::setup::in_time;
 
 /// The method as clients name it.
 pub(crate) const LISTEN: &str = "subscriptions/listen";
@@ -96,15 +95,6 @@ impl<H: ServerHandler> DurableServer<H> {
             () = caller.ended(self.tasks().clock()) => {}
         }
         self.closing_result(cx.id)
-    }
-
-    /// Waits for what the store has to say before an answer, but not for ever.
-    pub(super) async fn in_time<T>(
-        &self,
-        read: impl Future<Output = Result<T, ErrorData>>,
-    ) -> Result<T, ErrorData> {
-        let read = in_time(self.tasks().clock(), read).await;
-        read.unwrap_or_else(|| Err(error::unavailable()))
     }
 
     /// What is accepted of a filter, and the news of it.

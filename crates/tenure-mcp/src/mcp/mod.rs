@@ -14,6 +14,7 @@ mod subscriptions;
 mod wrapper;
 
 pub(crate) use convert::rfc3339;
+pub(crate) use error::unavailable;
 pub(crate) use listen::{LISTEN, LISTEN_TASKS, reroute};
 pub use policy::{TaskPolicy, TaskSupport};
 pub use wrapper::{

@@ -16,6 +16,7 @@ use tenure::store::{Cursor, PageRequest, StoreError};
 
 use crate::identity::Caller;
 use crate::mcp::wrapper::{DurableServer, party};
+use crate::trouble::Trouble;
 
 pub(super) const SCHEME: &str = "tenure://";
 const JSON: &str = "application/json";
@@ -37,6 +38,14 @@ pub(super) fn key(uri: &str) -> Option<ResourceKey> {
     let parts: Option<Vec<String>> = uri.strip_prefix(SCHEME)?.split('/').map(decode).collect();
     let [project, kind, id] = <[String; 3]>::try_from(parts?).ok()?;
     ResourceKey::new(project, kind, id).ok()
+}
+
+/// Who answers for a URI.
+pub(super) enum Named {
+    /// The handler inside.
+    Inner,
+    /// The store's resources. Without a key the URI has their scheme and can name none of them.
+    Ours { key: Option<ResourceKey> },
 }
 
 /// A place in the listing of the caller's projects.
@@ -65,9 +74,13 @@ impl<H: ServerHandler> DurableServer<H> {
         self.shared.shown.is_some()
     }
 
-    /// The resource that a URI names, if it is one of ours to answer for.
-    pub(super) fn named(&self, uri: &str) -> Option<Option<ResourceKey>> {
-        (self.shows_resources() && uri.starts_with(SCHEME)).then(|| key(uri))
+    /// Who answers for a URI.
+    pub(super) fn named(&self, uri: &str) -> Named {
+        if self.shows_resources() && uri.starts_with(SCHEME) {
+            Named::Ours { key: key(uri) }
+        } else {
+            Named::Inner
+        }
     }
 
     /// The projects that a caller lists: those that its rights name, and those that the server
@@ -216,7 +229,12 @@ pub(super) fn failed(error: ResourceError) -> ErrorData {
         error => {
             tracing::error!(error = %Chain(&error), "a request for resources failed");
             let retryable = error.is_retryable().then(|| json!({ "retryable": true }));
-            ErrorData::internal_error("the store failed", retryable)
+            let message = match &error {
+                ResourceError::Store(error) => Trouble::of(error).message("the store"),
+                ResourceError::Contended => error.to_string(),
+                _ => "the resource cannot be read".into(),
+            };
+            ErrorData::internal_error(message, retryable)
         }
     }
 }
@@ -238,6 +256,23 @@ mod tests {
             ["tenure://", "tenure://p/k", "tenure://p/k/i/x", "file://p/k/i", "tenure://p/k/%FF"]
         {
             assert_eq!(key(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_failure_of_the_store_is_named_and_its_cause_is_not() {
+        let secret = || Some("/secret/tenure.db".into());
+        for (error, told) in [
+            (StoreError::Full(secret()), "the store is full"),
+            (StoreError::ReadOnly(secret()), "the store is read-only"),
+            (StoreError::OutcomeUnknown(secret()), "it is unknown whether the store did it"),
+            (
+                StoreError::Unavailable { reason: "/secret".into(), source: None },
+                "the store is unavailable",
+            ),
+            (StoreError::Engine { reason: "/secret".into(), source: None }, "the store failed"),
+        ] {
+            assert_eq!(failed(error.into()).message, told);
         }
     }
 

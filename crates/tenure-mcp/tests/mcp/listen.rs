@@ -157,6 +157,27 @@ async fn a_store_that_fails_once_the_watch_is_set_is_a_retryable_error() {
 }
 
 #[tokio::test]
+async fn a_store_that_refuses_for_good_to_be_watched_ends_the_stream_in_an_error() {
+    let (server, store) = unsteady().await;
+    let client = server.client();
+    let id = client.create("wait").await;
+    server.begun(1).await;
+    let mut stream = client.listen(&[&id]).await;
+    for method in ["notifications/subscriptions/acknowledged", "notifications/tasks"] {
+        assert_eq!(stream.next().await.unwrap()["method"], method);
+    }
+    store.set(Mood::Refusing);
+    store.break_watches();
+    let error = soon(stream.next()).await.unwrap()["error"].clone();
+    assert_eq!(
+        (&error["code"], &error["message"]),
+        (&json!(-32603), &json!("the task store failed"))
+    );
+    assert!(!error.to_string().contains("secret"), "{error}");
+    assert_eq!(stream.next().await, None);
+}
+
+#[tokio::test]
 async fn a_store_that_never_answers_is_a_retryable_error_in_bounded_time() {
     let (server, store) = unsteady().await;
     let client = server.client();

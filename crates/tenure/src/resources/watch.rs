@@ -92,13 +92,10 @@ pub(super) fn watch(
         listed: Vec::new(),
         pending: VecDeque::new(),
     };
-    futures::stream::unfold(Some(watcher), |watcher| async {
-        let mut watcher = watcher?;
-        match watcher.next().await {
-            Ok(Some(event)) => Some((Ok(event), Some(watcher))),
-            Ok(None) => None,
-            Err(error) => Some((Err(error), None)),
-        }
+    // It ends after an error, too.
+    futures::stream::try_unfold(watcher, |mut watcher| async {
+        let event = watcher.next().await?;
+        Ok(event.map(|event| (event, watcher)))
     })
     .boxed()
 }

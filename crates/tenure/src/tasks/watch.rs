@@ -41,13 +41,10 @@ pub(super) async fn watch(
     let watch = tasks.backend().watch(&partition(&owner)?, WatchFrom::Now).await?;
     let listing = Some(PageRequest::first(PAGE));
     let watcher = Watcher { tasks, owner, watch, pending: VecDeque::new(), listing };
-    Ok(futures::stream::unfold(Some(watcher), |watcher| async {
-        let mut watcher = watcher?;
-        match watcher.next().await {
-            Ok(Some(event)) => Some((Ok(event), Some(watcher))),
-            Ok(None) => None,
-            Err(error) => Some((Err(error), None)),
-        }
+    // It ends after an error, too.
+    Ok(futures::stream::try_unfold(watcher, |mut watcher| async {
+        let event = watcher.next().await?;
+        Ok(event.map(|event| (event, watcher)))
     })
     .boxed())
 }

@@ -246,7 +246,15 @@ async fn somebody_elses_data_at_an_index_or_log_is_foreign_and_nothing_is_writte
         let theirs = format!("{}:{{/p}}:{kind}", options.prefix);
         raw(&url, &["SET", &theirs, "theirs"]).await;
         let refused = store.put(&key("a"), write("x").counted_within(1)).await;
-        assert!(matches!(refused, Err(StoreError::Foreign(_))), "{kind}: {refused:?}");
+        let names_the_partition = |error: &StoreError| {
+            let words = "the partition \"p\"";
+            matches!(error, StoreError::Foreign(reason) if reason.contains(words))
+        };
+        assert!(refused.as_ref().is_err_and(names_the_partition), "{kind}: {refused:?}");
+        if kind == "index" {
+            let listed = store.list_by_prefix(&partition(), "", PageRequest::default()).await;
+            assert!(listed.as_ref().is_err_and(names_the_partition), "{listed:?}");
+        }
         assert_eq!(store.get(&key("a")).await.unwrap(), None, "{kind}");
         raw(&url, &["DEL", &theirs]).await;
         let other = store.put(&key("b"), write("x").counted_within(1)).await;

@@ -140,12 +140,10 @@ pub(super) async fn watch(
         }
     };
     let watcher = Watcher { pending: VecDeque::new(), after, more: true, changed, reader, place };
-    Ok(futures::stream::unfold(Some(watcher), |watcher| async {
-        let mut watcher = watcher?;
-        match watcher.next().await? {
-            Ok(event) => Some((Ok(event), Some(watcher))),
-            Err(error) => Some((Err(error), None)),
-        }
+    // It ends after an error, too.
+    Ok(futures::stream::try_unfold(watcher, |mut watcher| async {
+        let event = watcher.next().await.transpose()?;
+        Ok(event.map(|event| (event, watcher)))
     })
     .boxed())
 }

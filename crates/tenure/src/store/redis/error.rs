@@ -3,7 +3,7 @@
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use super::tls;
-use crate::store::StoreError;
+use crate::store::{Partition, StoreError};
 
 /// How far a command got that did not succeed.
 #[derive(Debug, Clone)]
@@ -81,6 +81,15 @@ impl Failure {
         }
     }
 
+    /// The error of a call that is about this partition alone.
+    pub(super) fn in_partition(self, partition: &Partition) -> StoreError {
+        if self.is_wrong_type() {
+            foreign(&format!("of the partition {:?}", partition.as_str()))
+        } else {
+            self.into_store_error()
+        }
+    }
+
     pub(super) fn into_store_error(self) -> StoreError {
         match self {
             Self::NotSent(error) if is_denied(&error) => denied(error),
@@ -139,7 +148,7 @@ fn refused(error: RedisError) -> StoreError {
         "OOM" => StoreError::Full(Some(error.into())),
         // MISCONF: it cannot write its snapshot, and so takes no writes.
         "READONLY" | "MISCONF" => StoreError::ReadOnly(Some(error.into())),
-        "WRONGTYPE" => foreign(),
+        "WRONGTYPE" => foreign("under the configured prefix"),
         _ => StoreError::Engine {
             reason: "Redis refused the command".into(),
             source: Some(error.into()),
@@ -148,8 +157,8 @@ fn refused(error: RedisError) -> StoreError {
 }
 
 /// What to say when a key that belongs to no single record holds something else.
-pub(super) fn foreign() -> StoreError {
-    StoreError::Foreign("a key under the configured prefix holds somebody else's data".into())
+fn foreign(place: &str) -> StoreError {
+    StoreError::Foreign(format!("a key {place} holds somebody else's data"))
 }
 
 pub(super) fn unreadable(what: &str) -> StoreError {

@@ -153,7 +153,7 @@ impl Shared {
             Ok(Value::SimpleString(kind)) if kind != "hash" && kind != "none" => {
                 reply::damaged(key, &format!("a {kind} of somebody else"))
             }
-            Ok(_) => error::foreign(),
+            Ok(_) => failure.in_partition(key.partition()),
             Err(failure) => failure.into_store_error(),
         }
     }
@@ -294,7 +294,8 @@ impl StorageBackend for RedisBackend {
             call.arg(keys.records()).arg(min).arg(max).arg(now);
             call.arg(limit - entries.len() - damaged.len());
             call.arg(limits::PAGE_BYTES.saturating_sub(bytes));
-            let value = shared.read_script(&call).await.map_err(Failure::into_store_error)?;
+            let value = shared.read_script(&call).await;
+            let value = value.map_err(|failure| failure.in_partition(partition))?;
             let listing = reply::listing(value, partition)?;
             bytes += listing.entries.iter().map(|it| it.record.value.len()).sum::<usize>();
             if listing.entries.is_empty() && listing.damaged.is_empty() {
@@ -334,8 +335,7 @@ impl StorageBackend for RedisBackend {
         match shared.read(&cmd).await {
             Ok(Value::Int(counted)) => Ok(u64::try_from(counted).unwrap_or(0)),
             Ok(_) => Err(error::unreadable("a count")),
-            Err(failure) if failure.is_wrong_type() => Err(error::foreign()),
-            Err(failure) => Err(failure.into_store_error()),
+            Err(failure) => Err(failure.in_partition(partition)),
         }
     }
 

@@ -117,8 +117,8 @@ impl Watcher {
     async fn changes(&mut self) -> Result<bool, StoreError> {
         let mut call = self.shared.scripts.changes.call(&[&self.log], 1, 32);
         call.arg(&self.position);
-        let value =
-            self.shared.read_script(&call).await.map_err(error::Failure::into_store_error)?;
+        let value = self.shared.read_script(&call).await;
+        let value = value.map_err(|failure| failure.in_partition(&self.partition))?;
         let (gap, published) = match reply::changes(value, &self.partition, self.epoch)? {
             Changes::Gap(position) => (position, true),
             // A log expires without a message.

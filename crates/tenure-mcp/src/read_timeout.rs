@@ -1,8 +1,12 @@
-//! Waits for the store before an answer.
+//! How long a client waits for what is read from the store.
 
 use std::future::Future;
 
+use rmcp::{ErrorData, ServerHandler};
 use tenure::clock::Clock;
+
+use crate::DurableServer;
+use crate::mcp::unavailable;
 
 /// How long it may take until whoever reads is answered, or whoever listens is told what it listens
 /// to. A write has no such limit here: whether it happened is for the store to say.
@@ -19,5 +23,16 @@ pub(crate) async fn in_time<T>(clock: &Clock, reading: impl Future<Output = T>) 
             tracing::error!("the store does not answer in {ANSWER_MS} ms");
             None
         }
+    }
+}
+
+impl<H: ServerHandler> DurableServer<H> {
+    /// What `reading` comes to; an error that may be retried if the store does not answer in time.
+    pub(crate) async fn in_time<T>(
+        &self,
+        reading: impl Future<Output = Result<T, ErrorData>>,
+    ) -> Result<T, ErrorData> {
+        let read = in_time(self.tasks().clock(), reading).await;
+        read.unwrap_or_else(|| Err(unavailable()))
     }
 }
