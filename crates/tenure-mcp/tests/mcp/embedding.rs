@@ -1,0 +1,88 @@
+//! The router in a server of somebody else's.
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::{Method, StatusCode};
+use axum::middleware::{Next, from_fn};
+use serde_json::json;
+use tenure::Owner;
+use tenure_mcp::http::{HttpOptions, router};
+use tenure_mcp::{Caller, Callers, Projects, Rights};
+
+use crate::harness::{Client, Server};
+
+/// Puts whoever the header `x-user` names into the request.
+fn signing_in(router: Router) -> Router {
+    router.layer(from_fn(|mut request: Request, next: Next| async move {
+        let user = request.headers().get("x-user").map(|user| user.to_str().unwrap().to_owned());
+        if let Some(user) = user {
+            let projects = Projects::none().and(user.as_str(), Rights::Write);
+            let caller = Caller::new(Owner::new(user).unwrap()).with_projects(projects);
+            request.extensions_mut().insert(caller);
+        }
+        next.run(request).await
+    }))
+}
+
+async fn embedded(callers: Callers) -> Server {
+    let server = Server::new().await;
+    let app = signing_in(router(&server.durable, &HttpOptions::new(callers)));
+    *server.network.lock() = Some(app);
+    server
+}
+
+fn of_user(mut request: Request, user: &str) -> Request {
+    request.headers_mut().insert("x-user", user.parse().unwrap());
+    request
+}
+
+async fn status_of(client: &Client, id: &str, user: &str) -> Option<String> {
+    let request = client.request("tasks/get", json!({ "taskId": id }));
+    let task = client.send(of_user(request, user)).await.outcome().ok()?;
+    Some(task["status"].as_str().unwrap().to_owned())
+}
+
+#[tokio::test]
+async fn whom_the_server_around_has_authenticated_has_its_own_tasks_and_projects() {
+    let server = embedded(Callers::authenticated()).await;
+    let client = server.client();
+    let call = client.request("tools/call", json!({ "name": "wait" }));
+    let task = client.send(of_user(call, "alice")).await.outcome().unwrap();
+    let id = task["taskId"].as_str().unwrap();
+    assert_eq!(status_of(&client, id, "alice").await.as_deref(), Some("working"));
+    assert_eq!(status_of(&client, id, "bob").await, None);
+    let listed = async |user| {
+        let path = "/v1/projects/alice/resources";
+        client.send(of_user(client.plain(Method::GET, path), user)).await.status
+    };
+    assert_eq!(listed("alice").await, StatusCode::OK);
+    assert_eq!(listed("bob").await, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn whom_nobody_has_authenticated_is_refused() {
+    let server = embedded(Callers::authenticated()).await;
+    let client = server.client();
+    let call = client.reply("tools/call", json!({ "name": "whoami" })).await;
+    let plain = client.send(client.plain(Method::GET, "/v1/tasks")).await;
+    for refused in [call, plain] {
+        assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
+        assert_eq!(refused.headers["www-authenticate"], "Bearer");
+    }
+}
+
+#[tokio::test]
+async fn a_caller_that_nobody_asked_for_is_refused_and_not_replaced() {
+    for callers in [Callers::local(), crate::harness::callers()] {
+        let server = embedded(callers).await;
+        let client = server.client_of("alice");
+        let call = client.request("tools/call", json!({ "name": "whoami" }));
+        let call = client.send(of_user(call, "mallory")).await;
+        assert_eq!(call.outcome().unwrap_err()["code"], -32603);
+        let plain = client.plain(Method::GET, "/v1/tasks");
+        let plain = client.send(of_user(plain, "mallory")).await;
+        for refused in [call, plain] {
+            assert_eq!(refused.status, StatusCode::INTERNAL_SERVER_ERROR, "{refused:?}");
+        }
+    }
+}
