@@ -188,8 +188,9 @@ pub fn check_exposure(address: SocketAddr, callers: &Callers) -> Result<(), Serv
     Ok(())
 }
 
-/// The routes, for a server that has a listener of its own. It has to keep what [`serve`] checks:
-/// local callers only on a loopback address. What no route is for is left to that server.
+/// The routes, for a server that has a listener of its own, merged into its routes or nested under a
+/// prefix. It has to keep what [`serve`] checks: local callers only on a loopback address. What no
+/// route is for is left to that server.
 pub fn router<H: ServerHandler>(server: &DurableServer<H>, options: &HttpOptions) -> Router {
     routes(server, options, CancellationToken::new())
 }
@@ -221,8 +222,9 @@ fn routes<H: ServerHandler>(
     Router::new()
         .route("/healthz", health)
         .route("/v1/openapi.json", get(openapi::serve))
-        .nest("/mcp", mcp)
-        .nest("/v1/tasks", tasks)
+        // As services: a router drops the fallbacks of what is nested in it when it is nested itself.
+        .nest_service("/mcp", mcp)
+        .nest_service("/v1/tasks", tasks)
         .merge(projects)
 }
 

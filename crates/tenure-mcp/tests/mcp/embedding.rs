@@ -4,6 +4,7 @@ use axum::Router;
 use axum::extract::Request;
 use axum::http::{Method, StatusCode};
 use axum::middleware::{Next, from_fn};
+use axum::routing::get;
 use serde_json::json;
 use tenure::Owner;
 use tenure_mcp::http::{HttpOptions, router};
@@ -84,5 +85,51 @@ async fn a_caller_that_nobody_asked_for_is_refused_and_not_replaced() {
         for refused in [call, plain] {
             assert_eq!(refused.status, StatusCode::INTERNAL_SERVER_ERROR, "{refused:?}");
         }
+    }
+}
+
+/// Sends under a prefix what a client sends.
+fn under(prefix: &str, mut request: Request) -> Request {
+    let uri = format!("{prefix}{}", request.uri());
+    *request.uri_mut() = uri.parse().unwrap();
+    request
+}
+
+async fn answers_under(prefix: &str, server: &Server) {
+    let client = server.client();
+    let send = async |request| client.send(under(prefix, request)).await;
+    let call = send(client.request("tools/call", json!({ "name": "wait" }))).await;
+    let id = call.outcome().unwrap()["taskId"].as_str().unwrap().to_owned();
+    let tasks = send(client.plain(Method::GET, &format!("/v1/tasks/{id}"))).await;
+    assert_eq!(tasks.status, StatusCode::OK);
+    let nothing = send(client.plain(Method::GET, "/v1/tasks/a/b")).await;
+    assert_eq!(nothing.headers["content-type"], "application/problem+json");
+
+    let path = format!("/v1/projects/p/resources/kind/{id}%2F");
+    let mut put = client.plain(Method::PUT, &path);
+    *put.body_mut() = "{}".into();
+    let put = send(put).await;
+    assert_eq!(put.status, StatusCode::CREATED);
+    assert_eq!(put.headers["location"], format!("{prefix}{path}"));
+
+    let described = send(client.plain(Method::GET, "/v1/openapi.json")).await.messages();
+    let servers = (!prefix.is_empty()).then(|| json!([{ "url": prefix }]));
+    assert_eq!(described[0].get("servers"), servers.as_ref());
+}
+
+#[tokio::test]
+async fn the_router_answers_alike_merged_and_nested() {
+    let server = Server::new().await;
+    let routes = || router(&server.durable, &HttpOptions::default());
+    let own = || Router::new().route("/", get(|| async { "hello" }));
+    for (prefix, app) in [
+        ("", own().merge(routes()).fallback(|| async { "mine" })),
+        ("/media", own().nest("/media", routes()).fallback(|| async { "mine" })),
+        ("/media", own().nest_service("/media", routes())),
+        ("/a/b", own().nest("/a", Router::new().nest("/b", routes()))),
+        ("/a/b", own().nest_service("/a", Router::new().nest("/b", routes()))),
+    ] {
+        *server.network.lock() = Some(app);
+        answers_under(prefix, &server).await;
     }
 }
