@@ -166,7 +166,7 @@ pub async fn serve<H: ServerHandler>(
         closing.close_listeners();
         draining.cancel();
         clock.sleep_millis(drain_ms).await;
-        // What is still open now is an idle stream, or a call that takes too long.
+        // What is still open now is a call that takes too long.
         streams.cancel();
         clock.sleep_millis(drain_ms).await;
     };
@@ -191,6 +191,28 @@ pub fn check_exposure(address: SocketAddr, callers: &Callers) -> Result<(), Serv
 /// The routes, for a server that has a listener of its own, merged into its routes or nested under a
 /// prefix. It has to keep what [`serve`] checks: local callers only on a loopback address. What no
 /// route is for is left to that server.
+///
+/// Whoever listens does so for as long as the server is there. A graceful shutdown waits for that
+/// end, so [`DurableServer::shutdown`] belongs into the future that begins it: after
+/// `axum::serve`, it is never come to while anybody listens.
+///
+/// ```no_run
+/// # use tenure_mcp::{DurableServer, http::{HttpOptions, router}};
+/// # async fn serve<H: rmcp::ServerHandler>(
+/// #     server: DurableServer<H>,
+/// #     options: HttpOptions,
+/// #     listener: tokio::net::TcpListener,
+/// #     stop: tokio_util::sync::CancellationToken,
+/// # ) -> std::io::Result<()> {
+/// let app = axum::Router::new().nest("/media", router(&server, &options));
+/// axum::serve(listener, app)
+///     .with_graceful_shutdown(async move {
+///         stop.cancelled().await;
+///         server.shutdown(5_000).await;
+///     })
+///     .await
+/// # }
+/// ```
 pub fn router<H: ServerHandler>(server: &DurableServer<H>, options: &HttpOptions) -> Router {
     routes(server, options, CancellationToken::new())
 }
@@ -201,10 +223,11 @@ fn routes<H: ServerHandler>(
     streams: CancellationToken,
 ) -> Router {
     let clock = server.tasks().clock().clone();
-    let events = EventStreams::new(options, clock.clone(), server.shared.closing.clone());
+    let closing = server.shared.closing.clone();
+    let events = EventStreams::new(options, clock.clone(), closing.clone());
     let tasks = tasks::routes(server, options, events.clone());
     let projects = resources::routes(server, options, events);
-    let sessions = Arc::new(Sessions::new(options, clock));
+    let sessions = Arc::new(Sessions::new(options, clock, closing));
     let handler = server.clone();
     let service = StreamableHttpService::new(
         move || Ok(handler.clone()),

@@ -222,6 +222,10 @@ impl<H: ServerHandler> DurableServer<H> {
 
     /// Ends the streams of listening clients, gives running tools `drain_ms` to finish, and leaves
     /// what remains to the next start, or to another server on the same store.
+    ///
+    /// After [`http::serve`](crate::http::serve), which ends the streams itself; with an axum server
+    /// of your own, in the future that begins its graceful shutdown: see
+    /// [`http::router`](crate::http::router).
     pub async fn shutdown(&self, drain_ms: u64) {
         self.close_listeners();
         self.shared.worker.shutdown(drain_ms).await;

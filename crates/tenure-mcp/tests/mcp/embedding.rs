@@ -9,8 +9,11 @@ use serde_json::json;
 use tenure::Owner;
 use tenure_mcp::http::{HttpOptions, router};
 use tenure_mcp::{Caller, Callers, Projects, Rights};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
-use crate::harness::{Client, Server};
+use crate::harness::{Client, Server, soon};
+use crate::legacy;
 
 /// Puts whoever the header `x-user` names into the request.
 fn signing_in(router: Router) -> Router {
@@ -131,5 +134,47 @@ async fn the_router_answers_alike_merged_and_nested() {
     ] {
         *server.network.lock() = Some(app);
         answers_under(prefix, &server).await;
+    }
+}
+
+#[tokio::test]
+async fn a_graceful_shutdown_of_the_server_around_ends_while_clients_listen() {
+    let server = Server::new().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let app = router(&server.durable, &HttpOptions::default());
+    let (stop, durable) = (CancellationToken::new(), server.durable.clone());
+    let stopped = stop.clone();
+    let serving = tokio::spawn(async move {
+        let shutdown = async move {
+            stopped.cancelled().await;
+            durable.shutdown(0).await;
+        };
+        axum::serve(listener, app).with_graceful_shutdown(shutdown).await
+    });
+    // Sessions are those of the routes that opened them: all of it goes to the socket.
+    let (client, web) = (server.client(), reqwest::Client::new());
+    let send = async |mut request: Request| {
+        *request.uri_mut() = format!("http://{address}{}", request.uri()).parse().unwrap();
+        request.headers_mut().remove("host");
+        let request = request.map(|body| reqwest::Body::wrap_stream(body.into_data_stream()));
+        soon(web.execute(request.try_into().unwrap())).await.unwrap()
+    };
+    let mut open = Vec::new();
+    let id = client.create("wait").await;
+    let filter = json!({ "notifications": { "taskIds": [id] } });
+    open.push(send(client.request("subscriptions/listen", filter)).await);
+    open.push(send(client.plain(Method::GET, "/v1/tasks/events")).await);
+    let opened = send(legacy::initialize_request(&client, legacy::VERSION)).await;
+    let session = opened.headers()["mcp-session-id"].clone();
+    soon(opened.bytes()).await.unwrap();
+    open.push(send(legacy::standalone_request(&client, &session)).await);
+    for stream in &open {
+        assert_eq!(stream.headers()["content-type"], "text/event-stream", "{stream:?}");
+    }
+    stop.cancel();
+    soon(serving).await.unwrap().unwrap();
+    for stream in open {
+        soon(stream.bytes()).await.unwrap();
     }
 }
