@@ -24,6 +24,16 @@ pub(crate) struct CallContext {
     pub(crate) request_state: Option<String>,
 }
 
+impl CallContext {
+    /// A task that another program has written need not have one: then nobody can be asked anything.
+    pub(crate) fn restore(stored: &Value) -> Result<Self, ErrorData> {
+        if stored.is_null() {
+            return Ok(Self::default());
+        }
+        Self::deserialize(stored).map_err(|error| unfit("the context of the call", error))
+    }
+}
+
 /// A task without what it asks for or what became of it.
 pub(crate) fn summary(task: &Task) -> WireTask {
     let status = match task.status {

@@ -10,6 +10,7 @@ mod policy;
 mod relay;
 mod resources;
 mod rounds;
+mod submit;
 mod subscriptions;
 mod wrapper;
 

@@ -274,11 +274,7 @@ impl<H: ServerHandler> DurableServer<H> {
         let mut call = Call::new(request.name, request.arguments.unwrap_or_default());
         call.context = serde_json::to_value(context)
             .map_err(|error| error::unfit("the context of the call", error))?;
-        let tool = self.shared.inner.get_tool(&call.tool);
-        let mut new = NewTask::new(call);
-        new.rerun = policy.rerun(tool.as_ref());
-        new.ttl_ms = policy.ttl_ms;
-        new.poll_interval_ms = Some(policy.poll_interval_ms);
+        let mut new = self.on_terms(policy, call);
         new.idempotency_key = match cx.meta.get(IDEMPOTENCY_KEY) {
             None => None,
             Some(Value::String(key)) if !key.is_empty() => Some(key.clone()),

@@ -16,5 +16,6 @@ mod plain_http;
 mod restart;
 mod sep_2663;
 mod stdio;
+mod submit;
 mod tools;
 mod wrapper;
