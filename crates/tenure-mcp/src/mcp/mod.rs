@@ -2,6 +2,7 @@
 
 mod background;
 mod convert;
+mod declared;
 mod error;
 mod handler;
 mod listen;

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::identity::Caller;
 use crate::mcp::background::Background;
 use crate::mcp::convert::{CallContext, summary};
+use crate::mcp::declared::Declared;
 use crate::mcp::error;
 use crate::mcp::policy::{TaskPolicy, TaskSupport};
 use crate::mcp::resources;
@@ -64,6 +65,7 @@ pub struct DurableServer<H> {
 pub(crate) struct Shared<H> {
     pub(crate) inner: Arc<H>,
     pub(crate) tools: Arc<HashMap<String, TaskPolicy>>,
+    pub(super) declared: Declared,
     pub(crate) worker: Worker,
     pub(crate) resources: ResourceStore,
     /// The projects that MCP clients list; `None` if they see no resources of the store.
@@ -101,6 +103,9 @@ pub struct Builder<H> {
 impl<H: ServerHandler> Builder<H> {
     /// Makes calls of the tool `name` tasks, on these terms. A tool that is not named stays as it
     /// is.
+    ///
+    /// A handler can have tools that it does not know of yet, so any name is taken. One that is not
+    /// among its tools when they are first listed is warned of, once, by `tracing`.
     #[must_use]
     pub fn tool(mut self, name: impl Into<String>, policy: TaskPolicy) -> Self {
         self.tools.insert(name.into(), policy);
@@ -175,6 +180,7 @@ impl<H: ServerHandler> Builder<H> {
         Ok(DurableServer {
             shared: Arc::new(Shared {
                 inner,
+                declared: Declared::new(&tools),
                 tools,
                 worker,
                 resources,

@@ -104,6 +104,7 @@ impl ServerHandler for Tools {
         let schema = serde_json::from_value(json!({ "type": "object" })).unwrap_or_default();
         let tool = Tool::new(name.to_owned(), "", Arc::new(schema));
         Some(match name {
+            "reprot" => return None,
             "wait" => tool.with_annotations(ToolAnnotations::new().idempotent(true)),
             _ => tool,
         })
