@@ -11,6 +11,7 @@ use tenure::clock::Timestamp;
 use tenure::tasks::{Outcome, Status, Task};
 
 use crate::mcp::error::unfit;
+use crate::mcp::form;
 
 /// What is stored with a call besides tool and arguments: all that a later run cannot learn from
 /// a client, because there is none any more.
@@ -87,7 +88,9 @@ fn outcome(task: Task) -> Result<JsonObject, ErrorData> {
 pub(crate) fn check_response(request: &Value, response: &Value) -> Result<(), ErrorData> {
     let request =
         InputRequest::deserialize(request).map_err(|error| unfit("an input request", error))?;
-    client_result(&request, response.clone()).map(drop)
+    let answer = client_result(&request, response.clone())?;
+    form::check_answer(&request, &answer)
+        .map_err(|misfit| ErrorData::invalid_params(misfit.to_string(), None))
 }
 
 /// The answer to `request` as the SDK hands it to a tool.

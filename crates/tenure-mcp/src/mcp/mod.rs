@@ -4,6 +4,7 @@ mod background;
 mod convert;
 mod declared;
 mod error;
+mod form;
 mod handler;
 mod listen;
 mod peer;

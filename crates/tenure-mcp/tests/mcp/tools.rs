@@ -75,7 +75,11 @@ fn internal(error: impl std::fmt::Display) -> ErrorData {
 }
 
 fn question(message: &str) -> ElicitRequestParams {
-    let schema = json!({ "type": "object", "properties": { "name": { "type": "string" } } });
+    let schema = json!({
+        "type": "object",
+        "properties": { "name": { "type": "string" } },
+        "required": ["name"],
+    });
     ElicitRequestParams::FormElicitationParams {
         meta: None,
         message: message.into(),
