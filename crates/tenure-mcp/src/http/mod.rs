@@ -52,6 +52,15 @@ use crate::{Callers, DurableServer};
 /// What stays holds a connection: a stream, a listener, the stream of a session. By default the
 /// shares of one owner in all of these come to a quarter of the connections, so that three of
 /// four are left to others; whoever raises a share should raise `connections` too.
+///
+/// There may be more fields one day, so they are set on the defaults:
+///
+/// ```
+/// # use tenure_mcp::{Callers, http::HttpOptions};
+/// let mut options = HttpOptions::new(Callers::local());
+/// options.connections = 100;
+/// options.allowed_origins.push("https://app.example.com".into());
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct HttpOptions {
