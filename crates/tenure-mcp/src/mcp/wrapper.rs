@@ -143,7 +143,8 @@ impl<H: ServerHandler> Builder<H> {
         self
     }
 
-    /// Bounds and times of the worker other than the default.
+    /// Bounds and times of the worker other than the default. All servers of a store need the same
+    /// `heartbeat_timeout_ms`.
     #[must_use]
     pub fn worker(mut self, options: WorkerOptions) -> Self {
         self.worker = options;
@@ -297,6 +298,12 @@ impl<H: ServerHandler> DurableServer<H> {
 ///
 /// Through it a tool keeps its checkpoint in [variables](TaskContext::variables), so that a further
 /// attempt resumes where the last one was.
+///
+/// Within a task `cx.ct` fires when the task is cancelled, has expired or has been taken over, and
+/// when the server shuts down and the time to finish is over. At a shutdown an `Err` means that a
+/// tool that may run again carries on later, as do a panic and a tool that does not return; one that
+/// may not run again fails. An `Ok` is the tool's result, a `CallToolResult::error` included, and
+/// ends the task for good. `cx.peer.peer_info()` is Tenure's own, for the client may be gone.
 #[must_use]
 pub fn task(cx: &RequestContext<RoleServer>) -> Option<&TaskContext> {
     cx.extensions.get()
