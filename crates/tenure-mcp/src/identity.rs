@@ -9,8 +9,8 @@ use std::future::{Future, pending};
 use std::path::Path;
 use std::sync::Arc;
 
-use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use tenure::Owner;
@@ -23,8 +23,9 @@ pub use rights::{Projects, Rights};
 /// The verified party behind a request.
 ///
 /// [`http::router`](crate::http::router) puts it into the extensions of each request. A server
-/// that authenticates by itself does the same, and may then mount
-/// [`DurableServer`](crate::DurableServer) on the SDK's own HTTP service.
+/// that authenticates by itself does the same in front of the router, which has to be told so: see
+/// [`Callers::authenticated`]. Or it mounts [`DurableServer`](crate::DurableServer) on the SDK's
+/// own HTTP service, which takes the `Caller` that it finds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
     owner: Owner,
@@ -89,6 +90,8 @@ pub struct Callers(Arc<Proof>);
 enum Proof {
     /// Nothing to prove: only this machine can reach the server.
     Local,
+    /// Proven already, to the server around the router.
+    Authenticated,
     /// A token that the file names. Kept as digests: looking one up tells nothing about how much of
     /// a wrong token was right, and a memory dump does not hold the tokens.
     Tokens(HashMap<[u8; 32], Caller>),
@@ -100,6 +103,7 @@ impl fmt::Debug for Proof {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Local => f.write_str("Local"),
+            Self::Authenticated => f.write_str("Authenticated"),
             Self::Tokens(tokens) => write!(f, "Tokens({})", tokens.len()),
             Self::Jwt(_) => f.write_str("Jwt"),
         }
@@ -154,31 +158,89 @@ pub(crate) enum Rejection {
     Missing,
     /// It brought one that is not good.
     Invalid,
+    /// The server around the router was to say whose it is, and has not.
+    Unknown,
+    /// The server around the router says whose it is, and was not asked.
+    Contradictory,
 }
 
 impl Rejection {
+    /// The status of the answer. A contradiction is between two parts of the server.
+    pub(crate) fn status(self) -> StatusCode {
+        match self {
+            Self::Missing | Self::Invalid | Self::Unknown => StatusCode::UNAUTHORIZED,
+            Self::Contradictory => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
     /// The reason, in words.
     pub(crate) fn reason(self) -> &'static str {
         match self {
             Self::Missing => "a bearer token is required",
             Self::Invalid => "the bearer token is not valid",
+            Self::Unknown => "the caller is not known",
+            Self::Contradictory => "it is not clear who authenticates callers",
         }
     }
 
     /// The challenge of RFC 6750: a request without a token is not told what would be wrong with one.
-    pub(crate) fn challenge(self) -> &'static str {
+    pub(crate) fn challenge(self) -> Option<&'static str> {
         match self {
-            Self::Missing => "Bearer",
-            Self::Invalid => r#"Bearer error="invalid_token""#,
+            Self::Missing | Self::Unknown => Some("Bearer"),
+            Self::Invalid => Some(r#"Bearer error="invalid_token""#),
+            Self::Contradictory => None,
         }
     }
 }
 
 impl Callers {
     /// One local owner, and no credentials. Such a server listens on loopback addresses only.
+    ///
+    /// A server around the router that puts a [`Caller`] into the requests says
+    /// [`authenticated`](Self::authenticated) instead. Under any other callers such a request is
+    /// answered with 500: it must not be taken for somebody else's.
     #[must_use]
     pub fn local() -> Self {
         Self(Arc::new(Proof::Local))
+    }
+
+    /// Callers that have proven themselves to the server around
+    /// [`http::router`](crate::http::router), which says who they are by a [`Caller`] in the
+    /// extensions of the request. A request without one is answered with 401, and so is every request
+    /// to [`http::serve`](crate::http::serve), which has no server around it.
+    ///
+    /// ```
+    /// use axum::extract::Request;
+    /// use axum::http::StatusCode;
+    /// use axum::middleware::{Next, from_fn};
+    /// use axum::response::Response;
+    /// use tenure::Owner;
+    /// use tenure_mcp::http::{HttpOptions, router};
+    /// use tenure_mcp::{Caller, Callers, DurableServer, Projects, Rights};
+    ///
+    /// async fn sign_in(mut request: Request, next: Next) -> Result<Response, StatusCode> {
+    ///     let user = user_of(&request).ok_or(StatusCode::UNAUTHORIZED)?;
+    ///     let owner = Owner::new(user).map_err(|_| StatusCode::UNAUTHORIZED)?;
+    ///     let projects = Projects::none().and("acme", Rights::Write).and("*", Rights::Read);
+    ///     request.extensions_mut().insert(Caller::new(owner).with_projects(projects));
+    ///     Ok(next.run(request).await)
+    /// }
+    ///
+    /// /// However this server knows its users: a session's cookie, a client's certificate.
+    /// fn user_of(request: &Request) -> Option<String> {
+    ///     # let _ = request;
+    ///     // …
+    ///     # None
+    /// }
+    ///
+    /// fn app<H: rmcp::ServerHandler>(server: &DurableServer<H>) -> axum::Router {
+    ///     let options = HttpOptions::new(Callers::authenticated());
+    ///     axum::Router::new().nest("/media", router(server, &options)).layer(from_fn(sign_in))
+    /// }
+    /// ```
+    #[must_use]
+    pub fn authenticated() -> Self {
+        Self(Arc::new(Proof::Authenticated))
     }
 
     /// Callers with fixed tokens, as TOML:
@@ -289,14 +351,23 @@ impl Callers {
         matches!(*self.0, Proof::Local)
     }
 
-    pub(crate) fn verify(&self, headers: &HeaderMap) -> Result<Caller, Rejection> {
-        match &*self.0 {
-            Proof::Local => Ok(Caller::local()),
-            Proof::Tokens(tokens) => {
+    /// Who makes a request with these headers; `known` is who the server around says it is.
+    pub(crate) fn verify(
+        &self,
+        headers: &HeaderMap,
+        known: Option<&Caller>,
+    ) -> Result<Caller, Rejection> {
+        match (&*self.0, known) {
+            (Proof::Authenticated, known) => known.cloned().ok_or(Rejection::Unknown),
+            (_, Some(_)) => Err(Rejection::Contradictory),
+            (Proof::Local, None) => Ok(Caller::local()),
+            (Proof::Tokens(tokens), None) => {
                 let token = bearer(headers)?;
                 tokens.get(&digest(token)).cloned().ok_or(Rejection::Invalid)
             }
-            Proof::Jwt(verifier) => verifier.caller(bearer(headers)?).ok_or(Rejection::Invalid),
+            (Proof::Jwt(verifier), None) => {
+                verifier.caller(bearer(headers)?).ok_or(Rejection::Invalid)
+            }
         }
     }
 }
@@ -338,7 +409,7 @@ mod tests {
         )
         .unwrap();
         let owner = |headers: &[&str]| {
-            callers.verify(&with(headers)).map(|caller| caller.owner().to_string())
+            callers.verify(&with(headers), None).map(|caller| caller.owner().to_string())
         };
         assert_eq!(owner(&["Bearer t1"]), Ok("alice".into()));
         assert_eq!(owner(&["bearer t2"]), Ok("a:b".into()));

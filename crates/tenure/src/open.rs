@@ -94,9 +94,13 @@ async fn redis(url: &str, clock: Clock) -> Result<crate::store::RedisBackend, St
     RedisBackend::connect(server, options, clock).await
 }
 
-#[cfg(not(all(feature = "file", feature = "redis")))]
+#[cfg(any(test, not(all(feature = "file", feature = "redis"))))]
 fn not_built_in(feature: &str) -> StoreError {
-    StoreError::InvalidLocation(format!("the feature {feature:?} is not built in"))
+    let crates = match feature {
+        "redis" => "the crate tenure (or tenure-mcp, which has the same)",
+        _ => "the crate tenure",
+    };
+    StoreError::InvalidLocation(format!("the feature {feature:?} of {crates} is not built in"))
 }
 
 /// The URL of a store as it may be shown: whatever stands before an `@` is left out.
@@ -121,6 +125,14 @@ mod tests {
         for url in ["", "tenure.db", "memory:x", "ftp://user:secret@host/x"] {
             let refusal = refusal(url).await;
             assert!(refusal.contains("names no store") && !refusal.contains("secret"), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_built_in_says_which_feature_of_which_crate_it_wants() {
+        let refusal = not_built_in("redis").to_string();
+        for word in ["\"redis\"", "tenure", "tenure-mcp"] {
+            assert!(refusal.contains(word), "{refusal}");
         }
     }
 

@@ -57,8 +57,9 @@ async fn confirm_delete(filename: &str, cx: &Cx) -> Answer<CallToolResult> {
 
 async fn multi_input(cx: &Cx) -> Answer<CallToolResult> {
     let (a, b) = tokio::try_join!(
-        ask(cx, question("Provide value A", "value", "string")?, "value"),
-        ask(cx, question("Provide value B", "value", "string")?, "value"),
+        // The suite answers with a name, and an answer has to fit what was asked.
+        ask(cx, question("Provide name A", "name", "string")?, "name"),
+        ask(cx, question("Provide name B", "name", "string")?, "name"),
     )?;
     let shown = |value: Option<Value>| {
         value.and_then(|value| value.as_str().map(str::to_owned)).unwrap_or("(none)".into())

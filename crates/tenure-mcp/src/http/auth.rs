@@ -7,10 +7,9 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use rmcp::model::ErrorCode;
 
-use crate::Callers;
 use crate::http::Problem;
 use crate::http::error::refusal;
-use crate::identity::Rejection;
+use crate::identity::{Caller, Callers, Rejection};
 
 /// Who is let in to an interface, and how it refuses the others.
 #[derive(Clone)]
@@ -24,7 +23,11 @@ impl Gate {
     pub(super) fn of_mcp(callers: Callers) -> Self {
         let refuse = |rejection: Rejection| {
             let message = format!("unauthorized: {}", rejection.reason());
-            refusal(StatusCode::UNAUTHORIZED, ErrorCode::INVALID_REQUEST, message)
+            let code = match rejection.status() {
+                StatusCode::INTERNAL_SERVER_ERROR => ErrorCode::INTERNAL_ERROR,
+                _ => ErrorCode::INVALID_REQUEST,
+            };
+            refusal(rejection.status(), code, message)
         };
         Self { callers, refuse }
     }
@@ -32,7 +35,7 @@ impl Gate {
     /// Refuses by problem details.
     pub(super) fn of_plain_http(callers: Callers) -> Self {
         let refuse = |rejection: Rejection| {
-            Problem::new(StatusCode::UNAUTHORIZED, rejection.reason()).into_response()
+            Problem::new(rejection.status(), rejection.reason()).into_response()
         };
         Self { callers, refuse }
     }
@@ -44,15 +47,23 @@ pub(super) async fn authenticate(
     mut request: Request,
     next: Next,
 ) -> Response {
-    match gate.callers.verify(request.headers()) {
+    match gate.callers.verify(request.headers(), request.extensions().get::<Caller>()) {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             next.run(request).await
         }
         Err(rejection) => {
+            if rejection == Rejection::Contradictory {
+                tracing::error!(
+                    "a layer around the router has put a `Caller` into the request: \
+                     say `Callers::authenticated()`"
+                );
+            }
             let mut response = (gate.refuse)(rejection);
-            let challenge = HeaderValue::from_static(rejection.challenge());
-            response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+            if let Some(challenge) = rejection.challenge() {
+                let challenge = HeaderValue::from_static(challenge);
+                response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+            }
             response
         }
     }

@@ -52,6 +52,15 @@ use crate::{Callers, DurableServer};
 /// What stays holds a connection: a stream, a listener, the stream of a session. By default the
 /// shares of one owner in all of these come to a quarter of the connections, so that three of
 /// four are left to others; whoever raises a share should raise `connections` too.
+///
+/// There may be more fields one day, so they are set on the defaults:
+///
+/// ```
+/// # use tenure_mcp::{Callers, http::HttpOptions};
+/// let mut options = HttpOptions::new(Callers::local());
+/// options.connections = 100;
+/// options.allowed_origins.push("https://app.example.com".into());
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct HttpOptions {
@@ -170,7 +179,7 @@ pub async fn serve<H: ServerHandler>(
         closing.close_listeners();
         draining.cancel();
         clock.sleep_millis(drain_ms).await;
-        // What is still open now is an idle stream, or a call that takes too long.
+        // What is still open now is a call that takes too long.
         streams.cancel();
         clock.sleep_millis(drain_ms).await;
     };
@@ -192,8 +201,31 @@ pub fn check_exposure(address: SocketAddr, callers: &Callers) -> Result<(), Serv
     Ok(())
 }
 
-/// The routes, for a server that has a listener of its own. It has to keep what [`serve`] checks:
-/// local callers only on a loopback address. What no route is for is left to that server.
+/// The routes, for a server that has a listener of its own, merged into its routes or nested under a
+/// prefix. It has to keep what [`serve`] checks: local callers only on a loopback address. What no
+/// route is for is left to that server.
+///
+/// Whoever listens does so for as long as the server is there. A graceful shutdown waits for that
+/// end, so [`DurableServer::shutdown`] belongs into the future that begins it: after
+/// `axum::serve`, it is never come to while anybody listens.
+///
+/// ```no_run
+/// # use tenure_mcp::{DurableServer, http::{HttpOptions, router}};
+/// # async fn serve<H: rmcp::ServerHandler>(
+/// #     server: DurableServer<H>,
+/// #     options: HttpOptions,
+/// #     listener: tokio::net::TcpListener,
+/// #     stop: tokio_util::sync::CancellationToken,
+/// # ) -> std::io::Result<()> {
+/// let app = axum::Router::new().nest("/media", router(&server, &options));
+/// axum::serve(listener, app)
+///     .with_graceful_shutdown(async move {
+///         stop.cancelled().await;
+///         server.shutdown(5_000).await;
+///     })
+///     .await
+/// # }
+/// ```
 pub fn router<H: ServerHandler>(server: &DurableServer<H>, options: &HttpOptions) -> Router {
     routes(server, options, CancellationToken::new())
 }
@@ -204,10 +236,11 @@ fn routes<H: ServerHandler>(
     streams: CancellationToken,
 ) -> Router {
     let clock = server.tasks().clock().clone();
-    let events = EventStreams::new(options, clock.clone(), server.shared.closing.clone());
+    let closing = server.shared.closing.clone();
+    let events = EventStreams::new(options, clock.clone(), closing.clone());
     let tasks = tasks::routes(server, options, events.clone());
     let projects = resources::routes(server, options, events);
-    let sessions = Arc::new(Sessions::new(options, clock));
+    let sessions = Arc::new(Sessions::new(options, clock, closing));
     let handler = server.clone();
     let service = StreamableHttpService::new(
         move || Ok(handler.clone()),
@@ -225,8 +258,9 @@ fn routes<H: ServerHandler>(
     Router::new()
         .route("/healthz", health)
         .route("/v1/openapi.json", get(openapi::serve))
-        .nest("/mcp", mcp)
-        .nest("/v1/tasks", tasks)
+        // As services: a router drops the fallbacks of what is nested in it when it is nested itself.
+        .nest_service("/mcp", mcp)
+        .nest_service("/v1/tasks", tasks)
         .merge(projects)
 }
 

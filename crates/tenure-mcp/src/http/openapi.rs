@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::Json;
+use axum::extract::OriginalUri;
 use axum::response::IntoResponse;
 use utoipa::openapi::RefOr;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
@@ -68,8 +69,15 @@ impl Modify for Heads {
     }
 }
 
-pub(super) async fn serve() -> impl IntoResponse {
-    Json(Description::openapi())
+pub(super) async fn serve(OriginalUri(uri): OriginalUri) -> impl IntoResponse {
+    let mut description = Description::openapi();
+    description.servers = prefix(uri.path()).map(|prefix| vec![openapi::Server::new(prefix)]);
+    Json(description)
+}
+
+/// What stands before the paths that are described, where the router is nested under a prefix.
+fn prefix(path: &str) -> Option<&str> {
+    path.strip_suffix("/v1/openapi.json").filter(|prefix| !prefix.is_empty())
 }
 
 /// What a path names first.

@@ -26,6 +26,7 @@ use rmcp::transport::streamable_http_server::session::local::{
 use sha2::Sha256;
 use tenure::Owner;
 use tenure::clock::Clock;
+use tokio_util::sync::CancellationToken;
 
 use crate::Caller;
 use crate::http::HttpOptions;
@@ -52,18 +53,21 @@ pub(super) struct Sessions {
     places: Places,
     taken: Mutex<HashMap<SessionId, Place>>,
     clock: Clock,
+    /// Ends the streams of what the server tells by itself.
+    closing: CancellationToken,
     /// Drawn at the start: sessions end with the process.
     key: [u8; 32],
 }
 
 impl Sessions {
-    pub(super) fn new(options: &HttpOptions, clock: Clock) -> Self {
+    pub(super) fn new(options: &HttpOptions, clock: Clock, closing: CancellationToken) -> Self {
         let places = Places::new("sessions", options.sessions, options.sessions_per_owner);
         Self {
             local: LocalSessionManager::default(),
             places,
             taken: Mutex::default(),
             clock,
+            closing,
             key: rand::random(),
         }
     }
@@ -188,7 +192,16 @@ pub(super) async fn bind(
         };
         request.headers_mut().insert(SESSION, id);
     }
-    let ended = listens(&request).then(|| caller.ended(&sessions.clock));
+    let ended = listens(&request).then(|| {
+        // A stream does not outlive what let it in, nor the server.
+        let (caller, closing) = (caller.ended(&sessions.clock), sessions.closing.clone());
+        async move {
+            tokio::select! {
+                () = caller => {}
+                () = closing.cancelled_owned() => {}
+            }
+        }
+    });
     // The SDK answers every failure of a session with 500.
     let refused = Arc::default();
     let opener = Opener { owner: owner.clone(), refused: Arc::clone(&refused) };
@@ -198,7 +211,6 @@ pub(super) async fn bind(
     }
     seal_header(&sessions, owner, response.headers_mut());
     match ended {
-        // A stream does not outlive what let it in.
         Some(ended) => response
             .map(|body| Body::from_stream(body.into_data_stream().take_until(Box::pin(ended)))),
         None => response,
@@ -230,7 +242,8 @@ mod tests {
 
     #[test]
     fn a_sealed_id_opens_for_its_owner_only() {
-        let sessions = Sessions::new(&HttpOptions::default(), Clock::system());
+        let closing = CancellationToken::new();
+        let sessions = Sessions::new(&HttpOptions::default(), Clock::system(), closing);
         let (alice, bob) = (Owner::new("alice").unwrap(), Owner::new("bob").unwrap());
         let sealed = sessions.seal(&alice, "id-1").unwrap();
         assert_eq!(sessions.open(&alice, &sealed).as_deref(), Some("id-1"));

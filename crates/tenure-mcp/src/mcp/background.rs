@@ -12,7 +12,6 @@ use rmcp::model::{
     CallToolRequestParams, CallToolResponse, ErrorCode, InputRequest, ProgressNotificationParam,
 };
 use rmcp::{ErrorData, ServerHandler};
-use serde::Deserialize;
 use serde_json::{Map, Value};
 use tenure::clock::Clock;
 use tenure::runtime::{Exit, Failure, Handler, Policy, TaskContext};
@@ -57,8 +56,7 @@ impl<H: ServerHandler> Handler for Background<H> {
 impl<H: ServerHandler> Background<H> {
     /// Calls the tool until it has a result, or until somebody has to answer first.
     async fn rounds(&self, task: &TaskContext) -> Result<Exit, ErrorData> {
-        let context = CallContext::deserialize(&task.call().context)
-            .map_err(|error| error::unfit("the context of the call", error))?;
+        let context = CallContext::restore(&task.call().context)?;
         let mut round = Round::restore(&task.task())?;
         loop {
             let request = round.request(&task.task(), &context);

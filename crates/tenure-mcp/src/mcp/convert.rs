@@ -11,6 +11,7 @@ use tenure::clock::Timestamp;
 use tenure::tasks::{Outcome, Status, Task};
 
 use crate::mcp::error::unfit;
+use crate::mcp::form;
 
 /// What is stored with a call besides tool and arguments: all that a later run cannot learn from
 /// a client, because there is none any more.
@@ -22,6 +23,16 @@ pub(crate) struct CallContext {
     pub(crate) input_responses: Option<InputResponses>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) request_state: Option<String>,
+}
+
+impl CallContext {
+    /// A task that another program has written need not have one: then nobody can be asked anything.
+    pub(crate) fn restore(stored: &Value) -> Result<Self, ErrorData> {
+        if stored.is_null() {
+            return Ok(Self::default());
+        }
+        Self::deserialize(stored).map_err(|error| unfit("the context of the call", error))
+    }
 }
 
 /// A task without what it asks for or what became of it.
@@ -77,7 +88,9 @@ fn outcome(task: Task) -> Result<JsonObject, ErrorData> {
 pub(crate) fn check_response(request: &Value, response: &Value) -> Result<(), ErrorData> {
     let request =
         InputRequest::deserialize(request).map_err(|error| unfit("an input request", error))?;
-    client_result(&request, response.clone()).map(drop)
+    let answer = client_result(&request, response.clone())?;
+    form::check_answer(&request, &answer)
+        .map_err(|misfit| ErrorData::invalid_params(misfit.to_string(), None))
 }
 
 /// The answer to `request` as the SDK hands it to a tool.

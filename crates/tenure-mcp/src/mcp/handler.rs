@@ -276,7 +276,10 @@ impl<H: ServerHandler> ServerHandler for DurableServer<H> {
     }
 
     async fn list_tools(&self, page: Page, cx: Cx) -> Result<ListToolsResult, ErrorData> {
-        self.shared.inner.list_tools(page, cx).await
+        let cursor = page.as_ref().and_then(|page| page.cursor.clone());
+        let listed = self.shared.inner.list_tools(page, cx).await?;
+        self.look_for_declared(cursor.as_deref(), &listed);
+        Ok(listed)
     }
 
     fn get_tool(&self, name: &str) -> Option<Tool> {

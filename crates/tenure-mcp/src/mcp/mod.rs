@@ -2,7 +2,9 @@
 
 mod background;
 mod convert;
+mod declared;
 mod error;
+mod form;
 mod handler;
 mod listen;
 mod peer;
@@ -10,6 +12,7 @@ mod policy;
 mod relay;
 mod resources;
 mod rounds;
+mod submit;
 mod subscriptions;
 mod wrapper;
 

@@ -95,7 +95,8 @@ impl TaskPolicy {
         self
     }
 
-    /// How long a task of this tool is kept, counted from its creation.
+    /// How long a task of this tool is kept, counted from its creation: the time that it waits and
+    /// runs is part of it. One that is not finished by then is stopped, and gone.
     #[must_use]
     pub fn ttl_ms(mut self, ttl_ms: u64) -> Self {
         self.ttl_ms = Some(ttl_ms);

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::identity::Caller;
 use crate::mcp::background::Background;
 use crate::mcp::convert::{CallContext, summary};
+use crate::mcp::declared::Declared;
 use crate::mcp::error;
 use crate::mcp::policy::{TaskPolicy, TaskSupport};
 use crate::mcp::resources;
@@ -64,6 +65,7 @@ pub struct DurableServer<H> {
 pub(crate) struct Shared<H> {
     pub(crate) inner: Arc<H>,
     pub(crate) tools: Arc<HashMap<String, TaskPolicy>>,
+    pub(super) declared: Declared,
     pub(crate) worker: Worker,
     pub(crate) resources: ResourceStore,
     /// The projects that MCP clients list; `None` if they see no resources of the store.
@@ -101,6 +103,9 @@ pub struct Builder<H> {
 impl<H: ServerHandler> Builder<H> {
     /// Makes calls of the tool `name` tasks, on these terms. A tool that is not named stays as it
     /// is.
+    ///
+    /// A handler can have tools that it does not know of yet, so any name is taken. One that is not
+    /// among its tools when they are first listed is warned of, once, by `tracing`.
     #[must_use]
     pub fn tool(mut self, name: impl Into<String>, policy: TaskPolicy) -> Self {
         self.tools.insert(name.into(), policy);
@@ -138,7 +143,8 @@ impl<H: ServerHandler> Builder<H> {
         self
     }
 
-    /// Bounds and times of the worker other than the default.
+    /// Bounds and times of the worker other than the default. All servers of a store need the same
+    /// `heartbeat_timeout_ms`.
     #[must_use]
     pub fn worker(mut self, options: WorkerOptions) -> Self {
         self.worker = options;
@@ -175,6 +181,7 @@ impl<H: ServerHandler> Builder<H> {
         Ok(DurableServer {
             shared: Arc::new(Shared {
                 inner,
+                declared: Declared::new(&tools),
                 tools,
                 worker,
                 resources,
@@ -222,6 +229,10 @@ impl<H: ServerHandler> DurableServer<H> {
 
     /// Ends the streams of listening clients, gives running tools `drain_ms` to finish, and leaves
     /// what remains to the next start, or to another server on the same store.
+    ///
+    /// After [`http::serve`](crate::http::serve), which ends the streams itself; with an axum server
+    /// of your own, in the future that begins its graceful shutdown: see
+    /// [`http::router`](crate::http::router).
     pub async fn shutdown(&self, drain_ms: u64) {
         self.close_listeners();
         self.shared.worker.shutdown(drain_ms).await;
@@ -270,11 +281,7 @@ impl<H: ServerHandler> DurableServer<H> {
         let mut call = Call::new(request.name, request.arguments.unwrap_or_default());
         call.context = serde_json::to_value(context)
             .map_err(|error| error::unfit("the context of the call", error))?;
-        let tool = self.shared.inner.get_tool(&call.tool);
-        let mut new = NewTask::new(call);
-        new.rerun = policy.rerun(tool.as_ref());
-        new.ttl_ms = policy.ttl_ms;
-        new.poll_interval_ms = Some(policy.poll_interval_ms);
+        let mut new = self.on_terms(policy, call);
         new.idempotency_key = match cx.meta.get(IDEMPOTENCY_KEY) {
             None => None,
             Some(Value::String(key)) if !key.is_empty() => Some(key.clone()),
@@ -291,6 +298,12 @@ impl<H: ServerHandler> DurableServer<H> {
 ///
 /// Through it a tool keeps its checkpoint in [variables](TaskContext::variables), so that a further
 /// attempt resumes where the last one was.
+///
+/// Within a task `cx.ct` fires when the task is cancelled, has expired or has been taken over, and
+/// when the server shuts down and the time to finish is over. At a shutdown an `Err` means that a
+/// tool that may run again carries on later, as do a panic and a tool that does not return; one that
+/// may not run again fails. An `Ok` is the tool's result, a `CallToolResult::error` included, and
+/// ends the task for good. `cx.peer.peer_info()` is Tenure's own, for the client may be gone.
 #[must_use]
 pub fn task(cx: &RequestContext<RoleServer>) -> Option<&TaskContext> {
     cx.extensions.get()

@@ -155,6 +155,13 @@ async fn an_answer_of_the_wrong_form_is_refused_and_can_be_corrected() {
         assert_eq!(refused["code"], -32602);
         assert!(refused["message"].as_str().unwrap().starts_with("inputResponses.r1.name: "));
     }
+    for content in [json!({ "name": 7 }), json!({ "nom": "Ada" }), json!({}), json!(null)] {
+        let answer = json!({ "action": "accept", "content": content });
+        let refused = client.update(&id, json!({ key: answer })).await.unwrap_err();
+        assert_eq!(refused["code"], -32602);
+        let message = refused["message"].as_str().unwrap();
+        assert!(message.starts_with("inputResponses.r1.name: content.name: "), "{message}");
+    }
     assert_eq!(server.task(&id, |_| true).await, asked, "an answer was consumed");
     client.update(&id, json!({ key: { "action": "decline" } })).await.unwrap();
 }

@@ -8,7 +8,7 @@ use tenure_mcp::http::HttpOptions;
 
 use crate::harness::{Client, Reply, Server, Stream, callers};
 
-const VERSION: &str = "2025-11-25";
+pub(crate) const VERSION: &str = "2025-11-25";
 
 fn request(client: &Client, session: Option<&HeaderValue>, message: Value) -> Request<Body> {
     let mut request = client.post(message.to_string());
@@ -25,6 +25,10 @@ async fn initialize(client: &Client) -> Reply {
 }
 
 async fn initialize_as(client: &Client, version: &str) -> Reply {
+    client.send(initialize_request(client, version)).await
+}
+
+pub(crate) fn initialize_request(client: &Client, version: &str) -> Request<Body> {
     let initialize = json!({ "jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
         "protocolVersion": version,
         "capabilities": {},
@@ -32,7 +36,7 @@ async fn initialize_as(client: &Client, version: &str) -> Reply {
     }});
     let mut request = request(client, None, initialize);
     request.headers_mut().insert("mcp-protocol-version", version.parse().unwrap());
-    client.send(request).await
+    request
 }
 
 pub(crate) async fn open(client: &Client) -> (HeaderValue, Reply) {
@@ -45,9 +49,13 @@ pub(crate) async fn open(client: &Client) -> (HeaderValue, Reply) {
 
 /// The stream of what the server tells a session by itself.
 pub(crate) async fn standalone(client: &Client, session: &HeaderValue) -> Stream {
+    client.stream(standalone_request(client, session)).await
+}
+
+pub(crate) fn standalone_request(client: &Client, session: &HeaderValue) -> Request<Body> {
     let mut get = request(client, Some(session), json!({}));
     *get.method_mut() = axum::http::Method::GET;
-    client.stream(get).await
+    get
 }
 
 fn tool(name: &str) -> Value {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod bad_input;
+mod embedding;
 mod expiry;
 mod full_store;
 mod harness;
@@ -15,5 +16,6 @@ mod plain_http;
 mod restart;
 mod sep_2663;
 mod stdio;
+mod submit;
 mod tools;
 mod wrapper;

@@ -75,7 +75,11 @@ fn internal(error: impl std::fmt::Display) -> ErrorData {
 }
 
 fn question(message: &str) -> ElicitRequestParams {
-    let schema = json!({ "type": "object", "properties": { "name": { "type": "string" } } });
+    let schema = json!({
+        "type": "object",
+        "properties": { "name": { "type": "string" } },
+        "required": ["name"],
+    });
     ElicitRequestParams::FormElicitationParams {
         meta: None,
         message: message.into(),
@@ -104,6 +108,7 @@ impl ServerHandler for Tools {
         let schema = serde_json::from_value(json!({ "type": "object" })).unwrap_or_default();
         let tool = Tool::new(name.to_owned(), "", Arc::new(schema));
         Some(match name {
+            "reprot" => return None,
             "wait" => tool.with_annotations(ToolAnnotations::new().idempotent(true)),
             _ => tool,
         })

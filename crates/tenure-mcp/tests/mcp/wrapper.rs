@@ -1,8 +1,15 @@
 //! What the wrapper makes of tools that know nothing of it.
 
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 use serde_json::{Map, json};
 use tenure::Owner;
+use tenure::clock::Clock;
+use tenure::store::InMemoryBackend;
 use tenure::tasks::{Call, NewTask, Rerun, Status};
+use tenure_mcp::{Callers, TaskPolicy};
+use tracing_subscriber::fmt::MakeWriter;
 
 use crate::harness::{Server, named, open_keys, soon};
 
@@ -233,4 +240,47 @@ async fn local_callers_are_served_on_loopback_only() {
     let served = tenure_mcp::http::serve(&server.durable, listener, &options, Default::default());
     let refused = soon(served).await.unwrap_err();
     assert!(matches!(refused, tenure_mcp::http::ServeError::Exposed { .. }), "{refused}");
+}
+
+#[tokio::test]
+async fn a_declared_name_that_no_tool_has_is_warned_of_once() {
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).finish();
+    let _default = tracing::subscriber::set_default(subscriber);
+    let clock = Clock::system();
+    let backend = Arc::new(InMemoryBackend::new(clock.clone()));
+    let server = Server::described(backend, clock, Callers::local(), |builder| {
+        // The handler's `get_tool` answers to any name, but this.
+        builder.tool("reprot", TaskPolicy::optional())
+    })
+    .await;
+    for _ in 0..2 {
+        server.client().call("tools/list", json!({})).await.unwrap();
+    }
+    let log = String::from_utf8(log.0.lock().clone()).unwrap();
+    let warnings: Vec<&str> = log.lines().filter(|line| line.contains("WARN")).collect();
+    assert_eq!(warnings.len(), 1, "{log}");
+    assert!(warnings[0].contains("reprot"), "{log}");
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().extend_from_slice(text);
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
+use axum::extract::OriginalUri;
 use axum::http::header::{ACCEPT, CONTENT_RANGE, CONTENT_TYPE, LOCATION};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -52,14 +53,16 @@ pub(super) async fn put(
         let detail = "a value is written as a whole: there is no Content-Range here";
         return Err(Problem::new(StatusCode::BAD_REQUEST, detail).into());
     }
-    let path = request.uri.path();
     let document = parsed(api, request, body, Document::parse).await?;
     let put = |condition| api.resources.put_if(key, &document, condition);
     let written = conditionally(api, key, &conditions, put).await?;
     let mut response = told(written);
     if written.effect == Effect::Created {
         *response.status_mut() = StatusCode::CREATED;
-        response.headers_mut().extend(HeaderValue::try_from(path).ok().map(|it| (LOCATION, it)));
+        // Under a prefix the client's path is longer than ours.
+        let uri = request.extensions.get::<OriginalUri>().map_or(&request.uri, |it| &it.0);
+        let location = HeaderValue::try_from(uri.path()).ok();
+        response.headers_mut().extend(location.map(|it| (LOCATION, it)));
     }
     Ok(response)
 }
