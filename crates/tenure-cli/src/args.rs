@@ -107,9 +107,9 @@ pub(crate) enum TasksCommand {
 pub(crate) struct Place {
     #[command(flatten)]
     pub(crate) location: Location,
-    /// Whose tasks in the store.
-    #[arg(long, default_value = "local", conflicts_with = "server")]
-    pub(crate) owner: String,
+    /// Whose tasks in the store; local if not given.
+    #[arg(long, conflicts_with = "server")]
+    pub(crate) owner: Option<String>,
     /// Print JSON, one document a line, instead of a table.
     #[arg(long)]
     pub(crate) json: bool,

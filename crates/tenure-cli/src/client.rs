@@ -11,7 +11,6 @@ use sse_stream::{Sse, SseStream};
 use tenure_mcp::http::Problem;
 
 use crate::error::CliError;
-use crate::location::Location;
 use crate::output::note;
 
 /// A server that is there answers at once; it sends a sign of life on every stream before this.
@@ -31,9 +30,12 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// The server at a location, if it is one.
-    pub(crate) fn at(location: &Location, subject: &'static str) -> Result<Option<Self>, CliError> {
-        let Some(url) = location.server.as_deref() else { return Ok(None) };
+    /// The server at a URL.
+    pub(crate) fn new(
+        url: &str,
+        token: Option<&str>,
+        subject: &'static str,
+    ) -> Result<Self, CliError> {
         let url = url.trim_end_matches('/').trim_end_matches("/mcp").to_owned();
         let client = || Client::builder().connect_timeout(CONNECT).read_timeout(SILENCE);
         let http = match client().build() {
@@ -42,8 +44,8 @@ impl Server {
             built => built,
         };
         let http = http.map_err(CliError::Client)?;
-        let authorization = location.token.as_deref().map(bearer).transpose()?;
-        Ok(Some(Self { http, url, authorization, subject }))
+        let authorization = token.map(bearer).transpose()?;
+        Ok(Self { http, url, authorization, subject })
     }
 
     pub(crate) fn request(

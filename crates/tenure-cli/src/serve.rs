@@ -37,7 +37,8 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), CliError> {
         .worker(options)
         .resources(&args.projects)
         .listeners(listeners.get(), per_owner.get());
-    let server = progress.of(|| args.store.opening(), durable.open(&args.store.url)).await?;
+    let server =
+        progress.of(|| args.store.url.opening(), durable.open(args.store.url.as_str())).await?;
     let (telling, takeovers) = (Arc::clone(&progress), server.worker().takeover());
     let telling = tokio::spawn(async move { telling.of_takeovers(takeovers).await });
     let shutdown = CancellationToken::new();
@@ -99,7 +100,7 @@ async fn serve_http(
     shutdown: CancellationToken,
 ) -> Result<(), CliError> {
     let address = listener.local_addr()?;
-    let store = tenure::without_credentials(&args.store.url);
+    let store = args.store.url.shown();
     note(&format!("serving http://{address}/mcp, state in {store}"));
     if std::io::stderr().is_terminal() {
         note("Ctrl-C stops; what runs may finish or goes on at the next start");

@@ -13,7 +13,7 @@ use tenure_mcp::http::resources::{
 
 use crate::client::Server;
 use crate::error::CliError;
-use crate::location::IfAbsent;
+use crate::location::{IfAbsent, Target};
 use crate::resources::Found;
 use crate::resources::args::Common;
 use crate::resources::server::ResourceServer;
@@ -84,11 +84,16 @@ pub(crate) enum Resources {
 
 impl Resources {
     pub(crate) async fn at(common: &Common, if_absent: IfAbsent) -> Result<Self, CliError> {
-        if let Some(server) = Server::at(&common.location, "resource")? {
-            return Ok(Self::Server(ResourceServer(server)));
-        }
-        let (backend, clock) = common.location.open(if_absent).await?;
-        Ok(Self::Store(ResourceStore::new(backend, clock).by(common.by.as_str())?))
+        let for_stores = common.by.is_some().then_some("--by");
+        let url = match common.location.target(for_stores)? {
+            Target::Store(url) => url,
+            Target::Server(url) => {
+                let token = common.location.token.as_deref();
+                return Ok(Self::Server(ResourceServer(Server::new(&url, token, "resource")?)));
+            }
+        };
+        let (backend, clock) = url.open(if_absent).await?;
+        Ok(Self::Store(ResourceStore::new(backend, clock).by(common.by())?))
     }
 
     pub(crate) async fn put(

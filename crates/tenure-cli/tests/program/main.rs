@@ -12,6 +12,7 @@ mod edit;
 mod folders;
 mod harness;
 mod import;
+mod location;
 mod place;
 mod resources;
 mod serve;
