@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Args as ClapArgs, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use crate::bounds::Bounds;
 use crate::location::{Location, StoreArgs};
@@ -17,9 +18,41 @@ pub(crate) struct Args {
     pub(crate) command: Command,
 }
 
+impl Args {
+    /// What the command line says, and the environment where it says nothing.
+    pub(crate) fn read() -> Self {
+        Self::try_parse().unwrap_or_else(|mut error| {
+            if let Some(variable) = blamed(&error) {
+                error.insert(ContextKind::InvalidArg, ContextValue::String(variable));
+            }
+            error.exit()
+        })
+    }
+}
+
+/// The variable that has the value of an error, for which clap blames the flag.
+fn blamed(error: &clap::Error) -> Option<String> {
+    let is_of_a_value = matches!(error.kind(), ErrorKind::ValueValidation | ErrorKind::InvalidUtf8);
+    let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else {
+        return None;
+    };
+    // As in `--connections <COUNT>`.
+    let flag = argument.split(' ').next().filter(|_| is_of_a_value)?;
+    let is_given =
+        std::env::args_os().any(|it| it.to_string_lossy().split('=').next() == Some(flag));
+    if is_given { None } else { variable(&Args::command(), flag.strip_prefix("--")?) }
+}
+
+fn variable(command: &clap::Command, flag: &str) -> Option<String> {
+    let mut flags = command.get_arguments().filter(|it| it.get_long() == Some(flag));
+    let here = flags.find_map(|it| it.get_env()).map(|it| it.to_string_lossy().into_owned());
+    here.or_else(|| command.get_subcommands().find_map(|it| variable(it, flag)))
+}
+
 const EXIT_CODES: &str = "\
-Exit codes: 0 done · 1 failed · 2 wrong usage · 3 not found · 4 the task has already ended · \
-5 not reachable at the moment, try again · 6 not allowed · 7 the resource has changed · 130 interrupted
+Exit codes: 0 done · 1 failed · 2 wrong usage · 3 not found, or no rights to see it · \
+4 the task has already ended · 5 not reachable, locked or too busy at the moment, try again · \
+6 no token, or not allowed · 7 the resource has changed, or exists already · 130 interrupted
 Logs go to standard error; TENURE_LOG sets their level (error, warn, info, debug).";
 
 #[derive(Debug, Subcommand)]

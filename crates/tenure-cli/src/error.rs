@@ -1,6 +1,7 @@
 //! What goes wrong, and the exit code that tells a script so.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use tenure::resources::ResourceError;
 use tenure::store::StoreError;
@@ -20,6 +21,8 @@ pub(crate) enum CliError {
     Interrupted,
     #[error("{}", changed(.current.as_deref()))]
     Changed { current: Option<String> },
+    #[error("the resource exists already: its ETag is {current}")]
+    Exists { current: String },
     #[error(transparent)]
     Resource(ResourceError),
     #[error("{}", .path.display())]
@@ -32,8 +35,14 @@ pub(crate) enum CliError {
     Task(TaskError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error("there is no file {0}")]
+    NoStore(String),
+    #[error("the store {store} cannot be opened")]
+    Open { store: String, source: Box<CliError> },
+    #[error("the worker cannot be started")]
+    Worker(#[source] TaskError),
     #[error(transparent)]
-    Open(#[from] OpenError),
+    Start(OpenError),
     #[error(transparent)]
     Callers(#[from] CallersError),
     #[error(transparent)]
@@ -48,8 +57,14 @@ pub(crate) enum CliError {
     Unreachable { url: String, source: reqwest::Error },
     #[error("the server cannot answer at the moment: {0}")]
     Busy(String),
+    #[error("the server at {url} does not answer; gave up after {} s", .waited.as_secs())]
+    Silent { url: String, waited: Duration },
+    #[error("there is no Tenure server at {0}")]
+    NoServer(String),
     #[error("the server refuses the token, or the token does not allow this")]
     NotAllowed,
+    #[error("the server needs a token: --token or TENURE_TOKEN")]
+    NeedsToken,
     #[error("{0}")]
     Refused(String),
     #[error("{0}")]
@@ -83,6 +98,34 @@ impl From<ResourceError> for CliError {
     }
 }
 
+impl From<OpenError> for CliError {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Store(error) => Self::Store(error),
+            OpenError::Worker(error) => Self::Worker(error),
+            other => Self::Start(other),
+        }
+    }
+}
+
+impl CliError {
+    /// The same of opening a store, which it names. A location that is none names itself.
+    pub(crate) fn opening(self, store: String) -> Self {
+        match self {
+            Self::Store(StoreError::InvalidLocation(_)) => self,
+            other => Self::Open { store, source: Box::new(other) },
+        }
+    }
+
+    /// The same of a change that was to make something new.
+    pub(crate) fn creating(self) -> Self {
+        match self {
+            Self::Changed { current: Some(current) } => Self::Exists { current },
+            other => other,
+        }
+    }
+}
+
 fn changed(current: Option<&str>) -> String {
     match current {
         Some(etag) => format!("the resource is not the one expected: its ETag is {etag}"),
@@ -102,10 +145,16 @@ impl CliError {
     /// The error and its causes in one line, safe to print to a terminal.
     pub(crate) fn describe(&self) -> String {
         let mut text = self.to_string();
+        let mut last = text.clone();
         let mut cause = std::error::Error::source(self);
         while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
+            let told = error.to_string();
+            // Many errors tell their cause as well as having it.
+            if !last.ends_with(&told) && !told.ends_with(&last) {
+                text.push_str(": ");
+                text.push_str(&told);
+                last = told;
+            }
             cause = error.source();
         }
         printable(&text)
@@ -131,15 +180,16 @@ impl CliError {
     /// Documented in the help of the program.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Kept { source, .. } => source.exit_code(),
-            Self::Usage(_) => 2,
+            Self::Kept { source, .. } | Self::Open { source, .. } => source.exit_code(),
+            Self::Usage(_) | Self::Store(StoreError::InvalidLocation(_)) => 2,
             Self::Interrupted => 130,
             Self::NotFound(_) => 3,
             Self::AlreadyEnded(_) => 4,
-            Self::Unreachable { .. } | Self::Busy(_) => 5,
-            Self::Store(error) | Self::Open(OpenError::Store(error)) if error.is_retryable() => 5,
-            Self::NotAllowed => 6,
-            Self::Changed { .. } => 7,
+            Self::Unreachable { .. } | Self::Silent { .. } | Self::Busy(_) => 5,
+            Self::Store(error) if error.is_retryable() => 5,
+            Self::Worker(error) if error.is_retryable() => 5,
+            Self::NotAllowed | Self::NeedsToken => 6,
+            Self::Changed { .. } | Self::Exists { .. } => 7,
             _ => 1,
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use tenure::clock::Clock;
-use tenure::store::{StorageBackend, StoreError};
+use tenure::store::StorageBackend;
 
 use crate::error::CliError;
 use crate::output::note;
@@ -76,12 +76,13 @@ impl StoreUrl {
                 "memory:"
             }
             (Some(path), _) => {
-                return Err(StoreError::InvalidLocation(format!("there is no file {path}")).into());
+                return Err(CliError::NoStore(path.into()));
             }
         };
         let clock = Clock::system();
         let opened = tenure::open(url, clock.clone());
-        let opened = Progress::new(clock.clone()).of(|| self.opening(), opened).await?;
+        let opened = Progress::new(clock.clone()).of(|| self.opening(), opened).await;
+        let opened = opened.map_err(|error| CliError::from(error).opening(self.shown()))?;
         Ok((opened, clock))
     }
 }
@@ -196,7 +197,9 @@ fn path(store: &str) -> Option<&str> {
 
 /// The file of a store that is not there.
 fn absent(store: &str) -> Option<&str> {
-    path(store).filter(|path| !path.is_empty() && !Path::new(path).exists())
+    // What may not be looked at is there, for all that can be told.
+    let exists = |path: &str| Path::new(path).try_exists().unwrap_or(true);
+    path(store).filter(|path| !path.is_empty() && !exists(path))
 }
 
 fn has_folder(path: &str) -> bool {

@@ -1,12 +1,13 @@
 //! `tenure serve`.
 
 use std::io::IsTerminal as _;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 
 use tenure::clock::Clock;
 use tenure::runtime::WorkerOptions;
-use tenure_mcp::http::{self, HttpOptions};
+use tenure_mcp::http::{self, HttpOptions, ServeError};
 use tenure_mcp::{Callers, DurableServer, stdio};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -24,7 +25,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), CliError> {
     let callers = callers(&args)?;
     // Before the store is touched: a server that does not come up should not take over tasks.
     if !args.stdio {
-        http::check_exposure(args.listen, &callers)?;
+        check_exposure(args.listen, &callers)?;
     }
     let listener = if args.stdio { None } else { Some(listen(&args).await?) };
     let options = WorkerOptions {
@@ -38,7 +39,8 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), CliError> {
         .resources(&args.projects)
         .listeners(listeners.get(), per_owner.get());
     let server =
-        progress.of(|| args.store.url.opening(), durable.open(args.store.url.as_str())).await?;
+        progress.of(|| args.store.url.opening(), durable.open(args.store.url.as_str())).await;
+    let server = server.map_err(|error| CliError::from(error).opening(args.store.url.shown()))?;
     let (telling, takeovers) = (Arc::clone(&progress), server.worker().takeover());
     let telling = tokio::spawn(async move { telling.of_takeovers(takeovers).await });
     let shutdown = CancellationToken::new();
@@ -78,6 +80,16 @@ fn callers(args: &ServeArgs) -> Result<Callers, CliError> {
         ))),
         None if named => Ok(Callers::from_env(TOKENS)?),
         None => Ok(Callers::local()),
+    }
+}
+
+fn check_exposure(address: SocketAddr, callers: &Callers) -> Result<(), CliError> {
+    match http::check_exposure(address, callers) {
+        Err(ServeError::Exposed { address }) => Err(CliError::Usage(format!(
+            "{address} can be reached from outside: say who may call with --tokens, or listen on \
+             127.0.0.1"
+        ))),
+        checked => Ok(checked?),
     }
 }
 

@@ -27,7 +27,7 @@ pub(crate) struct Address(ResourceKey);
 
 impl Address {
     pub(crate) fn new(project: &str, text: &str) -> Result<Self, CliError> {
-        let malformed = || CliError::Value(format!("{text:?} is not of the form KIND/ID"));
+        let malformed = || CliError::Usage(format!("{text:?} is not of the form KIND/ID"));
         let (kind, id) = text.split_once('/').ok_or_else(malformed)?;
         Self::of(project, &decoded(kind).ok_or_else(malformed)?, id)
     }
@@ -89,7 +89,9 @@ impl Resources {
             Target::Store(url) => url,
             Target::Server(url) => {
                 let token = common.location.token.as_deref();
-                return Ok(Self::Server(ResourceServer(Server::new(&url, token, "resource")?)));
+                return Ok(Self::Server(ResourceServer::new(Server::new(
+                    &url, token, "resource",
+                )?)));
             }
         };
         let (backend, clock) = url.open(if_absent).await?;
@@ -230,7 +232,7 @@ impl Selection {
     fn parse(pattern: Option<&str>) -> Result<Self, CliError> {
         let Some(pattern) = pattern else { return Ok(Self::Everything) };
         let (kind, id) = pattern.split_once('/').unwrap_or((pattern, ""));
-        let malformed = || CliError::Value(format!("{pattern:?} is not of the form KIND/ID"));
+        let malformed = || CliError::Usage(format!("{pattern:?} is not of the form KIND/ID"));
         let stars = |text: &str| text.matches('*').count();
         let (wildcards, kind) = (stars(kind), decoded(kind).ok_or_else(malformed)?);
         Ok(match (id, wildcards) {

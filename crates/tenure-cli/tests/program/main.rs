@@ -14,6 +14,7 @@ mod harness;
 mod import;
 mod location;
 mod place;
+mod refusals;
 mod resources;
 mod serve;
 mod stub;

@@ -28,8 +28,9 @@ fn a_file_that_is_not_ours_is_refused_and_left_as_it_is() {
 fn a_server_that_others_could_reach_wants_to_know_who_calls() {
     let folder = TempDir::new().unwrap();
     let output = tenure(folder.path(), &["serve", "--listen", "0.0.0.0:0"]);
-    assert_eq!(code(&output), 1);
+    assert_eq!(code(&output), 2);
     assert!(stderr(&output).contains("can be reached from outside"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("--tokens"), "{}", stderr(&output));
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
