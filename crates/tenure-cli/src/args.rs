@@ -53,7 +53,7 @@ const EXIT_CODES: &str = "\
 Exit codes: 0 done · 1 failed · 2 wrong usage · 3 not found, or no rights to see it · \
 4 the task has already ended · 5 not reachable, locked or too busy at the moment, try again · \
 6 no token, or not allowed · 7 the resource has changed, or exists already · 130 interrupted
-Logs go to standard error; TENURE_LOG sets their level (error, warn, info, debug).";
+Logs go to standard error; TENURE_LOG sets their level (off, error, warn, info, debug, trace).";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {

@@ -170,7 +170,8 @@ impl Location {
     }
 }
 
-fn variable(name: &str) -> Result<Option<String>, CliError> {
+/// A variable of the environment.
+pub(crate) fn variable(name: &str) -> Result<Option<String>, CliError> {
     match std::env::var(name) {
         Ok(value) => Ok(Some(value)),
         Err(std::env::VarError::NotPresent) => Ok(None),

@@ -57,7 +57,7 @@ async fn list(place: Place, status: Option<StatusFilter>, limit: u64) -> Result<
         }
     }
     if left == limit {
-        note("no tasks");
+        note(&tasks.none());
     }
     Ok(())
 }

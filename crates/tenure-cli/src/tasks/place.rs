@@ -66,6 +66,16 @@ impl Tasks {
         Ok(Self::Store { tasks: TaskStore::new(backend, clock), owner })
     }
 
+    /// That a list is empty. Others may have tasks in the same store.
+    pub(crate) fn none(&self) -> String {
+        match self {
+            Self::Store { owner, .. } => {
+                format!("no tasks of the owner {:?}; --owner names another", owner.as_str())
+            }
+            Self::Server(_) => "no tasks".into(),
+        }
+    }
+
     pub(crate) async fn get(&self, id: &str) -> Result<TaskDocument, CliError> {
         match self {
             Self::Store { tasks, owner } => {

@@ -128,6 +128,18 @@ fn a_variable_that_has_no_value_of_a_flag_is_the_one_that_is_named() {
 }
 
 #[test]
+fn a_level_of_the_log_that_there_is_not_is_wrong_usage() {
+    let place = Place::server();
+    let list = |level: &str| place.command(&["list", "acme"]).env("TENURE_LOG", level).output();
+    for level in ["bogus", "warn,bogus", "tenure=bogus"] {
+        says(&list(level).unwrap(), 2, &["TENURE_LOG", level]);
+    }
+    for level in ["", "warn", "DEBUG", "off", "warn,tenure=debug"] {
+        says(&list(level).unwrap(), 0, &[]);
+    }
+}
+
+#[test]
 fn what_was_to_be_made_and_exists_is_told_with_its_etag() {
     for place in [Place::store(), Place::server()] {
         place.file("1.yaml", "1");

@@ -130,6 +130,17 @@ async fn exit_codes_tell_not_found_from_ended_from_done() {
     assert_eq!(code(&tenure(folder.path(), &["tasks", "get", done.id.as_str()])), 3);
 }
 
+#[tokio::test]
+async fn an_empty_list_says_whose_tasks_it_would_have() {
+    let (folder, ..) = store().await;
+    for (arguments, owner) in [(&[][..], "local"), (&["--owner", "bob"], "bob")] {
+        let list = tenure(folder.path(), &[&["tasks", "list", "--json"], arguments].concat());
+        let told = format!("tenure: no tasks of the owner {owner:?}; --owner names another\n");
+        assert_eq!((code(&list), stderr(&list)), (0, told));
+        assert!(list.stdout.is_empty());
+    }
+}
+
 #[test]
 fn looking_for_a_store_does_not_make_one() {
     let folder = TempDir::new().unwrap();
