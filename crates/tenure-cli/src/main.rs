@@ -11,6 +11,7 @@ mod output;
 mod progress;
 mod resources;
 mod serve;
+mod signals;
 mod tasks;
 
 use std::io::{IsTerminal as _, Write as _};

@@ -17,6 +17,7 @@ use crate::demo::{self, Demo};
 use crate::error::CliError;
 use crate::output::note;
 use crate::progress::Progress;
+use crate::signals::{self, Signals};
 
 /// The environment variable with what `--tokens` has in a file.
 const TOKENS: &str = "TENURE_TOKENS";
@@ -45,7 +46,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), CliError> {
     let telling = tokio::spawn(async move { telling.of_takeovers(takeovers).await });
     let shutdown = CancellationToken::new();
     // Before anybody is served: from the first answer on, a signal is a shutdown.
-    let signals = tokio::spawn(on_signal(Signals::new()?, shutdown.clone(), args.drain_ms));
+    let heeding = tokio::spawn(signals::heed(Signals::new()?, shutdown.clone(), args.drain_ms));
     let mut served = pin!(async {
         match listener {
             None => serve_stdio(&server, shutdown.clone()).await,
@@ -62,7 +63,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), CliError> {
     let worker = server.worker().clone();
     progress.of(|| draining(worker.in_care()), server.shutdown(args.drain_ms)).await;
     telling.abort();
-    signals.abort();
+    heeding.abort();
     served
 }
 
@@ -129,52 +130,4 @@ async fn serve_stdio(
     shutdown: CancellationToken,
 ) -> Result<(), CliError> {
     Ok(stdio::serve(server, shutdown).await?)
-}
-
-/// The first signal shuts down politely, the second at once.
-async fn on_signal(mut signals: Signals, shutdown: CancellationToken, drain_ms: u64) {
-    if signals.next().await.is_err() {
-        return;
-    }
-    shutdown.cancel();
-    note(&format!("shutting down; running tools have {drain_ms} ms, Ctrl-C again ends at once"));
-    if signals.next().await.is_ok() {
-        std::process::exit(130);
-    }
-}
-
-/// The signals that ask for an end.
-struct Signals {
-    #[cfg(unix)]
-    terminate: tokio::signal::unix::Signal,
-    #[cfg(unix)]
-    interrupt: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    #[cfg(unix)]
-    fn new() -> std::io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    #[cfg(not(unix))]
-    #[allow(clippy::unnecessary_wraps)]
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {})
-    }
-
-    async fn next(&mut self) -> std::io::Result<()> {
-        #[cfg(unix)]
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-        #[cfg(not(unix))]
-        tokio::signal::ctrl_c().await?;
-        Ok(())
-    }
 }

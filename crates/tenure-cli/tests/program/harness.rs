@@ -15,7 +15,12 @@ pub(crate) const TENURE: &str = env!("CARGO_BIN_EXE_tenure");
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) fn command(folder: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(TENURE);
+    command_of(TENURE, folder, arguments)
+}
+
+/// Another program, in the same environment.
+pub(crate) fn command_of(program: &str, folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
     command.args(arguments).current_dir(folder).stdin(Stdio::null());
     for variable in [
         "TENURE_STORE",
@@ -132,7 +137,19 @@ impl Server {
 
     /// Asks it to end.
     pub(crate) fn terminate(&mut self) {
-        signal(&self.child, "-TERM");
+        self.signal("-TERM");
+    }
+
+    pub(crate) fn signal(&mut self, name: &str) {
+        signal(&self.child, name);
+    }
+
+    /// The mask of the signals that do nothing to it.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn ignored_signals(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let mask = status.lines().find_map(|it| it.strip_prefix("SigIgn:")).unwrap();
+        u64::from_str_radix(mask.trim(), 16).unwrap()
     }
 
     /// How it ended, and all that it said.

@@ -6,7 +6,9 @@ use std::process::Stdio;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{Lines, Server, code, command, ended, run as tenure, signal, stderr};
+use crate::harness::{
+    Lines, Server, TENURE, code, command, command_of, ended, run as tenure, signal, stderr,
+};
 
 #[test]
 fn a_file_that_is_not_ours_is_refused_and_left_as_it_is() {
@@ -231,4 +233,27 @@ async fn a_shutdown_leaves_a_report_that_is_not_finished_to_the_next_start() {
     let task = tenure(folder.path(), &["tasks", "get", &id, "--json"]);
     let task: Value = serde_json::from_slice(&task.stdout).unwrap();
     assert_eq!((&task["status"], task.get("result")), (&json!("working"), None));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_terminal_that_is_closed_ends_a_server_as_politely_as_a_request_to_end() {
+    let folder = TempDir::new().unwrap();
+    let mut server = Server::start(folder.path(), &["--store", "memory:"]);
+    // One from the system, one from the shell.
+    server.signal("-HUP");
+    server.says.until("shutting down");
+    server.signal("-HUP");
+    let (status, says) = server.ended();
+    assert!(status.success(), "{status} {says:?}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_server_that_was_started_to_outlive_its_terminal_does() {
+    let folder = TempDir::new().unwrap();
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--store", "memory:"];
+    let mut nohup = command_of("nohup", folder.path(), &[&[TENURE], &serve[..]].concat());
+    let server = Server::spawn(nohup.stdout(Stdio::null()));
+    assert_eq!(server.ignored_signals() & 1, 1);
 }
