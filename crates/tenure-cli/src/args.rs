@@ -1,6 +1,5 @@
 //! The command line.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -71,9 +70,15 @@ pub(crate) enum Command {
 pub(crate) struct ServeArgs {
     #[command(flatten)]
     pub(crate) store: StoreArgs,
-    /// Where to listen. Addresses that others can reach need --tokens.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8765")]
-    pub(crate) listen: SocketAddr,
+    /// Where to listen. Addresses that others can reach need --tokens. Of a host name's addresses it
+    /// is the first that is free.
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:8765",
+        value_parser = host_and_port
+    )]
+    pub(crate) listen: String,
     /// Speak MCP on standard input and output instead of HTTP.
     #[arg(long, conflicts_with_all = ["listen", "tokens"])]
     pub(crate) stdio: bool,
@@ -97,6 +102,12 @@ pub(crate) struct ServeArgs {
     pub(crate) heartbeat_timeout_ms: u64,
     #[command(flatten)]
     pub(crate) bounds: Bounds,
+}
+
+fn host_and_port(text: &str) -> Result<String, &'static str> {
+    let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port);
+    let is_port = port.is_some_and(|port| port.parse::<u16>().is_ok());
+    if is_port { Ok(text.into()) } else { Err("it is no host with a port, as 127.0.0.1:8765 is") }
 }
 
 #[derive(Debug, Subcommand)]

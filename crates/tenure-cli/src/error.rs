@@ -48,7 +48,7 @@ pub(crate) enum CliError {
     #[error(transparent)]
     Serve(#[from] ServeError),
     #[error("cannot listen on {address}")]
-    Listen { address: std::net::SocketAddr, source: std::io::Error },
+    Listen { address: String, source: std::io::Error },
     #[error("standard input or output failed")]
     Stdio(#[from] std::io::Error),
     #[error("requests cannot be sent from here")]

@@ -9,7 +9,7 @@ use tenure::clock::Clock;
 use tenure::runtime::WorkerOptions;
 use tenure_mcp::http::{self, HttpOptions, ServeError};
 use tenure_mcp::{Callers, DurableServer, stdio};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, lookup_host};
 use tokio_util::sync::CancellationToken;
 
 use crate::args::ServeArgs;
@@ -25,10 +25,7 @@ const TOKENS: &str = "TENURE_TOKENS";
 pub(crate) async fn run(args: ServeArgs) -> Result<(), CliError> {
     let callers = callers(&args)?;
     // Before the store is touched: a server that does not come up should not take over tasks.
-    if !args.stdio {
-        check_exposure(args.listen, &callers)?;
-    }
-    let listener = if args.stdio { None } else { Some(listen(&args).await?) };
+    let listener = if args.stdio { None } else { Some(listen(&args.listen, &callers).await?) };
     let options = WorkerOptions {
         heartbeat_timeout_ms: args.heartbeat_timeout_ms,
         ..args.bounds.worker(callers.is_local())
@@ -99,10 +96,13 @@ fn draining(tasks: usize) -> String {
     format!("waiting for {tasks} to end or to stop; Ctrl-C leaves them to the next start")
 }
 
-async fn listen(args: &ServeArgs) -> Result<TcpListener, CliError> {
-    TcpListener::bind(args.listen)
-        .await
-        .map_err(|source| CliError::Listen { address: args.listen, source })
+async fn listen(listen: &str, callers: &Callers) -> Result<TcpListener, CliError> {
+    let failed = |source| CliError::Listen { address: listen.into(), source };
+    let addresses: Vec<_> = lookup_host(listen).await.map_err(failed)?.collect();
+    for address in &addresses {
+        check_exposure(*address, callers)?;
+    }
+    TcpListener::bind(&addresses[..]).await.map_err(failed)
 }
 
 async fn serve_http(

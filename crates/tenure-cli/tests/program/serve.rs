@@ -37,6 +37,23 @@ fn a_server_that_others_could_reach_wants_to_know_who_calls() {
 }
 
 #[test]
+fn a_host_name_of_this_machine_stands_for_its_address() {
+    let folder = TempDir::new().unwrap();
+    let server = Server::start_at("localhost:0", folder.path(), &["--store", "memory:"]);
+    let list = tenure(folder.path(), &["tasks", "list", "--server", &server.url]);
+    assert_eq!(code(&list), 0, "{}", stderr(&list));
+    for (listen, expected, word) in [
+        (":0", 2, "host with a port"),
+        ("localhost:http", 2, "host with a port"),
+        ("nowhere.invalid:0", 1, "cannot listen on nowhere.invalid:0"),
+    ] {
+        let serve = tenure(folder.path(), &["serve", "--listen", listen, "--store", "memory:"]);
+        assert_eq!(code(&serve), expected, "{listen}");
+        assert!(stderr(&serve).contains(word), "{}", stderr(&serve));
+    }
+}
+
+#[test]
 fn an_address_in_use_is_an_error_before_the_store_is_touched() {
     let folder = TempDir::new().unwrap();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
