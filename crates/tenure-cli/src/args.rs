@@ -51,7 +51,8 @@ fn variable(command: &clap::Command, flag: &str) -> Option<String> {
 const EXIT_CODES: &str = "\
 Exit codes: 0 done · 1 failed · 2 wrong usage · 3 not found, or no rights to see it · \
 4 the task has already ended · 5 not reachable, locked or too busy at the moment, try again · \
-6 no token, or not allowed · 7 the resource has changed, or exists already · 130 interrupted
+6 no token, or not allowed · 7 the resource has changed, or exists already · \
+8 the task that was watched failed · 9 it was cancelled · 130 interrupted
 Logs go to standard error; TENURE_LOG sets their level (off, error, warn, info, debug, trace).";
 
 #[derive(Debug, Subcommand)]
@@ -137,7 +138,8 @@ pub(crate) enum TasksCommand {
         #[command(flatten)]
         place: Place,
     },
-    /// Follow one task to its end, or all of them until Ctrl-C, over restarts of the server.
+    /// Follow one task to its end, or all of them until Ctrl-C, over restarts of the server. The exit
+    /// code tells how the one ended: 0 completed, 8 failed, 9 cancelled.
     Watch {
         /// The task; all of them if not given.
         id: Option<String>,

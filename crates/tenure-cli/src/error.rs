@@ -69,6 +69,10 @@ pub(crate) enum CliError {
     Refused(String),
     #[error("{0}")]
     AlreadyEnded(String),
+    #[error("the task failed")]
+    TaskFailed,
+    #[error("the task was cancelled")]
+    TaskCancelled,
     #[error("the server's answer is not understood")]
     Answer(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
@@ -190,6 +194,8 @@ impl CliError {
             Self::Worker(error) if error.is_retryable() => 5,
             Self::NotAllowed | Self::NeedsToken => 6,
             Self::Changed { .. } | Self::Exists { .. } => 7,
+            Self::TaskFailed => 8,
+            Self::TaskCancelled => 9,
             _ => 1,
         }
     }

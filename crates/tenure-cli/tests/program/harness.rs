@@ -9,6 +9,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
+
 pub(crate) const TENURE: &str = env!("CARGO_BIN_EXE_tenure");
 
 /// A server that does not say by then what is waited for never will.
@@ -165,6 +167,29 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Calls a tool as a task.
+pub(crate) async fn call(server: &Server, tool: &str, arguments: Value) -> Value {
+    let meta = json!({
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientInfo": { "name": "test", "version": "1" },
+        "io.modelcontextprotocol/clientCapabilities": {
+            "extensions": { "io.modelcontextprotocol/tasks": {} },
+        },
+    });
+    let params = json!({ "name": tool, "arguments": arguments, "_meta": meta });
+    let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params });
+    let request = reqwest::Client::new().post(format!("{}/mcp", server.url)).json(&body);
+    let request = request
+        .header("accept", "application/json, text/event-stream")
+        .header("mcp-protocol-version", "2026-07-28")
+        .header("mcp-method", "tools/call")
+        .header("mcp-name", tool);
+    let text = request.send().await.unwrap().text().await.unwrap();
+    let message =
+        text.lines().find_map(|it| it.strip_prefix("data: {")).map(|it| format!("{{{it}"));
+    serde_json::from_str::<Value>(&message.unwrap_or(text)).unwrap()["result"].clone()
 }
 
 /// How a program ends that must do so by itself.

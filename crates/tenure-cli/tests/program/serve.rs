@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::harness::{
-    Lines, Server, TENURE, code, command, command_of, ended, run as tenure, signal, stderr,
+    Lines, Server, TENURE, call, code, command, command_of, ended, run as tenure, signal, stderr,
 };
 
 #[test]
@@ -202,29 +202,6 @@ fn a_server_serves_though_nobody_reads_its_standard_error() {
     }
     signal(&server, "-TERM");
     assert_eq!(ended(server).code(), Some(0));
-}
-
-/// Calls a tool as a task.
-async fn call(server: &Server, tool: &str, arguments: Value) -> Value {
-    let meta = json!({
-        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-        "io.modelcontextprotocol/clientInfo": { "name": "test", "version": "1" },
-        "io.modelcontextprotocol/clientCapabilities": {
-            "extensions": { "io.modelcontextprotocol/tasks": {} },
-        },
-    });
-    let params = json!({ "name": tool, "arguments": arguments, "_meta": meta });
-    let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params });
-    let request = reqwest::Client::new().post(format!("{}/mcp", server.url)).json(&body);
-    let request = request
-        .header("accept", "application/json, text/event-stream")
-        .header("mcp-protocol-version", "2026-07-28")
-        .header("mcp-method", "tools/call")
-        .header("mcp-name", tool);
-    let text = request.send().await.unwrap().text().await.unwrap();
-    let message =
-        text.lines().find_map(|it| it.strip_prefix("data: {")).map(|it| format!("{{{it}"));
-    serde_json::from_str::<Value>(&message.unwrap_or(text)).unwrap()["result"].clone()
 }
 
 #[tokio::test]
