@@ -110,7 +110,12 @@ impl Server {
         } else {
             answer.await
         };
-        answer.map_err(|source| self.unreachable(source))
+        answer.map_err(|source| match source {
+            it if it.is_timeout() && !it.is_connect() && !is_read => {
+                CliError::InDoubt { url: self.shown() }
+            }
+            source => self.unreachable(source),
+        })
     }
 
     pub(crate) async fn json<T: DeserializeOwned>(
@@ -325,5 +330,9 @@ mod tests {
             assert!(matches!(&error, CliError::Silent { url: it, .. } if *it == url), "{error:?}");
             assert_eq!(error.exit_code(), 5);
         }
+        let http = Client::builder().read_timeout(Duration::from_millis(20)).build().unwrap();
+        let change = Server { http, ..server.clone() };
+        let change = change.send(change.request(Method::PUT, &["x"]).unwrap()).await.unwrap_err();
+        assert!(matches!(&change, CliError::InDoubt { .. }), "{change:?}");
     }
 }
