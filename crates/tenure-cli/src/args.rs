@@ -57,7 +57,11 @@ Logs go to standard error; TENURE_LOG sets their level (off, error, warn, info, 
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Serve durable MCP tasks, with a few tools that show the point.
+    /// Serve durable MCP tasks, with a few tools that show the point, and resources.
+    ///
+    /// The tools are for trying it: report resumes after a crash, approve waits for a person, fail
+    /// fails. Tools of your own go into a server of your own, which the library wraps. Resources are
+    /// served as they are in the store.
     Serve(ServeArgs),
     /// Look at tasks, and cancel them.
     #[command(subcommand)]

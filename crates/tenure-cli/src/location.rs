@@ -21,7 +21,8 @@ const DEFAULT: &str = "file:./tenure.db";
 /// A store.
 #[derive(Debug, Args)]
 pub(crate) struct StoreArgs {
-    /// The store: file:PATH · redis://HOST · rediss:// · redis+cluster:// · memory: for one run
+    /// The store: file:PATH · redis://HOST · rediss:// · redis+cluster:// · memory: for one run. To
+    /// back up or move a file, copy PATH while no process has it open, and PATH-wal if it is there.
     #[arg(
         long = "store",
         id = "store",

@@ -184,3 +184,17 @@ fn a_project_without_rights_is_no_matter_of_one_resource() {
     let wrong = place.command(&["list", "acme"]).env("TENURE_TOKEN", "x").output().unwrap();
     says(&wrong, 6, &["refuses the token"]);
 }
+
+#[test]
+fn a_file_is_moved_with_the_log_that_a_killed_server_left_beside_it() {
+    let mut place = Place::server();
+    place.file("1.yaml", "1");
+    place.print(&["put", "acme", PLANNER, "-f", "1.yaml"]);
+    place.kill();
+    let moved = TempDir::new().unwrap();
+    for name in ["tenure.db", "tenure.db-wal"] {
+        std::fs::copy(place.folder.path().join(name), moved.path().join(name)).unwrap();
+    }
+    let get = run(moved.path(), &["resources", "get", "acme", PLANNER, "--json"]);
+    assert_eq!((code(&get), &get.stdout[..]), (0, &b"1\n"[..]), "{}", stderr(&get));
+}
