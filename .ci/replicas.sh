@@ -60,14 +60,15 @@ watch() {
 }
 
 watched_until() {
-	local status=0
+	local status=0 expected=0
+	[[ $1 == cancelled ]] && expected=9
 	wait "$listener" || status=$?
 	watching=("$watcher")
 	((status == 0)) || { cat "$work/listened" >&2; return 1; }
 	tail -n 1 "$work/listened" | grep "^$1" >/dev/null || { cat "$work/listened" >&2; return 1; }
 	wait "$watcher" || status=$?
 	watching=()
-	((status == 0)) || { cat "$work/watched" >&2; return 1; }
+	((status == expected)) || { cat "$work/watched" >&2; return 1; }
 	tail -n 1 "$work/watched" | grep "\"status\":\"$1\"" >/dev/null || { cat "$work/watched" >&2; return 1; }
 }
 

@@ -1,9 +1,9 @@
 //! The command line.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Args as ClapArgs, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use crate::bounds::Bounds;
 use crate::location::{Location, StoreArgs};
@@ -17,14 +17,51 @@ pub(crate) struct Args {
     pub(crate) command: Command,
 }
 
+impl Args {
+    /// What the command line says, and the environment where it says nothing.
+    pub(crate) fn read() -> Self {
+        Self::try_parse().unwrap_or_else(|mut error| {
+            if let Some(variable) = blamed(&error) {
+                error.insert(ContextKind::InvalidArg, ContextValue::String(variable));
+            }
+            error.exit()
+        })
+    }
+}
+
+/// The variable that has the value of an error, for which clap blames the flag.
+fn blamed(error: &clap::Error) -> Option<String> {
+    let is_of_a_value = matches!(error.kind(), ErrorKind::ValueValidation | ErrorKind::InvalidUtf8);
+    let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else {
+        return None;
+    };
+    // As in `--connections <COUNT>`.
+    let flag = argument.split(' ').next().filter(|_| is_of_a_value)?;
+    let is_given =
+        std::env::args_os().any(|it| it.to_string_lossy().split('=').next() == Some(flag));
+    if is_given { None } else { variable(&Args::command(), flag.strip_prefix("--")?) }
+}
+
+fn variable(command: &clap::Command, flag: &str) -> Option<String> {
+    let mut flags = command.get_arguments().filter(|it| it.get_long() == Some(flag));
+    let here = flags.find_map(|it| it.get_env()).map(|it| it.to_string_lossy().into_owned());
+    here.or_else(|| command.get_subcommands().find_map(|it| variable(it, flag)))
+}
+
 const EXIT_CODES: &str = "\
-Exit codes: 0 done · 1 failed · 2 wrong usage · 3 not found · 4 the task has already ended · \
-5 not reachable at the moment, try again · 6 not allowed · 7 the resource has changed · 130 interrupted
-Logs go to standard error; TENURE_LOG sets their level (error, warn, info, debug).";
+Exit codes: 0 done · 1 failed · 2 wrong usage · 3 not found, or no rights to see it · \
+4 the task has already ended · 5 not reachable, locked or too busy at the moment, try again · \
+6 no token, or not allowed · 7 the resource has changed, or exists already · \
+8 the task that was watched failed · 9 it was cancelled · 130 interrupted
+Logs go to standard error; TENURE_LOG sets their level (off, error, warn, info, debug, trace).";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Serve durable MCP tasks, with a few tools that show the point.
+    /// Serve durable MCP tasks, with a few tools that show the point, and resources.
+    ///
+    /// The tools are for trying it: report resumes after a crash, approve waits for a person, fail
+    /// fails. Tools of your own go into a server of your own, which the library wraps. Resources are
+    /// served as they are in the store.
     Serve(ServeArgs),
     /// Look at tasks, and cancel them.
     #[command(subcommand)]
@@ -38,9 +75,15 @@ pub(crate) enum Command {
 pub(crate) struct ServeArgs {
     #[command(flatten)]
     pub(crate) store: StoreArgs,
-    /// Where to listen. Addresses that others can reach need --tokens.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8765")]
-    pub(crate) listen: SocketAddr,
+    /// Where to listen. Addresses that others can reach need --tokens. Of a host name's addresses it
+    /// is the first that is free.
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:8765",
+        value_parser = host_and_port
+    )]
+    pub(crate) listen: String,
     /// Speak MCP on standard input and output instead of HTTP.
     #[arg(long, conflicts_with_all = ["listen", "tokens"])]
     pub(crate) stdio: bool,
@@ -64,6 +107,12 @@ pub(crate) struct ServeArgs {
     pub(crate) heartbeat_timeout_ms: u64,
     #[command(flatten)]
     pub(crate) bounds: Bounds,
+}
+
+fn host_and_port(text: &str) -> Result<String, &'static str> {
+    let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port);
+    let is_port = port.is_some_and(|port| port.parse::<u16>().is_ok());
+    if is_port { Ok(text.into()) } else { Err("it is no host with a port, as 127.0.0.1:8765 is") }
 }
 
 #[derive(Debug, Subcommand)]
@@ -93,7 +142,8 @@ pub(crate) enum TasksCommand {
         #[command(flatten)]
         place: Place,
     },
-    /// Follow one task to its end, or all of them until Ctrl-C, over restarts of the server.
+    /// Follow one task to its end, or all of them until Ctrl-C, over restarts of the server. The exit
+    /// code tells how the one ended: 0 completed, 8 failed, 9 cancelled.
     Watch {
         /// The task; all of them if not given.
         id: Option<String>,
@@ -107,9 +157,9 @@ pub(crate) enum TasksCommand {
 pub(crate) struct Place {
     #[command(flatten)]
     pub(crate) location: Location,
-    /// Whose tasks in the store.
-    #[arg(long, default_value = "local", conflicts_with = "server")]
-    pub(crate) owner: String,
+    /// Whose tasks in the store; local if not given.
+    #[arg(long, conflicts_with = "server")]
+    pub(crate) owner: Option<String>,
     /// Print JSON, one document a line, instead of a table.
     #[arg(long)]
     pub(crate) json: bool,

@@ -11,11 +11,13 @@ use sse_stream::{Sse, SseStream};
 use tenure_mcp::http::Problem;
 
 use crate::error::CliError;
-use crate::location::Location;
 use crate::output::note;
 
-/// A server that is there answers at once; it sends a sign of life on every stream before this.
+/// A server sends a sign of life on every stream before this. What changes something is given as
+/// long to be answered: to give it up leaves open whether it happened.
 const SILENCE: Duration = Duration::from_secs(60);
+/// A read begins to be answered before this: a server that waits for its store says so after 10 s.
+const ANSWER: Duration = Duration::from_secs(15);
 const CONNECT: Duration = Duration::from_secs(5);
 /// A stream that was cut off is tried again after so long.
 const RECONNECT: Duration = Duration::from_millis(500);
@@ -26,15 +28,25 @@ pub(crate) struct Server {
     http: Client,
     url: String,
     authorization: Option<HeaderValue>,
+    /// How long it may take until a read begins to be answered.
+    patience: Duration,
     /// What it is asked about.
     subject: &'static str,
 }
 
 impl Server {
-    /// The server at a location, if it is one.
-    pub(crate) fn at(location: &Location, subject: &'static str) -> Result<Option<Self>, CliError> {
-        let Some(url) = location.server.as_deref() else { return Ok(None) };
+    /// The server at a URL.
+    pub(crate) fn new(
+        url: &str,
+        token: Option<&str>,
+        subject: &'static str,
+    ) -> Result<Self, CliError> {
         let url = url.trim_end_matches('/').trim_end_matches("/mcp").to_owned();
+        if !Url::parse(&url).is_ok_and(|url| matches!(url.scheme(), "http" | "https")) {
+            // It may have a password in a place where nobody looks for one.
+            let reason = "the URL of the server is none; give one such as http://127.0.0.1:8765";
+            return Err(CliError::Usage(reason.into()));
+        }
         let client = || Client::builder().connect_timeout(CONNECT).read_timeout(SILENCE);
         let http = match client().build() {
             // Where the system has no certificate authorities, only TLS needs them.
@@ -42,8 +54,13 @@ impl Server {
             built => built,
         };
         let http = http.map_err(CliError::Client)?;
-        let authorization = location.token.as_deref().map(bearer).transpose()?;
-        Ok(Some(Self { http, url, authorization, subject }))
+        let authorization = token.map(bearer).transpose()?;
+        Ok(Self { http, url, authorization, patience: ANSWER, subject })
+    }
+
+    /// The same server, asked about something else.
+    pub(crate) fn about(&self, subject: &'static str) -> Self {
+        Self { subject, ..self.clone() }
     }
 
     pub(crate) fn request(
@@ -67,7 +84,7 @@ impl Server {
     }
 
     pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Response, CliError> {
-        let response = request.send().await.map_err(|source| self.unreachable(source))?;
+        let response = self.answered(request).await?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);
@@ -78,6 +95,26 @@ impl Server {
         Err(match status {
             StatusCode::PRECONDITION_FAILED => CliError::Changed { current },
             status => self.refusal(status, &text),
+        })
+    }
+
+    /// The answer, once its head is there; what follows may take as long as it comes.
+    async fn answered(&self, request: RequestBuilder) -> Result<Response, CliError> {
+        let (client, request) = request.build_split();
+        let request = request.map_err(CliError::Client)?;
+        let is_read = request.method() == Method::GET;
+        let answer = client.execute(request);
+        let answer = if is_read {
+            let answer = tokio::time::timeout(self.patience, answer).await;
+            answer.map_err(|_| CliError::Silent { url: self.shown(), waited: self.patience })?
+        } else {
+            answer.await
+        };
+        answer.map_err(|source| match source {
+            it if it.is_timeout() && !it.is_connect() && !is_read => {
+                CliError::InDoubt { url: self.shown() }
+            }
+            source => self.unreachable(source),
         })
     }
 
@@ -130,7 +167,9 @@ impl Server {
     fn refusal(&self, status: StatusCode, text: &str) -> CliError {
         let detail = detail(text);
         match status {
-            StatusCode::NOT_FOUND => CliError::NotFound(self.subject),
+            StatusCode::NOT_FOUND if is_of_tenure(text) => CliError::NotFound(self.subject),
+            StatusCode::NOT_FOUND => CliError::NoServer(self.shown()),
+            StatusCode::UNAUTHORIZED if self.authorization.is_none() => CliError::NeedsToken,
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => CliError::NotAllowed,
             StatusCode::CONFLICT => CliError::AlreadyEnded(detail),
             StatusCode::PRECONDITION_REQUIRED => CliError::Refused(
@@ -224,7 +263,11 @@ impl Following {
         loop {
             tokio::time::sleep(RECONNECT).await;
             match self.server.connect(&self.request, self.last.as_deref()).await {
-                Err(error @ (CliError::Unreachable { .. } | CliError::Busy(_))) => {
+                Err(
+                    error @ (CliError::Unreachable { .. }
+                    | CliError::Silent { .. }
+                    | CliError::Busy(_)),
+                ) => {
                     if !told {
                         note(&format!("{error}; trying until it is back"));
                         told = true;
@@ -254,10 +297,42 @@ fn is_plain(url: &str) -> bool {
     Url::parse(url).is_ok_and(|url| url.scheme() == "http")
 }
 
+/// Whether an answer that something is absent comes from where such things are. Elsewhere, and at
+/// paths that a Tenure server has nothing at, there is another answer or none.
+fn is_of_tenure(text: &str) -> bool {
+    serde_json::from_str::<Problem>(text).is_ok_and(|it| it.detail != "there is nothing here")
+}
+
 /// The detail of a problem document; of anything else, its beginning.
 fn detail(text: &str) -> String {
     match serde_json::from_str::<Problem>(text) {
         Ok(problem) => problem.detail,
         Err(_) => text.chars().take(200).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_that_takes_connections_and_does_not_answer_is_given_up() {
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", silent.local_addr().unwrap());
+        let server = Server::new(&url, None, "task").unwrap();
+        let server = Server { patience: Duration::from_millis(20), ..server };
+        let request = || server.request(Method::GET, &["tasks"]).unwrap();
+        let errors = [
+            server.json::<serde_json::Value>(request()).await.unwrap_err(),
+            server.connect(&request(), None).await.err().unwrap(),
+        ];
+        for error in errors {
+            assert!(matches!(&error, CliError::Silent { url: it, .. } if *it == url), "{error:?}");
+            assert_eq!(error.exit_code(), 5);
+        }
+        let http = Client::builder().read_timeout(Duration::from_millis(20)).build().unwrap();
+        let change = Server { http, ..server.clone() };
+        let change = change.send(change.request(Method::PUT, &["x"]).unwrap()).await.unwrap_err();
+        assert!(matches!(&change, CliError::InDoubt { .. }), "{change:?}");
     }
 }

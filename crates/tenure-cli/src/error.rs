@@ -1,6 +1,7 @@
 //! What goes wrong, and the exit code that tells a script so.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use tenure::Chain;
 use tenure::resources::ResourceError;
@@ -21,6 +22,8 @@ pub(crate) enum CliError {
     Interrupted,
     #[error("{}", changed(.current.as_deref()))]
     Changed { current: Option<String> },
+    #[error("the resource exists already: its ETag is {current}")]
+    Exists { current: String },
     #[error(transparent)]
     Resource(ResourceError),
     #[error("{}", .path.display())]
@@ -33,14 +36,20 @@ pub(crate) enum CliError {
     Task(TaskError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error("there is no file {0}")]
+    NoStore(String),
+    #[error("the store {store} cannot be opened")]
+    Open { store: String, source: Box<CliError> },
+    #[error("the worker cannot be started")]
+    Worker(#[source] TaskError),
     #[error(transparent)]
-    Open(#[from] OpenError),
+    Start(OpenError),
     #[error(transparent)]
     Callers(#[from] CallersError),
     #[error(transparent)]
     Serve(#[from] ServeError),
     #[error("cannot listen on {address}")]
-    Listen { address: std::net::SocketAddr, source: std::io::Error },
+    Listen { address: String, source: std::io::Error },
     #[error("standard input or output failed")]
     Stdio(#[from] std::io::Error),
     #[error("requests cannot be sent from here")]
@@ -49,12 +58,24 @@ pub(crate) enum CliError {
     Unreachable { url: String, source: reqwest::Error },
     #[error("the server cannot answer at the moment: {0}")]
     Busy(String),
+    #[error("the server at {url} does not answer; gave up after {} s", .waited.as_secs())]
+    Silent { url: String, waited: Duration },
+    #[error("the server at {url} did not answer: the change may or may not have happened")]
+    InDoubt { url: String },
+    #[error("there is no Tenure server at {0}")]
+    NoServer(String),
     #[error("the server refuses the token, or the token does not allow this")]
     NotAllowed,
+    #[error("the server needs a token: --token or TENURE_TOKEN")]
+    NeedsToken,
     #[error("{0}")]
     Refused(String),
     #[error("{0}")]
     AlreadyEnded(String),
+    #[error("the task failed")]
+    TaskFailed,
+    #[error("the task was cancelled")]
+    TaskCancelled,
     #[error("the server's answer is not understood")]
     Answer(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
@@ -80,6 +101,34 @@ impl From<ResourceError> for CliError {
             }
             ResourceError::Store(error) => Self::Store(error),
             other => Self::Resource(other),
+        }
+    }
+}
+
+impl From<OpenError> for CliError {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Store(error) => Self::Store(error),
+            OpenError::Worker(error) => Self::Worker(error),
+            other => Self::Start(other),
+        }
+    }
+}
+
+impl CliError {
+    /// The same of opening a store, which it names. A location that is none names itself.
+    pub(crate) fn opening(self, store: String) -> Self {
+        match self {
+            Self::Store(StoreError::InvalidLocation(_)) => self,
+            other => Self::Open { store, source: Box::new(other) },
+        }
+    }
+
+    /// The same of a change that was to make something new.
+    pub(crate) fn creating(self) -> Self {
+        match self {
+            Self::Changed { current: Some(current) } => Self::Exists { current },
+            other => other,
         }
     }
 }
@@ -125,15 +174,19 @@ impl CliError {
     /// Documented in the help of the program.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Kept { source, .. } => source.exit_code(),
-            Self::Usage(_) => 2,
+            Self::Kept { source, .. } | Self::Open { source, .. } => source.exit_code(),
+            Self::Usage(_) | Self::Store(StoreError::InvalidLocation(_)) => 2,
             Self::Interrupted => 130,
             Self::NotFound(_) => 3,
             Self::AlreadyEnded(_) => 4,
-            Self::Unreachable { .. } | Self::Busy(_) => 5,
-            Self::Store(error) | Self::Open(OpenError::Store(error)) if error.is_retryable() => 5,
-            Self::NotAllowed => 6,
-            Self::Changed { .. } => 7,
+            Self::Unreachable { .. } | Self::Silent { .. } | Self::InDoubt { .. } => 5,
+            Self::Busy(_) => 5,
+            Self::Store(error) if error.is_retryable() => 5,
+            Self::Worker(error) if error.is_retryable() => 5,
+            Self::NotAllowed | Self::NeedsToken => 6,
+            Self::Changed { .. } | Self::Exists { .. } => 7,
+            Self::TaskFailed => 8,
+            Self::TaskCancelled => 9,
             _ => 1,
         }
     }

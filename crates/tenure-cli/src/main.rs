@@ -11,20 +11,25 @@ mod output;
 mod progress;
 mod resources;
 mod serve;
+mod signals;
 mod tasks;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::args::{Args, Command};
+use crate::error::CliError;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let args = Args::parse();
-    let filter = EnvFilter::try_from_env("TENURE_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    let args = Args::read();
+    let filter = match log_filter() {
+        Ok(filter) => filter,
+        Err(error) => return ExitCode::from(tell(&error)),
+    };
     // Standard output is for results, and for the protocol in `serve --stdio`.
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -42,10 +47,7 @@ async fn main() -> ExitCode {
     let code = match done {
         Ok(()) => 0,
         Err(error) if error.is_closed_output() => 0,
-        Err(error) => {
-            output::note(&error.describe());
-            error.exit_code()
-        }
+        Err(error) => tell(&error),
     };
     if reads_stdin {
         // The runtime would wait for the read of standard input, which nothing can interrupt.
@@ -53,4 +55,21 @@ async fn main() -> ExitCode {
         std::process::exit(code.into());
     }
     ExitCode::from(code)
+}
+
+/// Says why the program ends, and with which exit code.
+fn tell(error: &CliError) -> u8 {
+    output::note(&error.describe());
+    error.exit_code()
+}
+
+/// What of the log is shown. The filter would take any word for the name of a module.
+fn log_filter() -> Result<EnvFilter, CliError> {
+    let text = location::variable("TENURE_LOG")?.filter(|it| !it.is_empty());
+    let text = text.unwrap_or_else(|| "warn".into());
+    let is_level = |it: &str| it.contains('=') || it.parse::<LevelFilter>().is_ok();
+    EnvFilter::try_new(&text).ok().filter(|_| text.split(',').all(is_level)).ok_or_else(|| {
+        let known = "off, error, warn, info, debug or trace, or MODULE=LEVEL of them";
+        CliError::Usage(format!("TENURE_LOG is {text:?}; it takes {known}"))
+    })
 }

@@ -1,14 +1,15 @@
 //! `tenure serve`.
 
 use std::io::IsTerminal as _;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 
 use tenure::clock::Clock;
 use tenure::runtime::WorkerOptions;
-use tenure_mcp::http::{self, HttpOptions};
+use tenure_mcp::http::{self, HttpOptions, ServeError};
 use tenure_mcp::{Callers, DurableServer, stdio};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, lookup_host};
 use tokio_util::sync::CancellationToken;
 
 use crate::args::ServeArgs;
@@ -16,6 +17,7 @@ use crate::demo::{self, Demo};
 use crate::error::CliError;
 use crate::output::note;
 use crate::progress::Progress;
+use crate::signals::{self, Signals};
 
 /// The environment variable with what `--tokens` has in a file.
 const TOKENS: &str = "TENURE_TOKENS";
@@ -23,10 +25,7 @@ const TOKENS: &str = "TENURE_TOKENS";
 pub(crate) async fn run(args: ServeArgs) -> Result<(), CliError> {
     let callers = callers(&args)?;
     // Before the store is touched: a server that does not come up should not take over tasks.
-    if !args.stdio {
-        http::check_exposure(args.listen, &callers)?;
-    }
-    let listener = if args.stdio { None } else { Some(listen(&args).await?) };
+    let listener = if args.stdio { None } else { Some(listen(&args.listen, &callers).await?) };
     let options = WorkerOptions {
         heartbeat_timeout_ms: args.heartbeat_timeout_ms,
         ..args.bounds.worker(callers.is_local())
@@ -37,12 +36,14 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), CliError> {
         .worker(options)
         .resources(&args.projects)
         .listeners(listeners.get(), per_owner.get());
-    let server = progress.of(|| args.store.opening(), durable.open(&args.store.url)).await?;
+    let server =
+        progress.of(|| args.store.url.opening(), durable.open(args.store.url.as_str())).await;
+    let server = server.map_err(|error| CliError::from(error).opening(args.store.url.shown()))?;
     let (telling, takeovers) = (Arc::clone(&progress), server.worker().takeover());
     let telling = tokio::spawn(async move { telling.of_takeovers(takeovers).await });
     let shutdown = CancellationToken::new();
     // Before anybody is served: from the first answer on, a signal is a shutdown.
-    let signals = tokio::spawn(on_signal(Signals::new()?, shutdown.clone(), args.drain_ms));
+    let heeding = tokio::spawn(signals::heed(Signals::new()?, shutdown.clone(), args.drain_ms));
     let mut served = pin!(async {
         match listener {
             None => serve_stdio(&server, shutdown.clone()).await,
@@ -59,7 +60,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), CliError> {
     let worker = server.worker().clone();
     progress.of(|| draining(worker.in_care()), server.shutdown(args.drain_ms)).await;
     telling.abort();
-    signals.abort();
+    heeding.abort();
     served
 }
 
@@ -80,15 +81,28 @@ fn callers(args: &ServeArgs) -> Result<Callers, CliError> {
     }
 }
 
+fn check_exposure(address: SocketAddr, callers: &Callers) -> Result<(), CliError> {
+    match http::check_exposure(address, callers) {
+        Err(ServeError::Exposed { address }) => Err(CliError::Usage(format!(
+            "{address} can be reached from outside: say who may call with --tokens, or listen on \
+             127.0.0.1"
+        ))),
+        checked => Ok(checked?),
+    }
+}
+
 fn draining(tasks: usize) -> String {
     let tasks = if tasks == 1 { "1 task".into() } else { format!("{tasks} tasks") };
     format!("waiting for {tasks} to end or to stop; Ctrl-C leaves them to the next start")
 }
 
-async fn listen(args: &ServeArgs) -> Result<TcpListener, CliError> {
-    TcpListener::bind(args.listen)
-        .await
-        .map_err(|source| CliError::Listen { address: args.listen, source })
+async fn listen(listen: &str, callers: &Callers) -> Result<TcpListener, CliError> {
+    let failed = |source| CliError::Listen { address: listen.into(), source };
+    let addresses: Vec<_> = lookup_host(listen).await.map_err(failed)?.collect();
+    for address in &addresses {
+        check_exposure(*address, callers)?;
+    }
+    TcpListener::bind(&addresses[..]).await.map_err(failed)
 }
 
 async fn serve_http(
@@ -99,7 +113,7 @@ async fn serve_http(
     shutdown: CancellationToken,
 ) -> Result<(), CliError> {
     let address = listener.local_addr()?;
-    let store = tenure::without_credentials(&args.store.url);
+    let store = args.store.url.shown();
     note(&format!("serving http://{address}/mcp, state in {store}"));
     if std::io::stderr().is_terminal() {
         note("Ctrl-C stops; what runs may finish or goes on at the next start");
@@ -116,52 +130,4 @@ async fn serve_stdio(
     shutdown: CancellationToken,
 ) -> Result<(), CliError> {
     Ok(stdio::serve(server, shutdown).await?)
-}
-
-/// The first signal shuts down politely, the second at once.
-async fn on_signal(mut signals: Signals, shutdown: CancellationToken, drain_ms: u64) {
-    if signals.next().await.is_err() {
-        return;
-    }
-    shutdown.cancel();
-    note(&format!("shutting down; running tools have {drain_ms} ms, Ctrl-C again ends at once"));
-    if signals.next().await.is_ok() {
-        std::process::exit(130);
-    }
-}
-
-/// The signals that ask for an end.
-struct Signals {
-    #[cfg(unix)]
-    terminate: tokio::signal::unix::Signal,
-    #[cfg(unix)]
-    interrupt: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    #[cfg(unix)]
-    fn new() -> std::io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    #[cfg(not(unix))]
-    #[allow(clippy::unnecessary_wraps)]
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {})
-    }
-
-    async fn next(&mut self) -> std::io::Result<()> {
-        #[cfg(unix)]
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-        #[cfg(not(unix))]
-        tokio::signal::ctrl_c().await?;
-        Ok(())
-    }
 }

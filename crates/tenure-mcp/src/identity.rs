@@ -1,6 +1,7 @@
 //! Who is calling: a verified credential stands for an owner.
 
 mod jwt;
+mod malformed;
 mod rights;
 
 use std::collections::HashMap;
@@ -18,6 +19,7 @@ use tenure::clock::{Clock, Timestamp};
 
 use jwt::JwtDescription;
 pub use jwt::{JwtAlgorithm, JwtVerifier};
+use malformed::malformed;
 pub use rights::{Projects, Rights};
 
 /// The verified party behind a request.
@@ -123,15 +125,37 @@ pub enum CallersError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// It is not TOML of the expected form.
-    #[error("callers: {0}")]
-    Malformed(#[from] Box<toml::de::Error>),
+    /// What a file or an environment variable says is refused.
+    #[error("{place}")]
+    In {
+        /// The file or the environment variable.
+        place: String,
+        /// Why.
+        #[source]
+        source: Box<CallersError>,
+    },
+    /// It is not TOML of the expected form. Nothing of the text is repeated, for it has secrets.
+    #[error("callers: line {line}, column {column}: {reason}")]
+    Malformed {
+        /// From 1.
+        line: usize,
+        /// From 1, in characters.
+        column: usize,
+        /// What is wrong, and what was expected.
+        reason: String,
+    },
     /// What it says cannot work.
     #[error("callers: {0}")]
     Invalid(String),
     /// A key for signed tokens is not one.
     #[error("callers: the key is not usable")]
     Key(#[from] jsonwebtoken::errors::Error),
+}
+
+impl CallersError {
+    fn of(self, place: String) -> Self {
+        Self::In { place, source: Box::new(self) }
+    }
 }
 
 #[derive(Deserialize)]
@@ -274,11 +298,8 @@ impl Callers {
     /// Unknown fields, no caller at all, both kinds, a token twice, or one that no header can
     /// carry.
     pub fn from_toml(text: &str) -> Result<Self, CallersError> {
-        let description: Description = toml::from_str(text).map_err(|mut error| {
-            // The error quotes its place in the text, and the text is full of tokens.
-            error.set_input(None);
-            Box::new(error)
-        })?;
+        let description: Description =
+            toml::from_str(text).map_err(|error| malformed(text, &error))?;
         match (description.caller, description.jwt) {
             (callers, None) => Self::tokens(callers),
             (callers, Some(jwt)) if callers.is_empty() => {
@@ -323,7 +344,7 @@ impl Callers {
             place: path.display().to_string(),
             source: source.into(),
         })?;
-        Self::from_toml(&text)
+        Self::from_toml(&text).map_err(|error| error.of(path.display().to_string()))
     }
 
     /// Callers from an environment variable, see [`from_toml`](Self::from_toml). On one line:
@@ -332,11 +353,10 @@ impl Callers {
     /// # Errors
     /// Also when the variable is not set.
     pub fn from_env(variable: &str) -> Result<Self, CallersError> {
-        let text = std::env::var(variable).map_err(|source| CallersError::Unreadable {
-            place: format!("the environment variable {variable}"),
-            source: source.into(),
-        })?;
-        Self::from_toml(&text)
+        let place = || format!("the environment variable {variable}");
+        let text = std::env::var(variable)
+            .map_err(|source| CallersError::Unreadable { place: place(), source: source.into() })?;
+        Self::from_toml(&text).map_err(|error| error.of(place()))
     }
 
     /// Callers with tokens that somebody else signs; see [`JwtVerifier`] for what is read of them.

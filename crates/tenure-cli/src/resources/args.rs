@@ -178,21 +178,25 @@ impl Expected {
 pub(crate) struct Common {
     #[command(flatten)]
     pub(crate) location: Location,
-    /// In whose name to write to the store.
-    #[arg(long, value_name = "NAME", default_value = LOCAL, conflicts_with = "server")]
-    pub(crate) by: String,
+    /// In whose name to write to the store; local if not given.
+    #[arg(long, value_name = "NAME", conflicts_with = "server")]
+    pub(crate) by: Option<String>,
     /// Print JSON, one document a line.
     #[arg(long)]
     pub(crate) json: bool,
 }
 
 impl Common {
+    pub(crate) fn by(&self) -> &str {
+        self.by.as_deref().unwrap_or(LOCAL)
+    }
+
     /// The arguments that have another command do its work in the same place and name.
-    pub(crate) fn arguments(&self) -> Vec<String> {
-        let mut arguments = self.location.arguments();
-        if self.location.server.is_none() && self.by != LOCAL {
-            arguments.extend(["--by".into(), self.by.clone()]);
+    pub(crate) fn arguments(&self) -> Result<Vec<String>, CliError> {
+        let mut arguments = self.location.arguments()?;
+        if let Some(by) = &self.by {
+            arguments.extend(["--by".into(), by.clone()]);
         }
-        arguments
+        Ok(arguments)
     }
 }

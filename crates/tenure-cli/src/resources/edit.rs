@@ -68,7 +68,8 @@ pub(crate) async fn edit(
         before = theirs;
     };
     note(&format!("bring both together in {}, then", drafts.path().display()));
-    let again = command(address, common, drafts.path(), theirs.as_deref());
+    let there = common.arguments().map_err(|error| drafts.kept(error))?;
+    let again = command(address, there, drafts.path(), theirs.as_deref());
     remark(&format!("  {}", printable(&again)));
     Err(drafts.kept(CliError::Changed { current }))
 }
@@ -187,14 +188,14 @@ async fn tell_changes(
 }
 
 /// How to put the file where the edit was to go, for a shell.
-fn command(address: &Address, common: &Common, path: &Path, theirs: Option<&str>) -> String {
+fn command(address: &Address, there: Vec<String>, path: &Path, theirs: Option<&str>) -> String {
     let mut words: Vec<String> = ["tenure", "resources", "put", "-f"].map(Into::into).into();
     words.push(path.display().to_string());
     match theirs {
         Some(etag) => words.extend(["--if-match".into(), etag.into()]),
         None => words.push("--create".into()),
     }
-    words.extend(common.arguments());
+    words.extend(there);
     // What follows is no option, whatever it looks like.
     words.extend(["--".into(), address.project().into(), address.text()]);
     let quoted = words.iter().map(|it| shlex::try_quote(it).unwrap_or_else(|_| it.into()));

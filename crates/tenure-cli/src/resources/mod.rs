@@ -35,7 +35,8 @@ pub(crate) async fn run(command: ResourcesCommand) -> Result<(), CliError> {
             let document = file::read(&file)?;
             let condition = if create { Condition::Absent } else { expected.condition()? };
             let resources = Resources::at(&common, IfAbsent::Make).await?;
-            let written = resources.put(&address, &document, condition).await?;
+            let written = resources.put(&address, &document, condition).await;
+            let written = written.map_err(|it| if create { it.creating() } else { it })?;
             Output::new(common.json).written(&written)
         }
         ResourcesCommand::Get { project, address, version, common } => {

@@ -13,7 +13,7 @@ use tenure_mcp::http::resources::{
 
 use crate::client::Server;
 use crate::error::CliError;
-use crate::location::IfAbsent;
+use crate::location::{IfAbsent, Target};
 use crate::resources::Found;
 use crate::resources::args::Common;
 use crate::resources::server::ResourceServer;
@@ -27,7 +27,7 @@ pub(crate) struct Address(ResourceKey);
 
 impl Address {
     pub(crate) fn new(project: &str, text: &str) -> Result<Self, CliError> {
-        let malformed = || CliError::Value(format!("{text:?} is not of the form KIND/ID"));
+        let malformed = || CliError::Usage(format!("{text:?} is not of the form KIND/ID"));
         let (kind, id) = text.split_once('/').ok_or_else(malformed)?;
         Self::of(project, &decoded(kind).ok_or_else(malformed)?, id)
     }
@@ -84,11 +84,18 @@ pub(crate) enum Resources {
 
 impl Resources {
     pub(crate) async fn at(common: &Common, if_absent: IfAbsent) -> Result<Self, CliError> {
-        if let Some(server) = Server::at(&common.location, "resource")? {
-            return Ok(Self::Server(ResourceServer(server)));
-        }
-        let (backend, clock) = common.location.open(if_absent).await?;
-        Ok(Self::Store(ResourceStore::new(backend, clock).by(common.by.as_str())?))
+        let for_stores = common.by.is_some().then_some("--by");
+        let url = match common.location.target(for_stores)? {
+            Target::Store(url) => url,
+            Target::Server(url) => {
+                let token = common.location.token.as_deref();
+                return Ok(Self::Server(ResourceServer::new(Server::new(
+                    &url, token, "resource",
+                )?)));
+            }
+        };
+        let (backend, clock) = url.open(if_absent).await?;
+        Ok(Self::Store(ResourceStore::new(backend, clock).by(common.by())?))
     }
 
     pub(crate) async fn put(
@@ -225,7 +232,7 @@ impl Selection {
     fn parse(pattern: Option<&str>) -> Result<Self, CliError> {
         let Some(pattern) = pattern else { return Ok(Self::Everything) };
         let (kind, id) = pattern.split_once('/').unwrap_or((pattern, ""));
-        let malformed = || CliError::Value(format!("{pattern:?} is not of the form KIND/ID"));
+        let malformed = || CliError::Usage(format!("{pattern:?} is not of the form KIND/ID"));
         let stars = |text: &str| text.matches('*').count();
         let (wildcards, kind) = (stars(kind), decoded(kind).ok_or_else(malformed)?);
         Ok(match (id, wildcards) {

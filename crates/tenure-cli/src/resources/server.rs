@@ -15,9 +15,18 @@ use crate::resources::place::{Address, Events, Selection};
 /// Demands a version, as `If-Match` does an ETag.
 const IF_VERSION: &str = "tenure-if-version";
 
-pub(crate) struct ResourceServer(pub(crate) Server);
+pub(crate) struct ResourceServer {
+    server: Server,
+    /// The same, asked what can only be absent with the whole project.
+    of_projects: Server,
+}
 
 impl ResourceServer {
+    pub(crate) fn new(server: Server) -> Self {
+        let of_projects = server.about("project, or no rights to it");
+        Self { server, of_projects }
+    }
+
     pub(crate) async fn put(
         &self,
         address: &Address,
@@ -26,7 +35,7 @@ impl ResourceServer {
     ) -> Result<WrittenDocument, CliError> {
         let request = self.of(Method::PUT, address, &[])?.body(document.text().clone());
         let request = request.header(header::CONTENT_TYPE, "application/json");
-        self.0.json(conditional(request, condition)).await
+        self.of_projects.json(conditional(request, condition)).await
     }
 
     pub(crate) async fn get(
@@ -36,7 +45,7 @@ impl ResourceServer {
     ) -> Result<Found, CliError> {
         let number = version.map(|it| it.to_string());
         let rest = number.as_deref().map_or(vec![], |number| vec!["history", number]);
-        let response = self.0.send(self.of(Method::GET, address, &rest)?).await?;
+        let response = self.server.send(self.of(Method::GET, address, &rest)?).await?;
         Found::new(&response.bytes().await.map_err(|error| CliError::Answer(error.into()))?)
     }
 
@@ -46,7 +55,7 @@ impl ResourceServer {
         condition: Condition,
     ) -> Result<(), CliError> {
         let request = self.of(Method::DELETE, address, &[])?;
-        self.0.send(conditional(request, condition)).await.map(drop)
+        self.server.send(conditional(request, condition)).await.map(drop)
     }
 
     pub(crate) async fn page(
@@ -58,11 +67,11 @@ impl ResourceServer {
     ) -> Result<ResourceListDocument, CliError> {
         let request = self.request(Method::GET, project, &["resources"])?;
         let request = request.query(&[("kind", kind), ("cursor", cursor.as_deref())]);
-        self.0.json(request.query(&[("values", values)])).await
+        self.of_projects.json(request.query(&[("values", values)])).await
     }
 
     pub(crate) async fn history(&self, address: &Address) -> Result<HistoryDocument, CliError> {
-        self.0.json(self.of(Method::GET, address, &["history"])?).await
+        self.server.json(self.of(Method::GET, address, &["history"])?).await
     }
 
     pub(crate) async fn revert(
@@ -73,7 +82,7 @@ impl ResourceServer {
     ) -> Result<WrittenDocument, CliError> {
         let request = self.of(Method::POST, address, &["revert"])?;
         let request = request.json(&json!({ "version": version }));
-        self.0.json(conditional(request, condition)).await
+        self.server.json(conditional(request, condition)).await
     }
 
     pub(crate) async fn watch(
@@ -88,7 +97,9 @@ impl ResourceServer {
             Selection::Kinds(kind) | Selection::Kind(kind) => vec![("kind", kind)],
             Selection::One(kind, id) => vec![("kind", kind), ("id", id)],
         };
-        self.0.events(self.request(Method::GET, project, &["events"])?.query(&query)).await
+        self.of_projects
+            .events(self.request(Method::GET, project, &["events"])?.query(&query))
+            .await
     }
 
     fn of(
@@ -108,7 +119,7 @@ impl ResourceServer {
         project: &str,
         rest: &[&str],
     ) -> Result<RequestBuilder, CliError> {
-        self.0.request(method, &[&["projects", project], rest].concat())
+        self.server.request(method, &[&["projects", project], rest].concat())
     }
 }
 

@@ -57,7 +57,7 @@ async fn list(place: Place, status: Option<StatusFilter>, limit: u64) -> Result<
         }
     }
     if left == limit {
-        note("no tasks");
+        note(&tasks.none());
     }
     Ok(())
 }
@@ -69,6 +69,7 @@ async fn watch(place: Place, id: Option<String>) -> Result<(), CliError> {
         Some(id) => tasks.follow(id).await?.map_ok(|it| Sight::Task(it.into())).boxed(),
         None => tasks.watch().await?,
     };
+    let mut last = None;
     // One for all rounds, so that none is missed in between.
     let mut interrupted = pin!(tokio::signal::ctrl_c());
     loop {
@@ -83,10 +84,18 @@ async fn watch(place: Place, id: Option<String>) -> Result<(), CliError> {
             sight = sights.next() => sight,
         };
         match sight {
-            Some(Ok(Sight::Task(task))) => output.row(&task)?,
+            Some(Ok(Sight::Task(task))) => {
+                output.row(&task)?;
+                last = Some(task.status);
+            }
             Some(Ok(Sight::Unreadable(reason))) => note(&reason),
             Some(Err(error)) => return Err(error),
-            None => return Ok(()),
+            None => break,
         }
+    }
+    match last.as_deref() {
+        Some("failed") => Err(CliError::TaskFailed),
+        Some("cancelled") => Err(CliError::TaskCancelled),
+        _ => Ok(()),
     }
 }

@@ -1,5 +1,6 @@
 //! A table for people, a document a line for programs.
 
+use serde_json::Value;
 use tenure_mcp::http::tasks::TaskDocument;
 
 use crate::error::CliError;
@@ -40,6 +41,11 @@ impl Output {
         }
         field("tool", &task.tool)?;
         field("arguments", &json(&task.arguments)?)?;
+        for (name, value) in [("phase", &task.phase), ("worker", &task.worker)] {
+            if let Some(value) = value {
+                field(name, value)?;
+            }
+        }
         field("attempt", &task.attempt.to_string())?;
         field("created", &task.created_at)?;
         field("updated", &task.updated_at)?;
@@ -50,7 +56,13 @@ impl Output {
             field("variables", &json(&task.variables)?)?;
         }
         for (key, request) in &task.input_requests {
-            field(&format!("asks {key}"), &request.to_string())?;
+            match request.pointer("/params/message").and_then(Value::as_str) {
+                Some(message) => field(&format!("asks {key}"), message)?,
+                None => field(&format!("asks {key}"), &request.to_string())?,
+            }
+            if let Some(form) = request.pointer("/params/requestedSchema") {
+                field(&format!("form {key}"), &form.to_string())?;
+            }
         }
         for (name, value) in [("result", &task.result), ("error", &task.error)] {
             if let Some(value) = value {

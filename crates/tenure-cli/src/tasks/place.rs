@@ -11,7 +11,7 @@ use tenure_mcp::http::tasks::{TaskDocument, TaskListDocument};
 use crate::args::{Place, StatusFilter};
 use crate::client::{Server, ServerEvent};
 use crate::error::CliError;
-use crate::location::IfAbsent;
+use crate::location::{IfAbsent, Target};
 
 /// The states of one task.
 pub(crate) type States = BoxStream<'static, Result<TaskDocument, CliError>>;
@@ -53,12 +53,27 @@ pub(crate) enum Tasks {
 
 impl Tasks {
     pub(crate) async fn at(place: &Place) -> Result<Self, CliError> {
-        if let Some(server) = Server::at(&place.location, "task")? {
-            return Ok(Self::Server(server));
-        }
-        let (backend, clock) = place.location.open(IfAbsent::Refuse).await?;
-        let owner = Owner::new(place.owner.as_str())?;
+        let for_stores = place.owner.is_some().then_some("--owner");
+        let url = match place.location.target(for_stores)? {
+            Target::Store(url) => url,
+            Target::Server(url) => {
+                let token = place.location.token.as_deref();
+                return Ok(Self::Server(Server::new(&url, token, "task")?));
+            }
+        };
+        let owner = place.owner.as_deref().map_or_else(|| Ok(Owner::local()), Owner::new)?;
+        let (backend, clock) = url.open(IfAbsent::Refuse).await?;
         Ok(Self::Store { tasks: TaskStore::new(backend, clock), owner })
+    }
+
+    /// That a list is empty. Others may have tasks in the same store.
+    pub(crate) fn none(&self) -> String {
+        match self {
+            Self::Store { owner, .. } => {
+                format!("no tasks of the owner {:?}; --owner names another", owner.as_str())
+            }
+            Self::Server(_) => "no tasks".into(),
+        }
     }
 
     pub(crate) async fn get(&self, id: &str) -> Result<TaskDocument, CliError> {

@@ -1,6 +1,8 @@
 //! Who may do what with `tenure resources` on a server.
 
-use crate::harness::{code, stderr};
+use tempfile::TempDir;
+
+use crate::harness::{code, command, stderr};
 use crate::place::{PLANNER, Place};
 
 #[test]
@@ -34,4 +36,23 @@ fn rights_and_demanded_conditions_reach_the_command_line() {
     assert_eq!(with("r", &["put", "acme", PLANNER, "-f", "1.yaml"]), 6);
     assert_eq!(with("r", &["get", "other", PLANNER]), 3);
     assert_eq!(with("x", &["get", "acme", PLANNER]), 6);
+}
+
+#[test]
+fn what_is_wrong_with_the_callers_is_told_once_with_its_place_and_no_secret() {
+    let folder = TempDir::new().unwrap();
+    let text = "[[caller]]\ntoken = \"s3cret\"\nowner = 7\n";
+    std::fs::write(folder.path().join("callers.toml"), text).unwrap();
+    let serve = ["serve", "--listen", "127.0.0.1:0"];
+    let mut from_file = command(folder.path(), &serve);
+    let mut from_variable = command(folder.path(), &serve);
+    for (command, place) in [
+        (from_file.args(["--tokens", "callers.toml"]), "callers.toml"),
+        (from_variable.env("TENURE_TOKENS", text), "the environment variable TENURE_TOKENS"),
+    ] {
+        let output = command.output().unwrap();
+        let reason = "callers: line 3, column 9: invalid type, expected a string";
+        assert_eq!(stderr(&output), format!("tenure: {place}: {reason}\n"));
+        assert_eq!(code(&output), 1);
+    }
 }

@@ -9,13 +9,20 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
+
 pub(crate) const TENURE: &str = env!("CARGO_BIN_EXE_tenure");
 
 /// A server that does not say by then what is waited for never will.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) fn command(folder: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(TENURE);
+    command_of(TENURE, folder, arguments)
+}
+
+/// Another program, in the same environment.
+pub(crate) fn command_of(program: &str, folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
     command.args(arguments).current_dir(folder).stdin(Stdio::null());
     for variable in [
         "TENURE_STORE",
@@ -132,7 +139,19 @@ impl Server {
 
     /// Asks it to end.
     pub(crate) fn terminate(&mut self) {
-        signal(&self.child, "-TERM");
+        self.signal("-TERM");
+    }
+
+    pub(crate) fn signal(&mut self, name: &str) {
+        signal(&self.child, name);
+    }
+
+    /// The mask of the signals that do nothing to it.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn ignored_signals(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let mask = status.lines().find_map(|it| it.strip_prefix("SigIgn:")).unwrap();
+        u64::from_str_radix(mask.trim(), 16).unwrap()
     }
 
     /// How it ended, and all that it said.
@@ -148,6 +167,29 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Calls a tool as a task.
+pub(crate) async fn call(server: &Server, tool: &str, arguments: Value) -> Value {
+    let meta = json!({
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientInfo": { "name": "test", "version": "1" },
+        "io.modelcontextprotocol/clientCapabilities": {
+            "extensions": { "io.modelcontextprotocol/tasks": {} },
+        },
+    });
+    let params = json!({ "name": tool, "arguments": arguments, "_meta": meta });
+    let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params });
+    let request = reqwest::Client::new().post(format!("{}/mcp", server.url)).json(&body);
+    let request = request
+        .header("accept", "application/json, text/event-stream")
+        .header("mcp-protocol-version", "2026-07-28")
+        .header("mcp-method", "tools/call")
+        .header("mcp-name", tool);
+    let text = request.send().await.unwrap().text().await.unwrap();
+    let message =
+        text.lines().find_map(|it| it.strip_prefix("data: {")).map(|it| format!("{{{it}"));
+    serde_json::from_str::<Value>(&message.unwrap_or(text)).unwrap()["result"].clone()
 }
 
 /// How a program ends that must do so by itself.

@@ -6,7 +6,9 @@ use std::process::Stdio;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{Lines, Server, code, command, ended, run as tenure, signal, stderr};
+use crate::harness::{
+    Lines, Server, TENURE, call, code, command, command_of, ended, run as tenure, signal, stderr,
+};
 
 #[test]
 fn a_file_that_is_not_ours_is_refused_and_left_as_it_is() {
@@ -28,9 +30,27 @@ fn a_file_that_is_not_ours_is_refused_and_left_as_it_is() {
 fn a_server_that_others_could_reach_wants_to_know_who_calls() {
     let folder = TempDir::new().unwrap();
     let output = tenure(folder.path(), &["serve", "--listen", "0.0.0.0:0"]);
-    assert_eq!(code(&output), 1);
+    assert_eq!(code(&output), 2);
     assert!(stderr(&output).contains("can be reached from outside"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("--tokens"), "{}", stderr(&output));
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_host_name_of_this_machine_stands_for_its_address() {
+    let folder = TempDir::new().unwrap();
+    let server = Server::start_at("localhost:0", folder.path(), &["--store", "memory:"]);
+    let list = tenure(folder.path(), &["tasks", "list", "--server", &server.url]);
+    assert_eq!(code(&list), 0, "{}", stderr(&list));
+    for (listen, expected, word) in [
+        (":0", 2, "host with a port"),
+        ("localhost:http", 2, "host with a port"),
+        ("nowhere.invalid:0", 1, "cannot listen on nowhere.invalid:0"),
+    ] {
+        let serve = tenure(folder.path(), &["serve", "--listen", listen, "--store", "memory:"]);
+        assert_eq!(code(&serve), expected, "{listen}");
+        assert!(stderr(&serve).contains(word), "{}", stderr(&serve));
+    }
 }
 
 #[test]
@@ -184,29 +204,6 @@ fn a_server_serves_though_nobody_reads_its_standard_error() {
     assert_eq!(ended(server).code(), Some(0));
 }
 
-/// Calls a tool as a task.
-async fn call(server: &Server, tool: &str, arguments: Value) -> Value {
-    let meta = json!({
-        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-        "io.modelcontextprotocol/clientInfo": { "name": "test", "version": "1" },
-        "io.modelcontextprotocol/clientCapabilities": {
-            "extensions": { "io.modelcontextprotocol/tasks": {} },
-        },
-    });
-    let params = json!({ "name": tool, "arguments": arguments, "_meta": meta });
-    let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params });
-    let request = reqwest::Client::new().post(format!("{}/mcp", server.url)).json(&body);
-    let request = request
-        .header("accept", "application/json, text/event-stream")
-        .header("mcp-protocol-version", "2026-07-28")
-        .header("mcp-method", "tools/call")
-        .header("mcp-name", tool);
-    let text = request.send().await.unwrap().text().await.unwrap();
-    let message =
-        text.lines().find_map(|it| it.strip_prefix("data: {")).map(|it| format!("{{{it}"));
-    serde_json::from_str::<Value>(&message.unwrap_or(text)).unwrap()["result"].clone()
-}
-
 #[tokio::test]
 async fn a_shutdown_says_for_how_many_tasks_it_waits() {
     let folder = TempDir::new().unwrap();
@@ -230,4 +227,27 @@ async fn a_shutdown_leaves_a_report_that_is_not_finished_to_the_next_start() {
     let task = tenure(folder.path(), &["tasks", "get", &id, "--json"]);
     let task: Value = serde_json::from_slice(&task.stdout).unwrap();
     assert_eq!((&task["status"], task.get("result")), (&json!("working"), None));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_terminal_that_is_closed_ends_a_server_as_politely_as_a_request_to_end() {
+    let folder = TempDir::new().unwrap();
+    let mut server = Server::start(folder.path(), &["--store", "memory:"]);
+    // One from the system, one from the shell.
+    server.signal("-HUP");
+    server.says.until("shutting down");
+    server.signal("-HUP");
+    let (status, says) = server.ended();
+    assert!(status.success(), "{status} {says:?}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_server_that_was_started_to_outlive_its_terminal_does() {
+    let folder = TempDir::new().unwrap();
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--store", "memory:"];
+    let mut nohup = command_of("nohup", folder.path(), &[&[TENURE], &serve[..]].concat());
+    let server = Server::spawn(nohup.stdout(Stdio::null()));
+    assert_eq!(server.ignored_signals() & 1, 1);
 }

@@ -7,6 +7,10 @@ use std::thread;
 /// Status line, further header lines, body.
 pub(crate) type Answer = (&'static str, &'static str, &'static str);
 
+/// What a Tenure server says of what is absent.
+pub(crate) const NOT_FOUND: Answer =
+    ("404 Not Found", "", r#"{"status":404,"title":"Not Found","detail":"resource not found"}"#);
+
 /// The URL of a server whose answers depend on the request line. It lasts as long as the tests.
 pub(crate) fn serve(mut answer: impl FnMut(&str) -> Answer + Send + 'static) -> String {
     serve_by_head(move |request, _| answer(request))

@@ -194,7 +194,7 @@ fn told_on_a_terminal_only(arguments: &[&str], line: &str) {
             Some("PUT") => {
                 ("200 OK", "etag: \"e\"\r\n", r#"{"etag":"e","version":"1","effect":"created"}"#)
             }
-            _ if request.contains("/agent/") => ("404 Not Found", "", ""),
+            _ if request.contains("/agent/") => stub::NOT_FOUND,
             _ => (
                 "200 OK",
                 "content-type: application/json\r\n",

@@ -37,7 +37,7 @@ fn an_import_goes_on_past_a_conflict_and_counts_what_failed() {
         place.file(&format!("in/agent/{name}.yaml"), "n: 1");
     }
     let url = stub::serve(|request| match request.split('/').next_back().unwrap() {
-        _ if request.starts_with("GET") => ("404 Not Found", "", ""),
+        _ if request.starts_with("GET") => stub::NOT_FOUND,
         _ if request.contains("agent/a") => ("412 Precondition Failed", ETAG, ""),
         _ if request.contains("agent/c") => ("422 Unprocessable Content", "", "too deep"),
         _ => ("201 Created", "", WRITTEN),
@@ -75,7 +75,7 @@ fn an_import_stops_when_the_server_is_gone_and_still_tells_what_it_did() {
     }
     let url = stub::serve(|request| match request {
         it if it.contains("agent/a") && it.starts_with("PUT") => ("201 Created", "", WRITTEN),
-        it if it.contains("agent/a") => ("404 Not Found", "", ""),
+        it if it.contains("agent/a") => stub::NOT_FOUND,
         it if it.contains("agent/b") => ("503 Service Unavailable", "", ""),
         it => panic!("{it}"),
     });
@@ -108,6 +108,7 @@ fn an_edit_never_loses_the_users_text_whatever_fails() {
             reads += u32::from(request.starts_with("GET"));
             match request.starts_with("GET") {
                 true if reads == 1 => ("200 OK", "", value),
+                true if again.starts_with("404") => stub::NOT_FOUND,
                 true => (again, "", value),
                 false => (put, ETAG, WRITTEN),
             }

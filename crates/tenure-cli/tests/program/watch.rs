@@ -48,7 +48,7 @@ fn watched(pattern: &str, streams: &'static [&'static str]) -> (Vec<String>, Vec
     let asked = Arc::new(Mutex::new(Vec::new()));
     let (asking, mut left) = (Arc::clone(&asked), streams.iter());
     let url = stub::serve_by_head(move |_, headers| {
-        let Some(stream) = left.next() else { return ("404 Not Found", "", "") };
+        let Some(stream) = left.next() else { return stub::NOT_FOUND };
         let position = headers.iter().find_map(|it| it.strip_prefix("last-event-id: "));
         asking.lock().unwrap().push(position.map(ToOwned::to_owned));
         ("200 OK", STREAM, stream)
@@ -122,7 +122,7 @@ fn a_star_that_is_written_as_a_character_stands_for_itself() {
 
 fn watch_tasks(stream: &'static str) -> Output {
     let mut left = [("200 OK", STREAM, stream)].into_iter();
-    let url = stub::serve(move |_| left.next().unwrap_or(("404 Not Found", "", "")));
+    let url = stub::serve(move |_| left.next().unwrap_or(stub::NOT_FOUND));
     let folder = TempDir::new().unwrap();
     run(folder.path(), &["tasks", "watch", "--json", "--server", &url])
 }

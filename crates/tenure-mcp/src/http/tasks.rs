@@ -27,7 +27,7 @@ use rmcp::ServerHandler;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tenure::store::{Cursor, PageRequest};
-use tenure::tasks::{Outcome, Task, TaskError, TaskEvent, TaskId, TaskRef};
+use tenure::tasks::{Outcome, Phase, Task, TaskError, TaskEvent, TaskId, TaskRef};
 use utoipa::ToSchema;
 
 use crate::DurableServer;
@@ -58,6 +58,12 @@ pub struct TaskDocument {
     pub arguments: Map<String, Value>,
     /// How often it was started.
     pub attempt: u32,
+    /// What its execution is up to until it ends: queued, running, or parked until its input is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<String>,
+    /// The worker that has it in its care.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<String>,
     /// When it was created, as `2026-07-28T12:00:00.123Z` (RFC 3339, UTC, milliseconds).
     pub created_at: String,
     /// When it last changed, in the same format.
@@ -95,6 +101,8 @@ impl From<&Task> for TaskDocument {
             tool: task.call.tool.clone(),
             arguments: task.call.arguments.clone(),
             attempt: task.attempt,
+            phase: (!task.status.is_terminal()).then(|| phase(task.phase).into()),
+            worker: task.worker.as_ref().map(|worker| worker.as_str().into()),
             created_at: rfc3339(task.created_at),
             updated_at: rfc3339(task.updated_at),
             expires_at: task.expires_at().map(rfc3339),
@@ -107,6 +115,14 @@ impl From<&Task> for TaskDocument {
             result,
             error,
         }
+    }
+}
+
+fn phase(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Queued => "queued",
+        Phase::Running => "running",
+        Phase::Parked => "parked",
     }
 }
 

@@ -93,10 +93,9 @@ impl JwtVerifier {
             "RS256" => Self::public_key(JwtAlgorithm::Rs256, key, clock)?,
             "ES256" => Self::public_key(JwtAlgorithm::Es256, key, clock)?,
             "EdDSA" => Self::public_key(JwtAlgorithm::EdDsa, key, clock)?,
-            other => {
-                let known = "HS256, RS256, ES256 and EdDSA";
-                let reason = format!("there is no algorithm {other:?}; there are {known}");
-                return Err(CallersError::Invalid(reason));
+            _ => {
+                let reason = "there is no such algorithm; there are HS256, RS256, ES256 and EdDSA";
+                return Err(CallersError::Invalid(reason.into()));
             }
         };
         if let Some(audience) = &description.audience {

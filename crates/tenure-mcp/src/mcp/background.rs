@@ -280,6 +280,7 @@ mod tests {
         ServerConfig,
     };
     use rmcp::service::{RequestContext, ServiceError};
+    use serde::Deserialize as _;
     use serde_json::json;
     use tenure::Owner;
     use tenure::clock::Timestamp;

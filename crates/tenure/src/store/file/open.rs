@@ -42,9 +42,17 @@ impl Database {
     ) -> Result<(Self, Connection), StoreError> {
         // Made absolute, so that the working directory may change.
         let path = std::path::absolute(path).map_err(|error| unreadable(path, error))?;
-        prepare(&path, options)?;
-        inspect(&path)?;
-        let mut database = Self { path, options: options.clone(), immutable: false };
+        Self::open_at(&path, options).map_err(|error| match engine_code(&error) {
+            Some(ErrorCode::CannotOpen) => denied(&path).unwrap_or(error),
+            _ => error,
+        })
+    }
+
+    fn open_at(path: &Path, options: &FileOptions) -> Result<(Self, Connection), StoreError> {
+        prepare(path, options)?;
+        inspect(path)?;
+        let mut database =
+            Self { path: path.to_owned(), options: options.clone(), immutable: false };
         let first = database.accept_in_time().or_else(|error| {
             if log_exists(&database.path) || !takes_no_log(&database.path, &error) {
                 return Err(error);
@@ -209,7 +217,12 @@ fn inspect(path: &Path) -> Result<(), StoreError> {
         Ok((number("application_id")?, number("user_version")?))
     };
     let name = path.display();
-    match read().map_err(|error| translate(error, "looking at the file"))? {
+    let not_ours = || StoreError::Foreign(format!("{name} is not a Tenure store"));
+    let numbers = read().map_err(|error| match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase) => not_ours(),
+        _ => translate(error, "looking at the file"),
+    });
+    match numbers? {
         (APPLICATION_ID, FORMAT) => Ok(()),
         (APPLICATION_ID, newer) if newer > FORMAT => Err(StoreError::Foreign(format!(
             "{name} has format {newer}; this version of Tenure knows formats up to {FORMAT}"
@@ -217,7 +230,7 @@ fn inspect(path: &Path) -> Result<(), StoreError> {
         (APPLICATION_ID, other) => {
             Err(StoreError::Foreign(format!("{name} has the unknown format {other}")))
         }
-        _ => Err(StoreError::Foreign(format!("{name} is not a Tenure store"))),
+        _ => Err(not_ours()),
     }
 }
 
@@ -303,14 +316,41 @@ fn configure(connection: &mut Connection, options: &FileOptions) -> rusqlite::Re
 
 /// True when a write-ahead log with content lies beside the file.
 fn log_exists(path: &Path) -> bool {
-    let mut log = path.as_os_str().to_owned();
-    log.push("-wal");
-    fs::metadata(log).is_ok_and(|log| log.len() > 0)
+    fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > 0)
+}
+
+/// The file that the engine keeps beside its own.
+fn beside(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    name.into()
+}
+
+/// What to say of a file that may not be read, which no other attempt will change. The engine only
+/// says that it cannot be opened. To open it here as well would drop the engine's locks on it.
+#[cfg(unix)]
+fn denied(path: &Path) -> Option<StoreError> {
+    use rustix::fs::{Access, access};
+    let files = ["", "-wal", "-shm"].map(|end| beside(path, end));
+    files.iter().find_map(|file| match access(file, Access::READ_OK) {
+        Err(error) if error == rustix::io::Errno::ACCESS => Some(unreadable(file, error.into())),
+        _ => None,
+    })
+}
+
+#[cfg(not(unix))]
+fn denied(_path: &Path) -> Option<StoreError> {
+    None
 }
 
 fn unreadable(path: &Path, error: std::io::Error) -> StoreError {
-    if error.kind() == ErrorKind::NotFound {
-        return StoreError::InvalidLocation(format!("there is no file {}", path.display()));
+    let name = path.display();
+    match error.kind() {
+        ErrorKind::NotFound => StoreError::InvalidLocation(format!("there is no file {name}")),
+        ErrorKind::PermissionDenied => {
+            let reason = format!("permission denied: {name}");
+            StoreError::Engine { reason, source: Some(error.into()) }
+        }
+        _ => StoreError::Unavailable { reason: name.to_string(), source: Some(error.into()) },
     }
-    StoreError::Unavailable { reason: path.display().to_string(), source: Some(error.into()) }
 }
