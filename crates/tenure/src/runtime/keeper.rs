@@ -7,9 +7,9 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
 use crate::clock::{Clock, Timestamp};
-use crate::runtime::liveness::{Heartbeat, Observer, Pulse};
+use crate::runtime::liveness::{BeatOutcome, Heartbeat, Observer};
 use crate::runtime::own::look_after_own;
-use crate::runtime::takeover::{Fate, take_over};
+use crate::runtime::takeover::{ClaimOutcome, take_over};
 use crate::runtime::worker::{Generation, Shared};
 use crate::store::StoreError;
 
@@ -32,7 +32,7 @@ pub(super) async fn keep(shared: Arc<Shared>, mut heartbeat: Heartbeat) {
             anew = through_panics(shared, || start_anew(shared).boxed()) => heartbeat = anew,
             () = shared.released.cancelled() => return,
         }
-        shared.look_after(former.worker.clone());
+        shared.schedule_settlement(former.worker.clone());
         let worker = former.worker.as_str();
         tracing::warn!(worker, "was taken for dead, and has started anew");
     }
@@ -126,11 +126,11 @@ async fn beat(shared: &Shared, generation: &Generation, heartbeat: &Heartbeat) {
         loop {
             let sent = generation.send(clock);
             match heartbeat.beat(&**shared.tasks.backend()).await {
-                Ok(Pulse::Alive) => {
+                Ok(BeatOutcome::Alive) => {
                     generation.land(sent);
                     break;
                 }
-                Ok(Pulse::Lost) => return,
+                Ok(BeatOutcome::Lost) => return,
                 Err(error) => {
                     tracing::warn!(%error, "a heartbeat failed");
                     clock.back_off_long(round).await;
@@ -170,16 +170,16 @@ async fn observe(
     loop {
         let dead = observer.next_dead(backend).await?;
         let worker = dead.worker.clone();
-        let fate = match take_over(shared, generation, dead).await {
+        let outcome = match take_over(shared, generation, dead).await {
             // Its heartbeat, or a claim of it, may be put right later. To begin observing anew
             // would give all the others more time.
             Err(error @ StoreError::Damaged { .. }) => {
                 tracing::warn!(worker = worker.as_str(), %error, "a dead worker cannot be inherited from");
-                Fate::Kept
+                ClaimOutcome::Kept
             }
-            fate => fate?,
+            outcome => outcome?,
         };
-        if fate == Fate::Kept {
+        if outcome == ClaimOutcome::Kept {
             observer.hold_back(&worker);
         }
     }

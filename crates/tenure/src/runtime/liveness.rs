@@ -2,7 +2,7 @@
 //!
 //! Nobody compares clocks. A heartbeat is a write, so its version token changes; a worker whose
 //! token has not changed for the timeout, by the observer's own clock since the observer first saw
-//! it, is dead. Clocks that differ by hours therefore bury nobody.
+//! it, is dead. Clocks that differ by hours therefore remove_heartbeat nobody.
 
 use std::collections::{HashMap, HashSet};
 
@@ -40,7 +40,7 @@ pub(super) struct Heartbeat {
 
 /// What became of a beat.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Pulse {
+pub(super) enum BeatOutcome {
     /// The worker is alive in the eyes of others.
     Alive,
     /// It was declared dead; its tasks are somebody else's.
@@ -76,22 +76,32 @@ impl Heartbeat {
     }
 
     /// Another beat.
-    pub(super) async fn beat(&self, backend: &dyn StorageBackend) -> Result<Pulse, StoreError> {
+    pub(super) async fn beat(
+        &self,
+        backend: &dyn StorageBackend,
+    ) -> Result<BeatOutcome, StoreError> {
         self.write(backend, Beat::Alive).await
     }
 
     /// The last beat: what this worker had is free to take.
-    pub(super) async fn release(&self, backend: &dyn StorageBackend) -> Result<Pulse, StoreError> {
+    pub(super) async fn release(
+        &self,
+        backend: &dyn StorageBackend,
+    ) -> Result<BeatOutcome, StoreError> {
         self.write(backend, Beat::Released).await
     }
 
-    async fn write(&self, backend: &dyn StorageBackend, beat: Beat) -> Result<Pulse, StoreError> {
+    async fn write(
+        &self,
+        backend: &dyn StorageBackend,
+        beat: Beat,
+    ) -> Result<BeatOutcome, StoreError> {
         for _ in 0..3 {
             let precondition = Precondition::Matches(*self.token.lock());
             match backend.put_if_version(&self.key, write(beat), precondition).await {
                 Ok(token) => {
                     *self.token.lock() = token;
-                    return Ok(Pulse::Alive);
+                    return Ok(BeatOutcome::Alive);
                 }
                 // Perhaps an earlier beat landed and its reply was lost. Nobody else writes that
                 // this worker is alive. Only a beat that is known to have landed counts, since
@@ -101,7 +111,7 @@ impl Heartbeat {
                         Some(record) if read(&record.value) == Beat::Alive => {
                             *self.token.lock() = record.token;
                         }
-                        _ => return Ok(Pulse::Lost),
+                        _ => return Ok(BeatOutcome::Lost),
                     }
                 }
                 Err(error) => return Err(error),
@@ -147,7 +157,10 @@ impl Dead {
     }
 
     /// Forgets the worker, once nothing is left of it.
-    pub(super) async fn bury(&self, backend: &dyn StorageBackend) -> Result<(), StoreError> {
+    pub(super) async fn remove_heartbeat(
+        &self,
+        backend: &dyn StorageBackend,
+    ) -> Result<(), StoreError> {
         match backend.delete(&self.key, Precondition::Matches(self.token)).await {
             Ok(_) | Err(StoreError::VersionConflict { .. }) => Ok(()),
             Err(error) => Err(error),

@@ -15,15 +15,15 @@
 //! | any of these, and the outcome of a write stays unknown | a claim that nobody has in hand | the worker itself settles it like a dead one's |
 //! | adopting claim and adoption | two claims, the task still its former worker's | the second claim is dropped, the first adopted |
 
+mod active;
 mod claims;
 mod context;
+mod fair_semaphore;
 mod handler;
-mod hands;
 mod keeper;
 mod liveness;
 mod own;
 mod run;
-mod shares;
 mod slot;
 mod submit;
 mod takeover;

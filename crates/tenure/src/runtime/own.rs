@@ -7,8 +7,8 @@ use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
 
 use crate::runtime::claims::StoredClaim;
-use crate::runtime::shares::Place;
-use crate::runtime::takeover::{Estate, SETTLED_AT_ONCE, Testator};
+use crate::runtime::fair_semaphore::Permit;
+use crate::runtime::takeover::{SETTLED_AT_ONCE, Settlement, Testator};
 use crate::runtime::worker::{Generation, Shared};
 use crate::store::StoreError;
 use crate::tasks::WorkerId;
@@ -20,8 +20,8 @@ struct Crowded {
     stored: StoredClaim,
 }
 
-/// Those who wait for room. `Shares` has them in turns by owner.
-type Line = FuturesUnordered<BoxFuture<'static, (Crowded, Place)>>;
+/// Those who wait for room. `FairSemaphore` has them in turns by owner.
+type Line = FuturesUnordered<BoxFuture<'static, (Crowded, Permit)>>;
 
 /// Settles the claims of this process whenever something may be left of them. Never returns.
 pub(super) async fn look_after_own(shared: &Arc<Shared>, heir: &Arc<Generation>) {
@@ -58,12 +58,13 @@ async fn settle_through_trouble(shared: &Arc<Shared>, heir: &Arc<Generation>) ->
 /// Settles every claim for which there is room; the others are in the line.
 async fn settle_own(shared: &Arc<Shared>, heir: &Arc<Generation>) -> Result<Line, StoreError> {
     let line = Line::new();
-    let formers = shared.formers.lock().clone();
-    for former in formers.iter().chain([&heir.worker]) {
-        let crowded = Estate { shared, heir, former, testator: Testator::Own }.settle_all().await?;
+    let former_ids = shared.former_ids.lock().clone();
+    for former in former_ids.iter().chain([&heir.worker]) {
+        let crowded =
+            Settlement { shared, heir, former, testator: Testator::Own }.settle_all().await?;
         if crowded.is_empty() {
             // Forgotten only when done, so that an interruption loses none.
-            shared.formers.lock().retain(|it| it != former);
+            shared.former_ids.lock().retain(|it| it != former);
         }
         for (stored, owner) in crowded {
             let (capacity, former) = (Arc::clone(&shared.capacity), former.clone());
@@ -74,7 +75,7 @@ async fn settle_own(shared: &Arc<Shared>, heir: &Arc<Generation>) -> Result<Line
     Ok(line)
 }
 
-fn and_all_that_are_ready(first: (Crowded, Place), line: &mut Line) -> Vec<(Crowded, Place)> {
+fn and_all_that_are_ready(first: (Crowded, Permit), line: &mut Line) -> Vec<(Crowded, Permit)> {
     let mut placed = vec![first];
     while placed.len() < SETTLED_AT_ONCE
         && let Some(Some(next)) = line.next().now_or_never()
@@ -87,11 +88,11 @@ fn and_all_that_are_ready(first: (Crowded, Place), line: &mut Line) -> Vec<(Crow
 async fn settle_placed(
     shared: &Arc<Shared>,
     heir: &Arc<Generation>,
-    placed: Vec<(Crowded, Place)>,
+    placed: Vec<(Crowded, Permit)>,
 ) {
-    let settling = placed.into_iter().map(|(Crowded { former, stored }, place)| async move {
-        let estate = Estate { shared, heir, former: &former, testator: Testator::Own };
-        estate.settle_stored(&stored, Some(place)).await
+    let settling = placed.into_iter().map(|(Crowded { former, stored }, permit)| async move {
+        let settlement = Settlement { shared, heir, former: &former, testator: Testator::Own };
+        settlement.settle_stored(&stored, Some(permit)).await
     });
     for settled in futures::future::join_all(settling).await {
         if let Err(error) = settled {
@@ -113,7 +114,7 @@ mod tests {
     use crate::runtime::claims::{self, Claim};
     use crate::runtime::{Exit, Failure, Handler, Policy, TaskContext, Worker, WorkerOptions};
     use crate::store::InMemoryBackend;
-    use crate::tasks::{Call, Custody, NewTask, Status, Task, TaskRef, TaskStore};
+    use crate::tasks::{Assignment, Call, NewTask, Status, Task, TaskRef, TaskStore};
 
     /// Every task of which waits for an answer.
     struct Parks;
@@ -138,8 +139,8 @@ mod tests {
     async fn leave(shared: &Shared, former: &WorkerId, owner: &Owner, id: String) -> Task {
         let claim = Claim { owner: owner.clone(), id: id.as_str().into() };
         claims::put(&**shared.tasks.backend(), former, &claim, None).await.unwrap();
-        let custody = Custody { worker: Some(former.clone()), started: false };
-        shared.tasks.create_for(owner, claim.id, call(), custody).await.unwrap().0
+        let assignment = Assignment { worker: Some(former.clone()), started: false };
+        shared.tasks.create_for(owner, claim.id, call(), assignment).await.unwrap().0
     }
 
     async fn settle() {
@@ -165,7 +166,7 @@ mod tests {
             leave(shared, &former, &alice, format!("a{number:02}")).await;
         }
         let his = leave(shared, &former, &bob, "b".into()).await;
-        shared.look_after(former.clone());
+        shared.schedule_settlement(former.clone());
         settle().await;
         let his = tasks.get(&bob, &his.id).await.unwrap();
         assert_eq!((his.status, his.worker), (Status::InputRequired, Some(worker.id())));
@@ -186,7 +187,7 @@ mod tests {
         assert_eq!(ended, 2 + 2 * SETTLED_AT_ONCE);
         let left = claims::list(&**tasks.backend(), &former, None).await.unwrap();
         assert!(left.claims.is_empty());
-        assert!(shared.formers.lock().is_empty(), "it is forgotten");
+        assert!(shared.former_ids.lock().is_empty(), "it is forgotten");
     }
 
     #[tokio::test]
@@ -198,16 +199,16 @@ mod tests {
         let (shared, former, alice) =
             (worker.shared(), WorkerId::random(), Owner::new("alice").unwrap());
         let task = leave(shared, &former, &alice, "a".into()).await;
-        shared.look_after(former.clone());
+        shared.schedule_settlement(former.clone());
         settle().await;
         assert_eq!(tasks.get(&alice, &task.id).await.unwrap().worker, Some(worker.id()));
         // As if the store had refused to delete it.
         let claim = Claim { owner: alice.clone(), id: task.id.clone() };
         claims::put(&**tasks.backend(), &former, &claim, None).await.unwrap();
-        shared.look_after(former.clone());
+        shared.schedule_settlement(former.clone());
         settle().await;
         let left = claims::list(&**tasks.backend(), &former, None).await.unwrap();
         assert!(left.claims.is_empty());
-        assert!(shared.formers.lock().is_empty(), "it is forgotten");
+        assert!(shared.former_ids.lock().is_empty(), "it is forgotten");
     }
 }

@@ -9,9 +9,9 @@ use serde_json::{Map, Value};
 use tokio::task::JoinError;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::runtime::active::ActiveTask;
 use crate::runtime::context::Interruption;
-use crate::runtime::hands::InHand;
-use crate::runtime::shares::Place;
+use crate::runtime::fair_semaphore::Permit;
 use crate::runtime::slot::Slot;
 use crate::runtime::worker::{Generation, Shared};
 use crate::runtime::{Exit, Failure, Policy, TaskContext, claims};
@@ -27,9 +27,9 @@ pub(super) struct Run {
     pub(super) policy: Policy,
     pub(super) task: Task,
     /// Its share of the worker's capacity, held to the end.
-    pub(super) place: Place,
+    pub(super) permit: Permit,
     /// Nothing else in this process is busy with the task.
-    pub(super) in_hand: InHand,
+    pub(super) active: ActiveTask,
 }
 
 /// What follows an attempt, or a wait.
@@ -45,10 +45,10 @@ enum Next {
 impl Run {
     /// Runs the task to its end, and settles its claim whatever ends the run. `slot` is given when
     /// its first attempt is already on record.
-    pub(super) async fn drive(mut self, slot: Option<Place>) {
+    pub(super) async fn run(mut self, slot: Option<Permit>) {
         // After a panic the task is read and judged afresh, as that of a dead worker is, so it does
         // not matter in which state it left this run.
-        let settled = AssertUnwindSafe(self.see_through(slot)).catch_unwind().await;
+        let settled = AssertUnwindSafe(self.run_to_end(slot)).catch_unwind().await;
         let panicked = settled.is_err();
         if settled.unwrap_or(false) {
             return;
@@ -59,15 +59,15 @@ impl Run {
             self.shared.tasks.clock().back_off_long(u32::MAX).await;
         }
         // The claim is still there, for an heir or for this worker itself.
-        let Self { shared, generation, place, in_hand, .. } = self;
-        drop((place, in_hand));
+        let Self { shared, generation, permit, active, .. } = self;
+        drop((permit, active));
         if !shared.closing.is_cancelled() && !generation.lost.is_cancelled() {
-            shared.look_after(generation.worker.clone());
+            shared.schedule_settlement(generation.worker.clone());
         }
     }
 
     /// Runs the task to its end. Tells whether it has ended and nothing of it is left to do.
-    async fn see_through(&mut self, mut slot: Option<Place>) -> bool {
+    async fn run_to_end(&mut self, mut slot: Option<Permit>) -> bool {
         let (mut wait_ms, mut failed) = (0, false);
         let mut states = match self.states().await {
             Ok(states) => states,
@@ -139,7 +139,7 @@ impl Run {
     }
 
     /// Runs one attempt. The task is on record as running.
-    async fn attempt(&mut self, states: &mut States, slot: Place) -> Next {
+    async fn attempt(&mut self, states: &mut States, slot: Permit) -> Next {
         let slot = Slot::new(Arc::clone(&self.shared.slots), self.task.owner.clone(), slot);
         let worker = self.generation.worker.clone();
         let context = TaskContext::new(self.shared.tasks.clone(), worker, self.task.clone(), slot);
@@ -406,7 +406,7 @@ mod tests {
     use crate::runtime::claims::Claim;
     use crate::runtime::{Handler, Worker, WorkerOptions};
     use crate::store::InMemoryBackend;
-    use crate::tasks::{Call, Custody, NewTask, Status, TaskStore};
+    use crate::tasks::{Assignment, Call, NewTask, Status, TaskStore};
 
     struct Nothing;
 
@@ -429,15 +429,15 @@ mod tests {
             Worker::start(tasks, Arc::new(Nothing), WorkerOptions::default()).await.unwrap();
         let shared = Arc::clone(worker.shared());
         let (generation, owner) = (shared.generation(), Owner::local());
-        let custody = Custody { worker: Some(generation.worker.clone()), started: true };
+        let assignment = Assignment { worker: Some(generation.worker.clone()), started: true };
         let new = NewTask::new(Call::new("tool", Map::new()));
-        let created = shared.tasks.create_for(&owner, "t".into(), new, custody).await;
+        let created = shared.tasks.create_for(&owner, "t".into(), new, assignment).await;
         let task = created.unwrap().0;
         let claim = Claim { owner: owner.clone(), id: task.id.clone() };
-        let in_hand = shared.hands.try_take(&claim).unwrap();
-        let place = shared.capacity.try_take(&owner).ok().unwrap();
+        let active = shared.active.try_take(&claim).unwrap();
+        let permit = shared.capacity.try_take(&owner).ok().unwrap();
         let policy = Policy::default();
-        (Run { shared, generation, policy, task, place, in_hand }, worker)
+        (Run { shared, generation, policy, task, permit, active }, worker)
     }
 
     #[tokio::test]

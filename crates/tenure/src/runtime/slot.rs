@@ -8,11 +8,11 @@ use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::owner::Owner;
-use crate::runtime::shares::{Place, Shares};
+use crate::runtime::fair_semaphore::{FairSemaphore, Permit};
 
 /// A handler's slot. Dropping it hands the slot on, or leaves the line for one.
 pub(super) struct Slot {
-    slots: Arc<Shares>,
+    slots: Arc<FairSemaphore>,
     owner: Owner,
     /// Locked while it is being regained, so that two parts of a handler that go on at the same
     /// time need one slot, not two.
@@ -22,12 +22,12 @@ pub(super) struct Slot {
 }
 
 enum State {
-    Held(#[expect(dead_code, reason = "it is held, not looked at")] Place),
+    Held(#[expect(dead_code, reason = "it is held, not looked at")] Permit),
     /// The handler waits.
     GivenBack,
     /// The handler goes on, or is about to. What is handed on counts as held at once, whether or not
     /// anybody awaits it.
-    InLine(BoxFuture<'static, Place>),
+    InLine(BoxFuture<'static, Permit>),
 }
 
 /// A handler's wait without its slot. However it ends, the handler is not left without a slot unless
@@ -38,8 +38,8 @@ pub(super) struct Wait<'a> {
 }
 
 impl Slot {
-    pub(super) fn new(slots: Arc<Shares>, owner: Owner, place: Place) -> Self {
-        Self { slots, owner, state: Mutex::new(State::Held(place)), waits: watch::Sender::new(0) }
+    pub(super) fn new(slots: Arc<FairSemaphore>, owner: Owner, permit: Permit) -> Self {
+        Self { slots, owner, state: Mutex::new(State::Held(permit)), waits: watch::Sender::new(0) }
     }
 
     /// Waits until the handler waits.
@@ -62,7 +62,7 @@ impl Slot {
         let mut turn = async move { slots.take(&owner).await }.boxed();
         // Nobody is in line who has not been polled.
         match (&mut turn).now_or_never() {
-            Some(place) => State::Held(place),
+            Some(permit) => State::Held(permit),
             None => State::InLine(turn),
         }
     }
@@ -76,8 +76,8 @@ impl Wait<'_> {
             *state = self.slot.line_up();
         }
         if let State::InLine(turn) = &mut *state {
-            let place = turn.await;
-            *state = State::Held(place);
+            let permit = turn.await;
+            *state = State::Held(permit);
         }
     }
 }

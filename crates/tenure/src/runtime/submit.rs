@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use crate::owner::Owner;
 use crate::runtime::Policy;
+use crate::runtime::active::ActiveTask;
 use crate::runtime::claims::{self, Claim};
-use crate::runtime::hands::InHand;
+use crate::runtime::fair_semaphore::Permit;
 use crate::runtime::run::Run;
-use crate::runtime::shares::Place;
-use crate::runtime::takeover::{Estate, Fate, Testator};
+use crate::runtime::takeover::{ClaimOutcome, Settlement, Testator};
 use crate::runtime::worker::{Generation, Shared};
 use crate::store::StoreError;
-use crate::tasks::{Custody, NewTask, Task, TaskError, TaskStore};
+use crate::tasks::{Assignment, NewTask, Task, TaskError, TaskStore};
 use futures::FutureExt as _;
 
 /// Submits a task. A panic below leaves its claim to be looked after, as an unknown outcome does.
@@ -24,7 +24,7 @@ pub(super) async fn submit_through_panics(
     let worker = shared.generation().worker.clone();
     let submission = submit(Arc::clone(&shared), owner, new);
     AssertUnwindSafe(submission).catch_unwind().await.unwrap_or_else(|_| {
-        shared.look_after(worker);
+        shared.schedule_settlement(worker);
         Err(StoreError::OutcomeUnknown(None).into())
     })
 }
@@ -41,17 +41,17 @@ async fn submit(shared: Arc<Shared>, owner: Owner, mut new: NewTask) -> Result<T
     })?;
     new.rerun = policy.rerun;
     let claim = Claim { id: TaskStore::id_for(&owner, &new)?, owner };
-    let in_hand = match take(&shared, &claim, &new).await? {
-        Taken::InHand(in_hand) => in_hand,
+    let active = match take(&shared, &claim, &new).await? {
+        Taken::ActiveTask(active) => active,
         Taken::Existing(task) => return Ok(*task),
     };
     let taken = shared.capacity.try_take(&claim.owner);
-    let place = taken.map_err(|limit| TaskError::QueueFull { limit })?;
-    Submission { shared, policy, claim, in_hand, place }.carry_out(new).await
+    let permit = taken.map_err(|limit| TaskError::QueueFull { limit })?;
+    Submission { shared, policy, claim, active, permit }.carry_out(new).await
 }
 
 enum Taken {
-    InHand(InHand),
+    ActiveTask(ActiveTask),
     Existing(Box<Task>),
 }
 
@@ -60,8 +60,8 @@ enum Taken {
 async fn take(shared: &Arc<Shared>, claim: &Claim, new: &NewTask) -> Result<Taken, TaskError> {
     let mut round = 0;
     loop {
-        if let Some(in_hand) = shared.hands.try_take(claim) {
-            return Ok(Taken::InHand(in_hand));
+        if let Some(active) = shared.active.try_take(claim) {
+            return Ok(Taken::ActiveTask(active));
         }
         match shared.tasks.get(&claim.owner, &claim.id).await {
             Ok(task) if task.call == new.call => return Ok(Taken::Existing(task.into())),
@@ -83,8 +83,8 @@ struct Submission {
     shared: Arc<Shared>,
     policy: Policy,
     claim: Claim,
-    in_hand: InHand,
-    place: Place,
+    active: ActiveTask,
+    permit: Permit,
 }
 
 impl Submission {
@@ -106,14 +106,15 @@ impl Submission {
         let slot = (!may_be_dead(&shared, &generation))
             .then(|| shared.slots.try_take(&self.claim.owner).ok())
             .flatten();
-        let custody = Custody { worker: Some(generation.worker.clone()), started: slot.is_some() };
+        let assignment =
+            Assignment { worker: Some(generation.worker.clone()), started: slot.is_some() };
         let Claim { owner, id } = self.claim.clone();
-        match shared.tasks.create_for(&owner, id, new, custody).await {
+        match shared.tasks.create_for(&owner, id, new, assignment).await {
             Ok((task, true)) if is_still(&shared, &generation).await => {
-                let Self { policy, in_hand, place, .. } = self;
-                let run = Run { shared, generation, policy, task: task.clone(), place, in_hand };
+                let Self { policy, active, permit, .. } = self;
+                let run = Run { shared, generation, policy, task: task.clone(), permit, active };
                 let runs = run.shared.runs.clone();
-                runs.spawn(run.drive(slot));
+                runs.spawn(run.run(slot));
                 Ok(task)
             }
             Ok((task, true)) => {
@@ -133,7 +134,7 @@ impl Submission {
     /// The process stood still for so long that others may have taken it for dead; an heir may
     /// have looked for the task before it was there. It is adopted under the new identity.
     async fn readopt(self, former: &Generation, task: Task) -> Result<Task, TaskError> {
-        let Self { shared, claim, in_hand, place, .. } = self;
+        let Self { shared, claim, active, permit, .. } = self;
         let mut heir = shared.generation();
         let mut round = 0;
         while heir.worker == former.worker {
@@ -145,11 +146,11 @@ impl Submission {
             heir = shared.generation();
         }
         let (former, testator) = (&former.worker, Testator::OwnUnbegun);
-        let estate = Estate { shared: &shared, heir: &heir, former, testator };
-        match estate.settle(&claim, Fate::Settled, in_hand, Some(place)).await {
+        let settlement = Settlement { shared: &shared, heir: &heir, former, testator };
+        match settlement.settle(&claim, ClaimOutcome::Settled, active, Some(permit)).await {
             Ok(_) => Ok(task),
             Err(error) => {
-                shared.look_after(former.clone());
+                shared.schedule_settlement(former.clone());
                 Err(error.into())
             }
         }
@@ -169,13 +170,13 @@ impl Submission {
 
     /// Takes the claim back; if that fails, or it may be needed, it is looked after later.
     async fn unclaim(self, generation: &Generation, may_be_needed: bool) {
-        let Self { shared, claim, in_hand, place, .. } = self;
+        let Self { shared, claim, active, permit, .. } = self;
         let (backend, worker) = (&**shared.tasks.backend(), &generation.worker);
         let is_back = !may_be_needed && claims::remove(backend, worker, &claim.id).await.is_ok();
         // Before that is looked at: what is in hand counts as looked after.
-        drop((in_hand, place));
+        drop((active, permit));
         if !is_back {
-            shared.look_after(worker.clone());
+            shared.schedule_settlement(worker.clone());
         }
     }
 }
@@ -234,7 +235,7 @@ mod tests {
         };
         // The first is under way, and its task is not there yet.
         let claim = Claim { id: TaskStore::id_for(&owner, &new).unwrap(), owner: owner.clone() };
-        let _first = worker.shared().hands.try_take(&claim).unwrap();
+        let _first = worker.shared().active.try_take(&claim).unwrap();
         let repeated = async { worker.submit(&owner, new).await };
         let shutdown = async {
             tokio::task::yield_now().await;

@@ -7,11 +7,11 @@ use futures::{StreamExt as _, stream};
 use crate::clock::Timestamp;
 use crate::limits;
 use crate::owner::Owner;
+use crate::runtime::active::ActiveTask;
 use crate::runtime::claims::{self, Claim, StoredClaim};
-use crate::runtime::hands::InHand;
+use crate::runtime::fair_semaphore::Permit;
 use crate::runtime::liveness::Dead;
 use crate::runtime::run::{Run, is_lost_for_good};
-use crate::runtime::shares::Place;
 use crate::runtime::worker::{Generation, Shared};
 use crate::runtime::{Failure, Policy};
 use crate::store::{Cursor, StoreError};
@@ -22,7 +22,7 @@ pub(super) const SETTLED_AT_ONCE: usize = 16;
 
 /// What became of a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum ClaimOutcome {
     /// It is settled, and can be forgotten.
     Settled,
     /// Its task is in this worker's care now.
@@ -44,7 +44,7 @@ struct Page {
 
 /// The claims of one identity, and the worker that settles them. Each step is conditional on what
 /// it found, so a worker that was only slow, or a second heir, does no harm.
-pub(super) struct Estate<'a> {
+pub(super) struct Settlement<'a> {
     pub(super) shared: &'a Arc<Shared>,
     pub(super) heir: &'a Arc<Generation>,
     pub(super) former: &'a WorkerId,
@@ -62,24 +62,24 @@ pub(super) enum Testator {
     OwnUnbegun,
 }
 
-/// Adopts, fails or drops every task of a dead worker; [`Fate::Kept`] if some had to be left.
+/// Adopts, fails or drops every task of a dead worker; [`ClaimOutcome::Kept`] if some had to be left.
 pub(super) async fn take_over(
     shared: &Arc<Shared>,
     heir: &Arc<Generation>,
     mut dead: Dead,
-) -> Result<Fate, StoreError> {
+) -> Result<ClaimOutcome, StoreError> {
     let backend = &**shared.tasks.backend();
     let former = dead.worker.clone();
-    let estate = Estate { shared, heir, former: &former, testator: Testator::Dead };
+    let settlement = Settlement { shared, heir, former: &former, testator: Testator::Dead };
     let _under_way = UnderWay::begin(shared);
     let mut kept = false;
     let mut after = None;
     loop {
         // Once a page: the inheritance is a heartbeat too, and lapses if this worker dies.
         if !dead.inherit(backend).await? {
-            return Ok(Fate::Settled);
+            return Ok(ClaimOutcome::Settled);
         }
-        let page = estate.settle_page(after).await?;
+        let page = settlement.settle_page(after).await?;
         kept |= page.some_kept;
         after = page.next;
         if after.is_none() {
@@ -87,13 +87,13 @@ pub(super) async fn take_over(
         }
     }
     if kept {
-        return Ok(Fate::Kept);
+        return Ok(ClaimOutcome::Kept);
     }
-    dead.bury(backend).await?;
-    Ok(Fate::Settled)
+    dead.remove_heartbeat(backend).await?;
+    Ok(ClaimOutcome::Settled)
 }
 
-impl Estate<'_> {
+impl Settlement<'_> {
     /// Settles every claim. Those are left, with their owners, for which there is no room.
     pub(super) async fn settle_all(&self) -> Result<Vec<(StoredClaim, Owner)>, StoreError> {
         let (mut crowded, mut after) = (Vec::new(), None);
@@ -114,21 +114,21 @@ impl Estate<'_> {
         // be adopted and not run.
         let settled: Vec<_> = stream::iter(page.claims)
             .map(async |stored| {
-                let fate = self.settle_stored(&stored, None).await;
+                let outcome = self.settle_stored(&stored, None).await;
                 self.count();
-                (stored, fate)
+                (stored, outcome)
             })
             .buffer_unordered(SETTLED_AT_ONCE)
             .collect()
             .await;
         let mut done = Page { next: page.next, ..Page::default() };
-        for (stored, fate) in settled {
-            match (fate?, &stored.claim) {
-                (Fate::Crowded, Some(claim)) => {
+        for (stored, outcome) in settled {
+            match (outcome?, &stored.claim) {
+                (ClaimOutcome::Crowded, Some(claim)) => {
                     let owner = claim.owner.clone();
                     done.crowded.push((stored, owner));
                 }
-                (fate, _) => done.some_kept |= fate == Fate::Kept,
+                (outcome, _) => done.some_kept |= outcome == ClaimOutcome::Kept,
             }
         }
         Ok(done)
@@ -140,39 +140,39 @@ impl Estate<'_> {
         }
     }
 
-    /// Settles one claim, in a place if one is given.
+    /// Settles one claim, with a permit if one is given.
     pub(super) async fn settle_stored(
         &self,
         stored: &StoredClaim,
-        place: Option<Place>,
-    ) -> Result<Fate, StoreError> {
+        permit: Option<Permit>,
+    ) -> Result<ClaimOutcome, StoreError> {
         let Some(claim) = &stored.claim else {
             // Nobody can tell which task it was for.
             let backend = &**self.shared.tasks.backend();
             backend.delete(&stored.key, crate::store::Precondition::Any).await?;
-            return Ok(Fate::Settled);
+            return Ok(ClaimOutcome::Settled);
         };
-        let absent = self.fate_of_absent(stored.task_expires_at);
-        let in_hand = match self.shared.hands.try_take(claim) {
-            Some(in_hand) => in_hand,
+        let absent = self.outcome_of_absent(stored.task_expires_at);
+        let active = match self.shared.active.try_take(claim) {
+            Some(active) => active,
             // What is in hand is as it should be.
-            None if self.is_current() => return Ok(Fate::Settled),
+            None if self.is_current() => return Ok(ClaimOutcome::Settled),
             None => match self.wait_for(claim).await? {
-                Some(in_hand) => in_hand,
+                Some(active) => active,
                 None => {
                     let backend = &**self.shared.tasks.backend();
                     claims::remove(backend, self.former, &claim.id).await?;
-                    return Ok(Fate::Settled);
+                    return Ok(ClaimOutcome::Settled);
                 }
             },
         };
-        self.settle(claim, absent, in_hand, place).await
+        self.settle(claim, absent, active, permit).await
     }
 
     /// Waits until nothing else here is busy with the task; `None` once it is in the heir's own
     /// care, where it may be busy for as long as the task lives. Whatever else has it in hand
     /// (a creation, an adoption, a run that has to stop) soon lets go of it, or makes it the heir's.
-    async fn wait_for(&self, claim: &Claim) -> Result<Option<InHand>, StoreError> {
+    async fn wait_for(&self, claim: &Claim) -> Result<Option<ActiveTask>, StoreError> {
         let mut round = 0_u32;
         loop {
             match self.shared.tasks.get(&claim.owner, &claim.id).await {
@@ -183,7 +183,7 @@ impl Estate<'_> {
                 _ => {}
             }
             tokio::select! {
-                in_hand = self.shared.hands.take(claim) => return Ok(Some(in_hand)),
+                active = self.shared.active.take(claim) => return Ok(Some(active)),
                 () = self.shared.tasks.clock().back_off_long(round) => {}
             }
             round = round.saturating_add(1);
@@ -193,10 +193,10 @@ impl Estate<'_> {
     /// What becomes of the claim of a task that is not there. One that is there no more because it
     /// has expired may be at work yet by the clock of another worker, who has to find the claim; it
     /// goes by itself when no clock can have the task for live.
-    fn fate_of_absent(&self, task_expires_at: Option<Timestamp>) -> Fate {
+    fn outcome_of_absent(&self, task_expires_at: Option<Timestamp>) -> ClaimOutcome {
         let now = self.shared.tasks.clock().now();
         let has_expired = task_expires_at.is_some_and(|deadline| deadline <= now);
-        if has_expired && !self.is_current() { Fate::Kept } else { Fate::Settled }
+        if has_expired && !self.is_current() { ClaimOutcome::Kept } else { ClaimOutcome::Settled }
     }
 
     /// Settles one claim, and deletes it unless it is still of use. `absent` is what becomes of it if
@@ -204,63 +204,63 @@ impl Estate<'_> {
     pub(super) async fn settle(
         &self,
         claim: &Claim,
-        absent: Fate,
-        in_hand: InHand,
-        place: Option<Place>,
-    ) -> Result<Fate, StoreError> {
+        absent: ClaimOutcome,
+        active: ActiveTask,
+        permit: Option<Permit>,
+    ) -> Result<ClaimOutcome, StoreError> {
         let backend = &**self.shared.tasks.backend();
-        let (fate, _in_hand) = self.decide(claim, absent, in_hand, place).await?;
-        let obsolete = match fate {
-            Fate::Settled => true,
-            Fate::Adopted => !self.is_current(),
-            Fate::Kept | Fate::Crowded => false,
+        let (outcome, _active) = self.decide(claim, absent, active, permit).await?;
+        let obsolete = match outcome {
+            ClaimOutcome::Settled => true,
+            ClaimOutcome::Adopted => !self.is_current(),
+            ClaimOutcome::Kept | ClaimOutcome::Crowded => false,
         };
         if obsolete {
             claims::remove(backend, self.former, &claim.id).await?;
         }
-        Ok(fate)
+        Ok(outcome)
     }
 
     /// Decides on one claim. What is in hand goes to the run, or comes back.
     async fn decide(
         &self,
         claim: &Claim,
-        absent: Fate,
-        in_hand: InHand,
-        place: Option<Place>,
-    ) -> Result<(Fate, Option<InHand>), StoreError> {
+        absent: ClaimOutcome,
+        active: ActiveTask,
+        permit: Option<Permit>,
+    ) -> Result<(ClaimOutcome, Option<ActiveTask>), StoreError> {
         let shared = self.shared;
         let task = match shared.tasks.get(&claim.owner, &claim.id).await {
             Ok(task) => task,
-            Err(TaskError::NotFound) => return Ok((absent, Some(in_hand))),
+            Err(TaskError::NotFound) => return Ok((absent, Some(active))),
             Err(TaskError::Store(error)) if !matches!(error, StoreError::Damaged { .. }) => {
                 return Err(error);
             }
             Err(error) => {
                 tracing::warn!(task = %claim.id, %error, "left for a worker that can read it");
-                return Ok((Fate::Kept, Some(in_hand)));
+                return Ok((ClaimOutcome::Kept, Some(active)));
             }
         };
         if task.status.is_terminal() || task.worker.as_ref() != Some(self.former) {
-            return Ok((Fate::Settled, Some(in_hand)));
+            return Ok((ClaimOutcome::Settled, Some(active)));
         }
         let Some(policy) = shared.handler.policy(&task.call.tool) else {
-            return Ok((Fate::Kept, Some(in_hand)));
+            return Ok((ClaimOutcome::Kept, Some(active)));
         };
-        if let Some(reason) = hopeless(&task, self.testator) {
+        if let Some(reason) = reason_not_to_rerun(&task, self.testator) {
             let Failure { error, message, .. } = Failure::of_worker(reason);
             let failed = self.change(&task, Transition::Fail { error, message }).await;
-            return Ok((settled(failed)?, Some(in_hand)));
+            return Ok((settled(failed)?, Some(active)));
         }
-        let place = place.or_else(|| shared.capacity.try_take(&task.owner).ok());
-        let Some(place) = place else {
+        let permit = permit.or_else(|| shared.capacity.try_take(&task.owner).ok());
+        let Some(permit) = permit else {
             // What is a dead worker's can be left for another heir. Nobody else may come to look
             // for what was this process's before.
             let is_dead = self.testator == Testator::Dead;
-            let fate = if is_dead { Fate::Kept } else { Fate::Crowded };
-            return Ok((fate, Some(in_hand)));
+            let outcome = if is_dead { ClaimOutcome::Kept } else { ClaimOutcome::Crowded };
+            return Ok((outcome, Some(active)));
         };
-        self.adopt(claim, task, policy, place, in_hand).await
+        self.adopt(claim, task, policy, permit, active).await
     }
 
     async fn adopt(
@@ -268,9 +268,9 @@ impl Estate<'_> {
         claim: &Claim,
         task: Task,
         policy: Policy,
-        place: Place,
-        in_hand: InHand,
-    ) -> Result<(Fate, Option<InHand>), StoreError> {
+        permit: Permit,
+        active: ActiveTask,
+    ) -> Result<(ClaimOutcome, Option<ActiveTask>), StoreError> {
         let (shared, worker) = (self.shared, self.heir.worker.clone());
         let backend = &**shared.tasks.backend();
         if !self.is_current() {
@@ -281,9 +281,9 @@ impl Estate<'_> {
             Ok(task) => {
                 let (shared, generation) = (Arc::clone(shared), Arc::clone(self.heir));
                 let runs = shared.runs.clone();
-                runs.spawn(Run { shared, generation, policy, task, place, in_hand }.drive(None));
+                runs.spawn(Run { shared, generation, policy, task, permit, active }.run(None));
                 tracing::info!(task = %claim.id, from = self.former.as_str(), "adopted");
-                Ok((Fate::Adopted, None))
+                Ok((ClaimOutcome::Adopted, None))
             }
             Err(TaskError::Store(error)) => {
                 // It may have been adopted all the same: the new claim has to stay.
@@ -294,7 +294,7 @@ impl Estate<'_> {
                 if !self.is_current() {
                     claims::remove(backend, &worker, &claim.id).await?;
                 }
-                Ok((settled(Err(error))?, Some(in_hand)))
+                Ok((settled(Err(error))?, Some(active)))
             }
         }
     }
@@ -329,7 +329,7 @@ impl Drop for UnderWay<'_> {
 
 /// Why a task must not be started again, if so. Of its own tasks a worker knows that no server had
 /// to stop for it to lose them.
-fn hopeless(task: &Task, testator: Testator) -> Option<&'static str> {
+fn reason_not_to_rerun(task: &Task, testator: Testator) -> Option<&'static str> {
     match testator {
         Testator::OwnUnbegun => return None,
         Testator::Own if is_lost_for_good(task) => {
@@ -350,13 +350,13 @@ fn hopeless(task: &Task, testator: Testator) -> Option<&'static str> {
 }
 
 /// Whoever was faster has settled it; only the store's trouble leaves it open.
-fn settled(change: Result<Task, TaskError>) -> Result<Fate, StoreError> {
+fn settled(change: Result<Task, TaskError>) -> Result<ClaimOutcome, StoreError> {
     match change {
         Err(TaskError::Store(error)) => Err(error),
         // Whatever this worker cannot write, another may.
         Err(TaskError::Unreadable { .. } | TaskError::Contended | TaskError::Invalid { .. }) => {
-            Ok(Fate::Kept)
+            Ok(ClaimOutcome::Kept)
         }
-        _ => Ok(Fate::Settled),
+        _ => Ok(ClaimOutcome::Settled),
     }
 }

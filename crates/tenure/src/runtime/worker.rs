@@ -11,10 +11,10 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use crate::clock::{Clock, Timestamp};
 use crate::owner::Owner;
 use crate::runtime::Handler;
-use crate::runtime::hands::Hands;
+use crate::runtime::active::ActiveTasks;
+use crate::runtime::fair_semaphore::FairSemaphore;
 use crate::runtime::keeper::keep;
 use crate::runtime::liveness::Heartbeat;
-use crate::runtime::shares::Shares;
 use crate::runtime::submit::submit_through_panics;
 use crate::tasks::{NewTask, Task, TaskError, TaskStore, WorkerId};
 
@@ -83,8 +83,8 @@ pub(super) struct Shared {
     pub(super) tasks: TaskStore,
     pub(super) handler: Arc<dyn Handler>,
     pub(super) options: WorkerOptions,
-    pub(super) capacity: Arc<Shares>,
-    pub(super) slots: Arc<Shares>,
+    pub(super) capacity: Arc<FairSemaphore>,
+    pub(super) slots: Arc<FairSemaphore>,
     pub(super) runs: TaskTracker,
     /// No further attempt starts.
     pub(super) closing: CancellationToken,
@@ -94,9 +94,9 @@ pub(super) struct Shared {
     pub(super) abandoned: CancellationToken,
     /// All runs have ended; what is left is for others.
     pub(super) released: CancellationToken,
-    pub(super) hands: Arc<Hands>,
+    pub(super) active: Arc<ActiveTasks>,
     /// Identities of this process whose claims want looking after, besides the present one.
-    pub(super) formers: Mutex<Vec<WorkerId>>,
+    pub(super) former_ids: Mutex<Vec<WorkerId>>,
     /// There may be claims of ours for tasks that nobody has in hand.
     pub(super) unsettled: Notify,
     pub(super) generation: Mutex<Arc<Generation>>,
@@ -192,8 +192,8 @@ impl Worker {
             stopping: CancellationToken::new(),
             abandoned: CancellationToken::new(),
             released: CancellationToken::new(),
-            hands: Arc::default(),
-            formers: Mutex::default(),
+            active: Arc::default(),
+            former_ids: Mutex::default(),
             unsettled: Notify::new(),
             generation: Mutex::new(generation),
             takeover: watch::Sender::default(),
@@ -276,8 +276,8 @@ impl Worker {
     }
 }
 
-fn shares(all: usize, per_owner: Option<usize>) -> Arc<Shares> {
-    Shares::new(all, per_owner.unwrap_or(all.div_ceil(2)).max(1))
+fn shares(all: usize, per_owner: Option<usize>) -> Arc<FairSemaphore> {
+    FairSemaphore::new(all, per_owner.unwrap_or(all.div_ceil(2)).max(1))
 }
 
 impl Shared {
@@ -287,12 +287,12 @@ impl Shared {
 
     /// Has the keeper settle what `worker`, an identity of this process, claims and nobody here
     /// has in hand.
-    pub(super) fn look_after(&self, worker: WorkerId) {
-        let mut formers = self.formers.lock();
-        if worker != self.generation().worker && !formers.contains(&worker) {
-            formers.push(worker);
+    pub(super) fn schedule_settlement(&self, worker: WorkerId) {
+        let mut former_ids = self.former_ids.lock();
+        if worker != self.generation().worker && !former_ids.contains(&worker) {
+            former_ids.push(worker);
         }
-        drop(formers);
+        drop(former_ids);
         self.unsettled.notify_one();
     }
 }

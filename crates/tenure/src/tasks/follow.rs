@@ -18,7 +18,7 @@ use crate::tasks::{Task, TaskError, TaskId};
 
 /// What is known of a followed task without reading it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Sign {
+enum TaskSignal {
     /// It is at this write.
     At(VersionToken),
     /// Anything may have happened: read it.
@@ -37,25 +37,25 @@ struct Signs {
 /// A followed task, and how many follow it: counted under the lock, since a receiver ends after
 /// whoever drops it has looked, and of two that end together neither would be the last.
 struct Followed {
-    sign: watch::Sender<Sign>,
+    sign: watch::Sender<TaskSignal>,
     followers: usize,
 }
 
 impl Signs {
-    fn tell(&self, id: &TaskId, sign: Sign) {
+    fn tell(&self, id: &TaskId, sign: TaskSignal) {
         if let Some(followed) = self.by_task.get(id) {
             followed.sign.send_replace(sign);
         }
     }
 
-    fn tell_all(&self, sign: Sign) {
+    fn tell_all(&self, sign: TaskSignal) {
         for followed in self.by_task.values() {
             followed.sign.send_replace(sign);
         }
     }
 
-    fn subscribe(&mut self, id: &TaskId) -> watch::Receiver<Sign> {
-        let first = if self.ended { Sign::Ended } else { Sign::Unknown };
+    fn subscribe(&mut self, id: &TaskId) -> watch::Receiver<TaskSignal> {
+        let first = if self.ended { TaskSignal::Ended } else { TaskSignal::Unknown };
         let first = || Followed { sign: watch::Sender::new(first), followers: 0 };
         let followed = self.by_task.entry(id.clone()).or_insert_with(first);
         followed.followers += 1;
@@ -134,12 +134,12 @@ async fn pump(mut watch: Watch, signs: Arc<Mutex<Signs>>) {
         match event {
             Ok(WatchEvent::Change(change)) => {
                 let sign = match change.kind {
-                    ChangeKind::Put { token, .. } => Sign::At(token),
-                    ChangeKind::Gone => Sign::Unknown,
+                    ChangeKind::Put { token, .. } => TaskSignal::At(token),
+                    ChangeKind::Gone => TaskSignal::Unknown,
                 };
                 signs.lock().tell(&TaskId::from(change.key.shared_name()), sign);
             }
-            Ok(WatchEvent::Resync(_)) => signs.lock().tell_all(Sign::Unknown),
+            Ok(WatchEvent::Resync(_)) => signs.lock().tell_all(TaskSignal::Unknown),
             Err(error) => {
                 tracing::warn!(error = %Chain(&error), "the watch of an owner's tasks has failed");
                 break;
@@ -148,14 +148,14 @@ async fn pump(mut watch: Watch, signs: Arc<Mutex<Signs>>) {
     }
     let mut signs = signs.lock();
     signs.ended = true;
-    signs.tell_all(Sign::Ended);
+    signs.tell_all(TaskSignal::Ended);
 }
 
 /// What one follower hears of one task. Dropping it takes it off the feed.
 struct Subscription {
     feed: Arc<Feed>,
     id: TaskId,
-    sign: watch::Receiver<Sign>,
+    sign: watch::Receiver<TaskSignal>,
 }
 
 impl Subscription {
@@ -259,7 +259,7 @@ impl Follower {
         // What changes from here on counts as news, so nothing between the read and the wait
         // is missed.
         let sign = *self.subscription.sign.borrow_and_update();
-        if sign == Sign::Ended {
+        if sign == TaskSignal::Ended {
             // A watch may fail as fast as it is made.
             self.tasks.clock().back_off_long(self.endings).await;
             self.endings = self.endings.saturating_add(1);
@@ -285,14 +285,15 @@ impl Follower {
         let Some((token, task)) = &self.last else { return };
         let news = async {
             // The feed may have ended before it was subscribed to.
-            if *self.subscription.sign.borrow() == Sign::Ended {
+            if *self.subscription.sign.borrow() == TaskSignal::Ended {
                 return;
             }
             // Our own latest read is no news. The sender outlives us: the feed is ours.
             while self.subscription.sign.changed().await.is_ok()
-                && *self.subscription.sign.borrow_and_update() == Sign::At(*token)
-            {}
-            if *self.subscription.sign.borrow() != Sign::Ended {
+                && *self.subscription.sign.borrow_and_update() == TaskSignal::At(*token)
+            {
+            }
+            if *self.subscription.sign.borrow() != TaskSignal::Ended {
                 self.endings = 0;
             }
         };

@@ -44,7 +44,7 @@ mod watch;
 pub use error::TaskError;
 pub use limits::TaskLimits;
 pub(crate) use state::Transition;
-pub(crate) use store::Custody;
+pub(crate) use store::Assignment;
 pub use store::{TaskPage, TaskStore};
 pub use task::{
     Call, Fence, Input, NewTask, Outcome, Phase, Rerun, Status, Task, TaskId, TaskRef, WorkerId,

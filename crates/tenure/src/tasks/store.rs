@@ -36,7 +36,7 @@ pub struct TaskStore {
 
 /// Who takes care of a new task, and whether its handler starts at once.
 #[derive(Default)]
-pub(crate) struct Custody {
+pub(crate) struct Assignment {
     pub(crate) worker: Option<WorkerId>,
     pub(crate) started: bool,
 }
@@ -96,7 +96,7 @@ impl TaskStore {
     /// [`TaskError::IdempotencyMismatch`].
     pub async fn create(&self, owner: &Owner, new: NewTask) -> Result<Task, TaskError> {
         let id = Self::id_for(owner, &new)?;
-        Ok(self.create_for(owner, id, new, Custody::default()).await?.0)
+        Ok(self.create_for(owner, id, new, Assignment::default()).await?.0)
     }
 
     /// The id that `create` would give: random, or the one that the idempotency key stands for.
@@ -114,10 +114,10 @@ impl TaskStore {
         owner: &Owner,
         id: TaskId,
         new: NewTask,
-        custody: Custody,
+        assignment: Assignment,
     ) -> Result<(Task, bool), TaskError> {
         let repeatable = new.idempotency_key.is_some();
-        let task = self.initial(owner, id, new, custody);
+        let task = self.initial(owner, id, new, assignment);
         self.limits.check(&task)?;
         let key = key(owner, &task.id)?;
         let write = self.write_of(&task)?;
@@ -161,7 +161,7 @@ impl TaskStore {
         Err(StoreError::OutcomeUnknown(None).into())
     }
 
-    fn initial(&self, owner: &Owner, id: TaskId, new: NewTask, custody: Custody) -> Task {
+    fn initial(&self, owner: &Owner, id: TaskId, new: NewTask, assignment: Assignment) -> Task {
         let now = self.clock.now();
         Task {
             id,
@@ -175,9 +175,9 @@ impl TaskStore {
             poll_interval_ms: new.poll_interval_ms,
             call: new.call,
             rerun: new.rerun,
-            phase: if custody.started { Phase::Running } else { Phase::Queued },
-            attempt: u32::from(custody.started),
-            worker: custody.worker,
+            phase: if assignment.started { Phase::Running } else { Phase::Queued },
+            attempt: u32::from(assignment.started),
+            worker: assignment.worker,
             variables: Map::new(),
             inputs: std::collections::BTreeMap::new(),
             outcome: None,

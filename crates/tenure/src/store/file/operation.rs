@@ -10,7 +10,7 @@ pub(super) trait Operation: Send + 'static {
     /// Checks everything, then writes.
     fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<Self::Output, Failure>;
     /// Damaged pages were met, and all was rolled back. True if another run would go around them.
-    fn go_around(&mut self, _cause: &rusqlite::Error) -> bool {
+    fn skip_damaged(&mut self, _cause: &rusqlite::Error) -> bool {
         false
     }
 }
@@ -69,7 +69,7 @@ impl Operation for Put {
     }
 
     /// The capacity check changes other records, expired ones, and can do without.
-    fn go_around(&mut self, _cause: &rusqlite::Error) -> bool {
+    fn skip_damaged(&mut self, _cause: &rusqlite::Error) -> bool {
         self.write.capacity.is_some() && !std::mem::replace(&mut self.around, true)
     }
 }
@@ -103,7 +103,7 @@ impl Operation for Delete {
     }
 
     /// What has expired need not be erased to be absent.
-    fn go_around(&mut self, _cause: &rusqlite::Error) -> bool {
+    fn skip_damaged(&mut self, _cause: &rusqlite::Error) -> bool {
         !std::mem::replace(&mut self.around, true)
     }
 }

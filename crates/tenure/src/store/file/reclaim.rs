@@ -67,7 +67,7 @@ impl Operation for Reclaim {
         Ok(Reclaimed { count, next })
     }
 
-    fn go_around(&mut self, cause: &rusqlite::Error) -> bool {
+    fn skip_damaged(&mut self, cause: &rusqlite::Error) -> bool {
         let Some(id) = self.trying.take() else { return false };
         tracing::warn!(row = id, error = %cause, "an expired record cannot be erased");
         self.stuck.insert(id)

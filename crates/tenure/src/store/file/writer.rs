@@ -42,8 +42,8 @@ pub(super) enum Request {
 pub(super) trait Job: Send {
     /// Runs it, and keeps what came out. An engine failure is the transaction's end.
     fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<(), Aborted>;
-    /// As [`Operation::go_around`].
-    fn go_around(&mut self, cause: &rusqlite::Error) -> bool;
+    /// As [`Operation::skip_damaged`].
+    fn skip_damaged(&mut self, cause: &rusqlite::Error) -> bool;
     /// Tells the caller, after the transaction has committed.
     fn answer(self: Box<Self>);
     /// Tells the caller that it did not happen.
@@ -69,8 +69,8 @@ impl<O: Operation> Job for Waiting<O> {
         Ok(())
     }
 
-    fn go_around(&mut self, cause: &rusqlite::Error) -> bool {
-        self.operation.go_around(cause)
+    fn skip_damaged(&mut self, cause: &rusqlite::Error) -> bool {
+        self.operation.skip_damaged(cause)
     }
 
     fn answer(self: Box<Self>) {
@@ -207,7 +207,7 @@ impl State {
 
     /// A write that failed on its own. There may be a way around damage.
     fn retry(&mut self, mut job: Box<dyn Job>, mut aborted: Aborted) {
-        while is_corrupt(&aborted.cause) && job.go_around(&aborted.cause) {
+        while is_corrupt(&aborted.cause) && job.skip_damaged(&aborted.cause) {
             match self.attempt(std::slice::from_mut(&mut job)) {
                 Ok(()) => return job.answer(),
                 Err(again) => aborted = again,

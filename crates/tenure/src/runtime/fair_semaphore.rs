@@ -11,19 +11,19 @@ use crate::owner::Owner;
 
 /// Places for which whoever waits gets one in the order of owners, not of arrival: one that wants a
 /// thousand is in nobody's way who wants one.
-pub(super) struct Shares {
+pub(super) struct FairSemaphore {
     all: usize,
     share: usize,
     state: Mutex<State>,
 }
 
-/// A place that is free has nobody who waits for it and may have it: whatever makes room hands it on
+/// Nobody waits for a permit that is free and may have it: whatever makes room hands it on
 /// in the same step.
 struct State {
     free: usize,
-    /// Owners that hold a place or wait for one.
+    /// Owners that hold a permit or wait for one.
     lines: HashMap<Owner, Line>,
-    /// Owners who wait and have not their share, each once. The first gets the next place.
+    /// Owners who wait and have not their share, each once. The first gets the next permit.
     turns: VecDeque<Owner>,
     /// The next who waits.
     ticket: u64,
@@ -32,29 +32,29 @@ struct State {
 #[derive(Default)]
 struct Line {
     held: usize,
-    waiting: BTreeMap<u64, oneshot::Sender<Place>>,
+    waiting: BTreeMap<u64, oneshot::Sender<Permit>>,
     has_turn: bool,
 }
 
-/// A place that is taken. Dropping it hands it on.
-pub(super) struct Place {
-    shares: Arc<Shares>,
+/// A permit that is taken. Dropping it hands it on.
+pub(super) struct Permit {
+    shares: Arc<FairSemaphore>,
     owner: Owner,
 }
 
 /// Places that are handed on, to be sent once the lock is released: one that nobody takes any more
 /// comes back, and takes the lock.
-type HandedOn = Vec<(oneshot::Sender<Place>, Place)>;
+type HandedOn = Vec<(oneshot::Sender<Permit>, Permit)>;
 
-impl Shares {
+impl FairSemaphore {
     /// `all` places, and `share` of them for one owner.
     pub(super) fn new(all: usize, share: usize) -> Arc<Self> {
         let state = State { free: all, lines: HashMap::new(), turns: VecDeque::new(), ticket: 0 };
         Arc::new(Self { all, share: share.min(all), state: Mutex::new(state) })
     }
 
-    /// Takes a place if there is one for this owner; else tells the bound that is reached.
-    pub(super) fn try_take(self: &Arc<Self>, owner: &Owner) -> Result<Place, usize> {
+    /// Takes a permit if there is one for this owner; else tells the bound that is reached.
+    pub(super) fn try_take(self: &Arc<Self>, owner: &Owner) -> Result<Permit, usize> {
         let mut state = self.state.lock();
         let held = state.lines.get(owner).map_or(0, |line| line.held);
         if held >= self.share {
@@ -62,24 +62,24 @@ impl Shares {
         }
         state.free = state.free.checked_sub(1).ok_or(self.all)?;
         state.lines.entry(owner.clone()).or_default().held += 1;
-        Ok(Place { shares: Arc::clone(self), owner: owner.clone() })
+        Ok(Permit { shares: Arc::clone(self), owner: owner.clone() })
     }
 
-    /// Takes a place as soon as it is this owner's turn.
-    pub(super) async fn take(self: &Arc<Self>, owner: &Owner) -> Place {
+    /// Takes a permit as soon as it is this owner's turn.
+    pub(super) async fn take(self: &Arc<Self>, owner: &Owner) -> Permit {
         loop {
-            let (_waiter, place) = match self.try_take(owner) {
-                Ok(place) => return place,
+            let (_waiter, permit) = match self.try_take(owner) {
+                Ok(permit) => return permit,
                 Err(_) => self.wait(owner),
             };
             // The sender stays in its line until it is used.
-            if let Ok(place) = place.await {
-                return place;
+            if let Ok(permit) = permit.await {
+                return permit;
             }
         }
     }
 
-    fn wait(self: &Arc<Self>, owner: &Owner) -> (Waiter, oneshot::Receiver<Place>) {
+    fn wait(self: &Arc<Self>, owner: &Owner) -> (Waiter, oneshot::Receiver<Permit>) {
         let (sender, receiver) = oneshot::channel();
         let mut state = self.state.lock();
         let ticket = state.ticket;
@@ -104,8 +104,8 @@ impl Shares {
             if let Some((_, sender)) = line.waiting.pop_first() {
                 line.held += 1;
                 state.free -= 1;
-                let place = Place { shares: Arc::clone(self), owner: owner.clone() };
-                handed_on.push((sender, place));
+                let permit = Permit { shares: Arc::clone(self), owner: owner.clone() };
+                handed_on.push((sender, permit));
             }
             state.queue(&owner, self.share);
         }
@@ -128,13 +128,13 @@ impl State {
 }
 
 fn send(handed_on: HandedOn) {
-    for (sender, place) in handed_on {
+    for (sender, permit) in handed_on {
         // Who has gone meanwhile drops it, and so hands it on.
-        let _ = sender.send(place);
+        let _ = sender.send(permit);
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
         let mut state = self.shares.state.lock();
         state.free += 1;
@@ -150,7 +150,7 @@ impl Drop for Place {
 
 /// Somebody in a line, who leaves it when dropped.
 struct Waiter {
-    shares: Arc<Shares>,
+    shares: Arc<FairSemaphore>,
     owner: Owner,
     ticket: u64,
 }
@@ -180,8 +180,11 @@ mod tests {
         names.map(|name| Owner::new(name).unwrap())
     }
 
-    /// Somebody who waits for a place.
-    fn waits(shares: &Arc<Shares>, owner: &Owner) -> futures::future::BoxFuture<'static, Place> {
+    /// Somebody who waits for a permit.
+    fn waits(
+        shares: &Arc<FairSemaphore>,
+        owner: &Owner,
+    ) -> futures::future::BoxFuture<'static, Permit> {
         let (shares, owner) = (Arc::clone(shares), owner.clone());
         let mut waiting = async move { shares.take(&owner).await }.boxed();
         assert!((&mut waiting).now_or_never().is_none());
@@ -190,7 +193,7 @@ mod tests {
 
     #[test]
     fn no_owner_has_more_than_its_share_and_others_find_room() {
-        let shares = Shares::new(4, 2);
+        let shares = FairSemaphore::new(4, 2);
         let [alice, bob] = owners(["alice", "bob"]);
         let hers = [shares.try_take(&alice), shares.try_take(&alice)];
         assert!(hers.iter().all(Result::is_ok));
@@ -203,7 +206,7 @@ mod tests {
 
     #[test]
     fn what_becomes_free_goes_round_the_owners_that_wait_and_not_by_arrival() {
-        let shares = Shares::new(2, 2);
+        let shares = FairSemaphore::new(2, 2);
         let [alice, bob, carol] = owners(["alice", "bob", "carol"]);
         let mut taken = vec![shares.try_take(&carol).ok(), shares.try_take(&carol).ok()];
         let mut waiting: Vec<_> = (0..3).map(|_| ("alice", waits(&shares, &alice))).collect();
@@ -212,21 +215,21 @@ mod tests {
         while !waiting.is_empty() {
             taken.remove(0);
             let ready =
-                |(_, it): &mut (_, futures::future::BoxFuture<'static, Place>)| it.now_or_never();
-            let (at, place) = waiting
+                |(_, it): &mut (_, futures::future::BoxFuture<'static, Permit>)| it.now_or_never();
+            let (at, permit) = waiting
                 .iter_mut()
                 .enumerate()
                 .find_map(|(at, it)| Some((at, ready(it)?)))
-                .expect("a place is handed on at once");
+                .expect("a permit is handed on at once");
             order.push(waiting.remove(at).0);
-            taken.push(Some(place));
+            taken.push(Some(permit));
         }
         assert_eq!(order, ["alice", "bob", "alice", "alice"]);
     }
 
     #[test]
     fn who_waits_at_its_share_holds_up_nobody_and_goes_on_with_its_own_place() {
-        let shares = Shares::new(3, 2);
+        let shares = FairSemaphore::new(3, 2);
         let [alice, bob] = owners(["alice", "bob"]);
         let first = shares.try_take(&alice).ok();
         let _second = shares.try_take(&alice).ok();
@@ -241,7 +244,7 @@ mod tests {
 
     #[test]
     fn who_stops_waiting_leaves_nothing_behind_and_loses_no_place() {
-        let shares = Shares::new(1, 1);
+        let shares = FairSemaphore::new(1, 1);
         let [alice, bob] = owners(["alice", "bob"]);
         let taken = shares.try_take(&alice);
         for _ in 0..10 {
@@ -249,7 +252,7 @@ mod tests {
         }
         assert_eq!(shares.state.lock().lines.len(), 1);
         assert_eq!(shares.state.lock().turns.len(), 0);
-        // Handed a place, and gone before it took it.
+        // Handed a permit, and gone before it took it.
         let gone = waits(&shares, &bob);
         drop(taken);
         drop(gone);

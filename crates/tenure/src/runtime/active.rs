@@ -10,41 +10,41 @@ use crate::runtime::claims::Claim;
 
 /// The tasks that something in this process is busy with: a submission, a run, a takeover.
 #[derive(Default)]
-pub(super) struct Hands {
+pub(super) struct ActiveTasks {
     held: Mutex<HashSet<Claim>>,
     freed: Notify,
 }
 
 /// A task in hand, until dropped.
-pub(super) struct InHand {
-    hands: Arc<Hands>,
+pub(super) struct ActiveTask {
+    active: Arc<ActiveTasks>,
     claim: Claim,
 }
 
-impl Hands {
+impl ActiveTasks {
     /// Takes the task; `None` if something else here is busy with it.
-    pub(super) fn try_take(self: &Arc<Self>, claim: &Claim) -> Option<InHand> {
+    pub(super) fn try_take(self: &Arc<Self>, claim: &Claim) -> Option<ActiveTask> {
         let free = self.held.lock().insert(claim.clone());
-        free.then(|| InHand { hands: Arc::clone(self), claim: claim.clone() })
+        free.then(|| ActiveTask { active: Arc::clone(self), claim: claim.clone() })
     }
 
     /// Takes the task once nothing else here is busy with it.
-    pub(super) async fn take(self: &Arc<Self>, claim: &Claim) -> InHand {
+    pub(super) async fn take(self: &Arc<Self>, claim: &Claim) -> ActiveTask {
         loop {
             let mut freed = std::pin::pin!(self.freed.notified());
             // From here on no notification is missed.
             freed.as_mut().enable();
-            if let Some(in_hand) = self.try_take(claim) {
-                return in_hand;
+            if let Some(active) = self.try_take(claim) {
+                return active;
             }
             freed.await;
         }
     }
 }
 
-impl Drop for InHand {
+impl Drop for ActiveTask {
     fn drop(&mut self) {
-        self.hands.held.lock().remove(&self.claim);
-        self.hands.freed.notify_waiters();
+        self.active.held.lock().remove(&self.claim);
+        self.active.freed.notify_waiters();
     }
 }
