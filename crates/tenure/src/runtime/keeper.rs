@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
+use crate::Chain;
 use crate::clock::{Clock, Timestamp};
 use crate::runtime::liveness::{BeatOutcome, Heartbeat, Observer};
 use crate::runtime::own::look_after_own;
@@ -50,7 +51,7 @@ async fn keep_alive(shared: &Arc<Shared>, heartbeat: &Heartbeat) -> bool {
         () = shared.released.cancelled() => {
             let released = heartbeat.release(&**shared.tasks.backend()).await;
             if let Err(error) = released {
-                tracing::warn!(%error, "the heartbeat was not released; others will wait it out");
+                tracing::warn!(error = %Chain(&error), "the heartbeat was not released; others will wait it out");
             }
             false
         }
@@ -109,7 +110,7 @@ async fn sweep(shared: &Shared) {
             Ok(SWEEP_RECORDS) => clock.sleep_millis(SWEEP_PAUSE_MS.min(interval_ms)).await,
             Ok(_) => clock.sleep_millis(interval_ms).await,
             Err(error) => {
-                tracing::warn!(%error, "expired records were not reclaimed");
+                tracing::warn!(error = %Chain(&error), "expired records were not reclaimed");
                 clock.sleep_millis(interval_ms).await;
             }
         }
@@ -132,7 +133,7 @@ async fn beat(shared: &Shared, generation: &Generation, heartbeat: &Heartbeat) {
                 }
                 Ok(BeatOutcome::Lost) => return,
                 Err(error) => {
-                    tracing::warn!(%error, "a heartbeat failed");
+                    tracing::warn!(error = %Chain(&error), "a heartbeat failed");
                     clock.back_off_long(round).await;
                     round = round.saturating_add(1);
                 }
@@ -150,7 +151,7 @@ async fn inherit(shared: &Arc<Shared>, generation: &Arc<Generation>) {
             Ok(never) => match never {},
             Err(error) => error,
         };
-        tracing::warn!(%error, "watching the other workers failed");
+        tracing::warn!(error = %Chain(&error), "watching the other workers failed");
         rounds.pause(clock).await;
     }
 }
@@ -174,7 +175,7 @@ async fn observe(
             // Its heartbeat, or a claim of it, may be put right later. To begin observing anew
             // would give all the others more time.
             Err(error @ StoreError::Damaged { .. }) => {
-                tracing::warn!(worker = worker.as_str(), %error, "a dead worker cannot be inherited from");
+                tracing::warn!(worker = worker.as_str(), error = %Chain(&error), "a dead worker cannot be inherited from");
                 ClaimOutcome::Kept
             }
             outcome => outcome?,
@@ -197,7 +198,7 @@ async fn start_anew(shared: &Arc<Shared>) -> Heartbeat {
                 return heartbeat;
             }
             Err(error) => {
-                tracing::warn!(%error, "registering anew failed");
+                tracing::warn!(error = %Chain(&error), "registering anew failed");
                 clock.back_off_long(round).await;
                 round = round.saturating_add(1);
             }

@@ -6,9 +6,10 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
 
+use crate::Chain;
 use crate::runtime::claims::StoredClaim;
 use crate::runtime::fair_semaphore::Permit;
-use crate::runtime::takeover::{SETTLED_AT_ONCE, Settlement, Testator};
+use crate::runtime::takeover::{SETTLED_AT_ONCE, Settlement, Predecessor};
 use crate::runtime::worker::{Generation, Shared};
 use crate::store::StoreError;
 use crate::tasks::WorkerId;
@@ -47,7 +48,7 @@ async fn settle_through_trouble(shared: &Arc<Shared>, heir: &Arc<Generation>) ->
         match settle_own(shared, heir).await {
             Ok(line) => return line,
             Err(error) => {
-                tracing::warn!(%error, "looking after the own claims failed");
+                tracing::warn!(error = %Chain(&error), "looking after the own claims failed");
                 shared.tasks.clock().back_off_long(round).await;
                 round = round.saturating_add(1);
             }
@@ -61,7 +62,7 @@ async fn settle_own(shared: &Arc<Shared>, heir: &Arc<Generation>) -> Result<Line
     let former_ids = shared.former_ids.lock().clone();
     for former in former_ids.iter().chain([&heir.worker]) {
         let crowded =
-            Settlement { shared, heir, former, testator: Testator::Own }.settle_all().await?;
+            Settlement { shared, heir, former, predecessor: Predecessor::Own }.settle_all().await?;
         if crowded.is_empty() {
             // Forgotten only when done, so that an interruption loses none.
             shared.former_ids.lock().retain(|it| it != former);
@@ -91,12 +92,12 @@ async fn settle_placed(
     placed: Vec<(Crowded, Permit)>,
 ) {
     let settling = placed.into_iter().map(|(Crowded { former, stored }, permit)| async move {
-        let settlement = Settlement { shared, heir, former: &former, testator: Testator::Own };
+        let settlement = Settlement { shared, heir, former: &former, predecessor: Predecessor::Own };
         settlement.settle_stored(&stored, Some(permit)).await
     });
     for settled in futures::future::join_all(settling).await {
         if let Err(error) = settled {
-            tracing::warn!(%error, "a claim that had waited for room was not settled");
+            tracing::warn!(error = %Chain(&error), "a claim that had waited for room was not settled");
             // A further round finds it.
             shared.unsettled.notify_one();
         }

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use tokio::task::JoinError;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::Chain;
 use crate::runtime::active::ActiveTask;
 use crate::runtime::context::Interruption;
 use crate::runtime::fair_semaphore::Permit;
@@ -72,7 +73,7 @@ impl Run {
         let mut states = match self.states().await {
             Ok(states) => states,
             Err(error) => {
-                tracing::error!(task = %self.task.id, %error, "the task cannot be followed");
+                tracing::error!(task = %self.task.id, error = %Chain(&error), "the task cannot be followed");
                 return false;
             }
         };
@@ -94,13 +95,13 @@ impl Run {
     async fn states(&self) -> Result<States, TaskError> {
         let mut round = 0_u32;
         loop {
-            match self.shared.tasks.follow(&self.task.owner, &self.task.id).await {
+            match self.shared.tasks.follow_patiently(&self.task.owner, &self.task.id).await {
                 Ok(states) => return Ok(states.boxed()),
                 Err(error) if self.gives_up() => return Err(error),
                 // Lasting ones, too: who mends them finds the task where it was.
                 Err(error) => {
                     if round.is_power_of_two() {
-                        tracing::warn!(task = %self.task.id, %error, round, "following the task again");
+                        tracing::warn!(task = %self.task.id, error = %Chain(&error), round, "following the task again");
                     }
                     self.shared.tasks.clock().back_off_long(round).await;
                     round = round.saturating_add(1);
@@ -240,7 +241,7 @@ impl Run {
             // Damaged, or written by a newer program: nothing can be written to it here, and its
             // claim stays for a worker that can read it.
             Some(Err(error)) => {
-                tracing::warn!(task = %self.task.id, %error, "left for a worker that can read it");
+                tracing::warn!(task = %self.task.id, error = %Chain(&error), "left for a worker that can read it");
                 Some(Next::Left)
             }
         }
@@ -329,7 +330,7 @@ impl Run {
                     error @ (TaskError::Unreadable { .. }
                     | TaskError::Store(StoreError::Damaged { .. })),
                 ) => {
-                    tracing::warn!(task = %self.task.id, %error, "left for a worker that can read it");
+                    tracing::warn!(task = %self.task.id, error = %Chain(&error), "left for a worker that can read it");
                     return Err(Next::Left);
                 }
                 Err(
@@ -343,7 +344,7 @@ impl Run {
                     transition = Transition::Fail { error, message };
                 }
                 Err(error) if self.gives_up() => {
-                    tracing::error!(task = %self.task.id, %error, "gave up writing to the task");
+                    tracing::error!(task = %self.task.id, error = %Chain(&error), "gave up writing to the task");
                     return Err(Next::Left);
                 }
                 // In doubt for good: whether a start is on record has to be found out afresh.
@@ -354,7 +355,7 @@ impl Run {
                 }
                 Err(error) => {
                     if round.is_power_of_two() {
-                        tracing::warn!(task = %self.task.id, %error, round, "writing to the task again");
+                        tracing::warn!(task = %self.task.id, error = %Chain(&error), round, "writing to the task again");
                     }
                     self.shared.tasks.clock().back_off_long(round).await;
                     round = round.saturating_add(1);
@@ -385,7 +386,7 @@ impl Run {
         let backend = self.shared.tasks.backend();
         let removed = claims::remove(&**backend, &self.generation.worker, &self.task.id).await;
         if let Err(error) = &removed {
-            tracing::debug!(task = %self.task.id, %error, "a claim was left behind");
+            tracing::debug!(task = %self.task.id, error = %Chain(&error), "a claim was left behind");
         }
         removed.is_ok()
     }

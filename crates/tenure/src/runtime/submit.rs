@@ -9,7 +9,7 @@ use crate::runtime::active::ActiveTask;
 use crate::runtime::claims::{self, Claim};
 use crate::runtime::fair_semaphore::Permit;
 use crate::runtime::run::Run;
-use crate::runtime::takeover::{ClaimOutcome, Settlement, Testator};
+use crate::runtime::takeover::{ClaimOutcome, Settlement, Predecessor};
 use crate::runtime::worker::{Generation, Shared};
 use crate::store::StoreError;
 use crate::tasks::{Assignment, NewTask, Task, TaskError, TaskStore};
@@ -145,8 +145,8 @@ impl Submission {
             round += 1;
             heir = shared.generation();
         }
-        let (former, testator) = (&former.worker, Testator::OwnUnbegun);
-        let settlement = Settlement { shared: &shared, heir: &heir, former, testator };
+        let (former, predecessor) = (&former.worker, Predecessor::OwnUnbegun);
+        let settlement = Settlement { shared: &shared, heir: &heir, former, predecessor };
         match settlement.settle(&claim, ClaimOutcome::Settled, active, Some(permit)).await {
             Ok(_) => Ok(task),
             Err(error) => {

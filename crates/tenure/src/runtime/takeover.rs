@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures::{StreamExt as _, stream};
 
+use crate::Chain;
 use crate::clock::Timestamp;
 use crate::limits;
 use crate::owner::Owner;
@@ -48,12 +49,12 @@ pub(super) struct Settlement<'a> {
     pub(super) shared: &'a Arc<Shared>,
     pub(super) heir: &'a Arc<Generation>,
     pub(super) former: &'a WorkerId,
-    pub(super) testator: Testator,
+    pub(super) predecessor: Predecessor,
 }
 
 /// Whose claims are settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Testator {
+pub(super) enum Predecessor {
     /// Another process, which is dead.
     Dead,
     /// This process, under its present or a former identity.
@@ -70,7 +71,7 @@ pub(super) async fn take_over(
 ) -> Result<ClaimOutcome, StoreError> {
     let backend = &**shared.tasks.backend();
     let former = dead.worker.clone();
-    let settlement = Settlement { shared, heir, former: &former, testator: Testator::Dead };
+    let settlement = Settlement { shared, heir, former: &former, predecessor: Predecessor::Dead };
     let _under_way = UnderWay::begin(shared);
     let mut kept = false;
     let mut after = None;
@@ -135,7 +136,7 @@ impl Settlement<'_> {
     }
 
     fn count(&self) {
-        if self.testator == Testator::Dead {
+        if self.predecessor == Predecessor::Dead {
             self.shared.takeover.send_modify(|takeover| takeover.tasks += 1);
         }
     }
@@ -237,7 +238,7 @@ impl Settlement<'_> {
                 return Err(error);
             }
             Err(error) => {
-                tracing::warn!(task = %claim.id, %error, "left for a worker that can read it");
+                tracing::warn!(task = %claim.id, error = %Chain(&error), "left for a worker that can read it");
                 return Ok((ClaimOutcome::Kept, Some(active)));
             }
         };
@@ -247,7 +248,7 @@ impl Settlement<'_> {
         let Some(policy) = shared.handler.policy(&task.call.tool) else {
             return Ok((ClaimOutcome::Kept, Some(active)));
         };
-        if let Some(reason) = reason_not_to_rerun(&task, self.testator) {
+        if let Some(reason) = reason_not_to_rerun(&task, self.predecessor) {
             let Failure { error, message, .. } = Failure::of_worker(reason);
             let failed = self.change(&task, Transition::Fail { error, message }).await;
             return Ok((settled(failed)?, Some(active)));
@@ -256,7 +257,7 @@ impl Settlement<'_> {
         let Some(permit) = permit else {
             // What is a dead worker's can be left for another heir. Nobody else may come to look
             // for what was this process's before.
-            let is_dead = self.testator == Testator::Dead;
+            let is_dead = self.predecessor == Predecessor::Dead;
             let outcome = if is_dead { ClaimOutcome::Kept } else { ClaimOutcome::Crowded };
             return Ok((outcome, Some(active)));
         };
@@ -329,20 +330,20 @@ impl Drop for UnderWay<'_> {
 
 /// Why a task must not be started again, if so. Of its own tasks a worker knows that no server had
 /// to stop for it to lose them.
-fn reason_not_to_rerun(task: &Task, testator: Testator) -> Option<&'static str> {
-    match testator {
-        Testator::OwnUnbegun => return None,
-        Testator::Own if is_lost_for_good(task) => {
+fn reason_not_to_rerun(task: &Task, predecessor: Predecessor) -> Option<&'static str> {
+    match predecessor {
+        Predecessor::OwnUnbegun => return None,
+        Predecessor::Own if is_lost_for_good(task) => {
             return Some(
                 "the server lost hold of the tool while it was running, and the tool may not run twice",
             );
         }
-        Testator::Dead if is_lost_for_good(task) => {
+        Predecessor::Dead if is_lost_for_good(task) => {
             return Some(
                 "the server stopped while the tool was running, and the tool may not run twice",
             );
         }
-        Testator::Own | Testator::Dead => {}
+        Predecessor::Own | Predecessor::Dead => {}
     }
     // A call that takes every server down with it does not go round for ever.
     (task.phase == Phase::Running && task.attempt >= limits::ATTEMPTS)

@@ -8,6 +8,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
+use crate::Chain;
 use crate::clock::{Clock, Timestamp};
 use crate::owner::Owner;
 use crate::runtime::Handler;
@@ -271,7 +272,7 @@ impl Worker {
             let _ = keeper.await;
         }
         if let Err(error) = shared.tasks.backend().checkpoint().await {
-            tracing::warn!(%error, "the store was left with a log beside it");
+            tracing::warn!(error = %Chain(&error), "the store was left with a log beside it");
         }
     }
 }

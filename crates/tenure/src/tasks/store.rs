@@ -241,7 +241,6 @@ impl TaskStore {
 
     /// As [`follow`](Self::follow), but waits for as long as any trouble of the store lasts: for a
     /// worker, whose running tool is not to be stopped because nobody can tell it of a cancel.
-    #[expect(dead_code, reason = "for `runtime::run`, which still follows as everybody does")]
     pub(crate) async fn follow_patiently(
         &self,
         owner: &Owner,

@@ -38,3 +38,30 @@ async fn a_checkpoint_waits_out_a_store_that_takes_no_writes() {
         assert_eq!(task.attempt, 1, "{mood:?}");
     }
 }
+
+#[tokio::test]
+async fn a_tool_runs_on_while_the_store_refuses_to_be_watched() {
+    let clock = Clock::manual(Timestamp::from_millis(1_000_000));
+    let store = Arc::new(Unsteady::new(clock.clone()));
+    let tasks = TaskStore::new(store.clone(), clock.clone());
+    let tools = Arc::<Tools>::default();
+    let options = WorkerOptions::default();
+    let worker = Worker::start(tasks.clone(), tools.clone(), options).await.unwrap();
+    let alice = Owner::new("alice").unwrap();
+    let task = worker.submit(&alice, call("gated")).await.unwrap();
+    settle().await;
+
+    store.set(Mood::Refusing);
+    store.break_watches();
+    for _ in 0..4 {
+        settle().await;
+        clock.advance_millis(1_000);
+    }
+    store.set(Mood::Well);
+    settle().await;
+    tools.gate.add_permits(1);
+    settle().await;
+    let task = tasks.get(&alice, &task.id).await.unwrap();
+    assert_eq!(task.status, Status::Completed, "{:?}", task.status_message);
+    assert_eq!((task.attempt, tools.starts.load(std::sync::atomic::Ordering::SeqCst)), (1, 1));
+}
