@@ -27,7 +27,7 @@
 pub mod http;
 pub mod identity;
 mod mcp;
-mod places;
+mod owner_limiter;
 mod read_timeout;
 pub mod stdio;
 mod trouble;

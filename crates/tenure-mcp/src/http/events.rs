@@ -15,12 +15,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::http::{HttpOptions, Problem};
 use crate::identity::Caller;
-use crate::places::{Place, Places};
+use crate::owner_limiter::{OwnerLimiter, Permit};
 
 /// Opens event streams. They end at the shutdown, or with the credential of their caller.
 #[derive(Clone)]
 pub(super) struct EventStreams {
-    places: Places,
+    places: OwnerLimiter,
     heartbeat: Duration,
     clock: Clock,
     shutdown: CancellationToken,
@@ -28,7 +28,7 @@ pub(super) struct EventStreams {
 
 impl EventStreams {
     pub(super) fn new(options: &HttpOptions, clock: Clock, shutdown: CancellationToken) -> Self {
-        let places = Places::new("event streams", options.streams, options.streams_per_owner);
+        let places = OwnerLimiter::new("event streams", options.streams, options.streams_per_owner);
         let heartbeat = Duration::from_millis(options.heartbeat_ms);
         Self { places, heartbeat, clock, shutdown }
     }
@@ -53,7 +53,7 @@ impl EventStreams {
 /// A stream that holds its place among the streams.
 struct Held {
     events: BoxStream<'static, Result<Event, Infallible>>,
-    _place: Place,
+    _place: Permit,
 }
 
 impl Stream for Held {

@@ -13,7 +13,7 @@ use tenure::store::StoreError;
 use tenure::tasks::TaskError;
 use utoipa::ToSchema;
 
-use crate::places::NoPlace;
+use crate::owner_limiter::LimitReached;
 use crate::read_timeout::in_time;
 use crate::trouble::Trouble;
 
@@ -100,8 +100,8 @@ impl IntoResponse for Problem {
     }
 }
 
-impl From<NoPlace> for Problem {
-    fn from(error: NoPlace) -> Self {
+impl From<LimitReached> for Problem {
+    fn from(error: LimitReached) -> Self {
         Self::new(error.status(), error.to_string())
     }
 }

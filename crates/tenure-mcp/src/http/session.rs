@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Caller;
 use crate::http::HttpOptions;
 use crate::http::error::refusal;
-use crate::places::{NoPlace, Place, Places};
+use crate::owner_limiter::{LimitReached, OwnerLimiter, Permit};
 
 const SESSION: &str = "mcp-session-id";
 const SEAL_DIGITS: usize = 64;
@@ -44,14 +44,14 @@ tokio::task_local! {
 /// The owner of a session that a request opens, and why it could not.
 struct Opener {
     owner: Owner,
-    refused: Arc<Mutex<Option<NoPlace>>>,
+    refused: Arc<Mutex<Option<LimitReached>>>,
 }
 
 /// The sessions of this process. Each holds a place from before it is there until it is closed.
 pub(super) struct Sessions {
     local: LocalSessionManager,
-    places: Places,
-    taken: Mutex<HashMap<SessionId, Place>>,
+    places: OwnerLimiter,
+    taken: Mutex<HashMap<SessionId, Permit>>,
     clock: Clock,
     /// Ends the streams of what the server tells by itself.
     closing: CancellationToken,
@@ -61,7 +61,7 @@ pub(super) struct Sessions {
 
 impl Sessions {
     pub(super) fn new(options: &HttpOptions, clock: Clock, closing: CancellationToken) -> Self {
-        let places = Places::new("sessions", options.sessions, options.sessions_per_owner);
+        let places = OwnerLimiter::new("sessions", options.sessions, options.sessions_per_owner);
         Self {
             local: LocalSessionManager::default(),
             places,
@@ -105,7 +105,7 @@ pub(super) enum SessionsError {
     #[error("nobody is known who opens the session")]
     NoOwner,
     #[error(transparent)]
-    NoPlace(#[from] NoPlace),
+    LimitReached(#[from] LimitReached),
     #[error(transparent)]
     Local(#[from] LocalSessionManagerError),
 }
@@ -222,7 +222,7 @@ fn listens(request: &Request) -> bool {
     request.method() == Method::GET
 }
 
-fn no_place(error: NoPlace) -> Response {
+fn no_place(error: LimitReached) -> Response {
     let mut response = refusal(error.status(), ErrorCode::INTERNAL_ERROR, error.to_string());
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("30"));
     response

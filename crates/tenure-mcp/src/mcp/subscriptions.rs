@@ -20,7 +20,7 @@ use crate::identity::Caller;
 use crate::mcp::error;
 use crate::mcp::resources::{failed, key, may_read};
 use crate::mcp::wrapper::{DurableServer, party};
-use crate::places::Place;
+use crate::owner_limiter::Permit;
 
 /// Resources that one client follows.
 const MAX_URIS: usize = 100;
@@ -158,7 +158,7 @@ impl<H: ServerHandler> DurableServer<H> {
         *self.subscriptions.list.lock() = Some(guard);
     }
 
-    fn tell(&self, peer: Peer<RoleServer>, mut feed: Feed, place: Place) -> DropGuard {
+    fn tell(&self, peer: Peer<RoleServer>, mut feed: Feed, place: Permit) -> DropGuard {
         let (ended, closing) = (CancellationToken::new(), self.shared.closing.clone());
         let guard = ended.clone().drop_guard();
         tokio::spawn(async move {

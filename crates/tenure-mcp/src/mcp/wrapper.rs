@@ -26,7 +26,7 @@ use crate::mcp::error;
 use crate::mcp::policy::{TaskPolicy, TaskSupport};
 use crate::mcp::resources;
 use crate::mcp::subscriptions::Subscriptions;
-use crate::places::Places;
+use crate::owner_limiter::OwnerLimiter;
 
 /// The `_meta` key of a `tools/call` that makes creating a task safe to repeat: the same caller
 /// with the same key and the same call gets the same task, another call under it is refused.
@@ -70,9 +70,9 @@ pub(crate) struct Shared<H> {
     pub(crate) resources: ResourceStore,
     /// The projects that MCP clients list; `None` if they see no resources of the store.
     pub(crate) shown: Option<Vec<String>>,
-    pub(crate) listeners: Places,
+    pub(crate) listeners: OwnerLimiter,
     /// What clients of older revisions are told of during their sessions.
-    pub(crate) legacy_feeds: Places,
+    pub(crate) legacy_feeds: OwnerLimiter,
     pub(crate) closing: CancellationToken,
 }
 
@@ -186,8 +186,8 @@ impl<H: ServerHandler> Builder<H> {
                 worker,
                 resources,
                 shown: self.shown,
-                listeners: Places::new("listeners", self.listeners.0, self.listeners.1),
-                legacy_feeds: Places::new("subscriptions", LEGACY_FEEDS.0, LEGACY_FEEDS.1),
+                listeners: OwnerLimiter::new("listeners", self.listeners.0, self.listeners.1),
+                legacy_feeds: OwnerLimiter::new("subscriptions", LEGACY_FEEDS.0, LEGACY_FEEDS.1),
                 closing: CancellationToken::new(),
             }),
             subscriptions: Subscriptions::default(),

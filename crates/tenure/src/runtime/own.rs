@@ -9,7 +9,7 @@ use futures::{FutureExt as _, StreamExt as _};
 use crate::Chain;
 use crate::runtime::claims::StoredClaim;
 use crate::runtime::fair_semaphore::Permit;
-use crate::runtime::takeover::{SETTLED_AT_ONCE, Settlement, Predecessor};
+use crate::runtime::takeover::{Predecessor, SETTLED_AT_ONCE, Settlement};
 use crate::runtime::worker::{Generation, Shared};
 use crate::store::StoreError;
 use crate::tasks::WorkerId;
@@ -92,7 +92,8 @@ async fn settle_placed(
     placed: Vec<(Crowded, Permit)>,
 ) {
     let settling = placed.into_iter().map(|(Crowded { former, stored }, permit)| async move {
-        let settlement = Settlement { shared, heir, former: &former, predecessor: Predecessor::Own };
+        let settlement =
+            Settlement { shared, heir, former: &former, predecessor: Predecessor::Own };
         settlement.settle_stored(&stored, Some(permit)).await
     });
     for settled in futures::future::join_all(settling).await {

@@ -9,7 +9,7 @@ use crate::runtime::active::ActiveTask;
 use crate::runtime::claims::{self, Claim};
 use crate::runtime::fair_semaphore::Permit;
 use crate::runtime::run::Run;
-use crate::runtime::takeover::{ClaimOutcome, Settlement, Predecessor};
+use crate::runtime::takeover::{ClaimOutcome, Predecessor, Settlement};
 use crate::runtime::worker::{Generation, Shared};
 use crate::store::StoreError;
 use crate::tasks::{Assignment, NewTask, Task, TaskError, TaskStore};

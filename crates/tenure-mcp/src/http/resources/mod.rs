@@ -65,7 +65,7 @@ use crate::http::body::BodyBounds;
 use crate::http::events::EventStreams;
 use crate::http::resources::parsing::Parsing;
 use crate::http::resources::refusal::Refusal;
-use crate::http::resources::target::{Place, Target};
+use crate::http::resources::target::{Endpoint, Target};
 use crate::http::{HttpOptions, Problem, gate};
 use crate::identity::{Caller, Rights};
 
@@ -146,11 +146,11 @@ async fn dispatch(mut api: Api, caller: &Caller, request: Request) -> Result<Res
         return Problem::unless_answered(&api.clock, reading).await;
     }
     match (place, method) {
-        (Place::Resource(key), Method::PUT) => write::put(&api, &key, &request, body).await,
-        (Place::Resource(key), Method::PATCH) => write::patch(&api, &key, &request, body).await,
-        (Place::Resource(key), Method::DELETE) => write::delete(&api, &key, &request).await,
-        (Place::Revert(key), _) => write::revert(&api, &key, &request, body).await,
-        (Place::Invalid(error), _) => Err(error.into()),
+        (Endpoint::Resource(key), Method::PUT) => write::put(&api, &key, &request, body).await,
+        (Endpoint::Resource(key), Method::PATCH) => write::patch(&api, &key, &request, body).await,
+        (Endpoint::Resource(key), Method::DELETE) => write::delete(&api, &key, &request).await,
+        (Endpoint::Revert(key), _) => write::revert(&api, &key, &request, body).await,
+        (Endpoint::Invalid(error), _) => Err(error.into()),
         (place, _) => Ok(not_allowed(place.allowed())),
     }
 }
@@ -159,17 +159,17 @@ async fn read(
     api: &Api,
     caller: &Caller,
     project: &str,
-    place: Place,
+    place: Endpoint,
     request: &Parts,
 ) -> Result<Response, Refusal> {
     match place {
-        Place::Collection => read::list(api, project, request).await,
-        Place::Events => event::watch(api, caller, project, request).await,
-        Place::Resource(key) => read::get(api, &key, request).await,
-        Place::History(key) => read::history(api, &key, request).await,
-        Place::Version(key, version) => read::version(api, &key, version, request).await,
-        Place::Invalid(error) => Err(error.into()),
-        Place::Revert(_) => Ok(not_allowed(place.allowed())),
+        Endpoint::Collection => read::list(api, project, request).await,
+        Endpoint::Events => event::watch(api, caller, project, request).await,
+        Endpoint::Resource(key) => read::get(api, &key, request).await,
+        Endpoint::History(key) => read::history(api, &key, request).await,
+        Endpoint::Version(key, version) => read::version(api, &key, version, request).await,
+        Endpoint::Invalid(error) => Err(error.into()),
+        Endpoint::Revert(_) => Ok(not_allowed(place.allowed())),
     }
 }
 

@@ -8,11 +8,11 @@ use tenure::resources::{ResourceError, ResourceKey};
 #[derive(Debug)]
 pub(super) struct Target {
     pub(super) project: String,
-    pub(super) place: Place,
+    pub(super) place: Endpoint,
 }
 
 #[derive(Debug)]
-pub(super) enum Place {
+pub(super) enum Endpoint {
     Collection,
     Events,
     Resource(ResourceKey),
@@ -31,18 +31,18 @@ impl Target {
         let rest: Vec<String> = segments.collect::<Option<_>>()?;
         let rest: Vec<&str> = rest.iter().map(String::as_str).collect();
         let key = |kind: &str, id: &str| ResourceKey::new(project.as_str(), kind, id);
-        let of = |key: Result<ResourceKey, ResourceError>, place: fn(ResourceKey) -> Place| {
-            key.map_or_else(Place::Invalid, place)
+        let of = |key: Result<ResourceKey, ResourceError>, place: fn(ResourceKey) -> Endpoint| {
+            key.map_or_else(Endpoint::Invalid, place)
         };
         let place = match rest[..] {
-            ["resources"] => Place::Collection,
-            ["events"] => Place::Events,
-            ["resources", kind, id] => of(key(kind, id), Place::Resource),
-            ["resources", kind, id, "history"] => of(key(kind, id), Place::History),
-            ["resources", kind, id, "revert"] => of(key(kind, id), Place::Revert),
+            ["resources"] => Endpoint::Collection,
+            ["events"] => Endpoint::Events,
+            ["resources", kind, id] => of(key(kind, id), Endpoint::Resource),
+            ["resources", kind, id, "history"] => of(key(kind, id), Endpoint::History),
+            ["resources", kind, id, "revert"] => of(key(kind, id), Endpoint::Revert),
             ["resources", kind, id, "history", version] => {
                 let version = version.parse().ok()?;
-                key(kind, id).map_or_else(Place::Invalid, |key| Place::Version(key, version))
+                key(kind, id).map_or_else(Endpoint::Invalid, |key| Endpoint::Version(key, version))
             }
             _ => return None,
         };
@@ -50,7 +50,7 @@ impl Target {
     }
 }
 
-impl Place {
+impl Endpoint {
     pub(super) fn allowed(&self) -> &'static [Method] {
         match self {
             Self::Resource(_) | Self::Invalid(_) => {
@@ -89,7 +89,7 @@ mod tests {
             let path = format!("/v1/projects/p%2Fq/resources/{path}");
             let target = Target::parse(&path).unwrap();
             assert_eq!(target.project, "p/q");
-            let Place::Resource(key) = target.place else { panic!("{path}") };
+            let Endpoint::Resource(key) = target.place else { panic!("{path}") };
             assert_eq!((key.kind(), key.id()), (kind, id), "{path}");
         }
     }

@@ -6,7 +6,7 @@ use rusqlite::{OptionalExtension as _, params};
 
 use super::column::text;
 use super::operation::Operation;
-use super::transaction::{Failure, Place, Transaction};
+use super::transaction::{Failure, RowRef, Transaction};
 use crate::store::Partition;
 
 /// Where a row stands among those that expire.
@@ -95,7 +95,7 @@ impl Transaction<'_> {
             .query_row([id], |row| {
                 let partition = row.get_ref(3)?.as_str().map(Partition::stored);
                 let name = text(row.get_ref(4)?.as_blob()?, 4).map(str::to_owned);
-                Ok((Place::read(row, 0)?, partition.ok(), name.ok()))
+                Ok((RowRef::read(row, 0)?, partition.ok(), name.ok()))
             })
             .optional()?;
         let Some((place, partition, name)) = row else { return Ok(false) };

@@ -60,7 +60,7 @@ pub(super) struct Transaction<'a> {
 }
 
 pub(super) struct Row {
-    pub(super) place: Place,
+    pub(super) place: RowRef,
     pub(super) current: Current,
     pub(super) created_at: Timestamp,
     expires_at: Option<Timestamp>,
@@ -68,13 +68,13 @@ pub(super) struct Row {
 }
 
 /// What a row takes up, readable or not.
-pub(super) struct Place {
+pub(super) struct RowRef {
     pub(super) id: i64,
     pub(super) counted: bool,
     former: u32,
 }
 
-impl Place {
+impl RowRef {
     /// From three adjacent columns.
     pub(super) fn read(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Self> {
         Ok(Self {
@@ -89,7 +89,7 @@ impl Place {
 impl Row {
     fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
-            place: Place::read(row, 0)?,
+            place: RowRef::read(row, 0)?,
             current: current(row, 3)?,
             created_at: Timestamp::from_millis(row.get(6)?),
             expires_at: deadline(row, 7)?,
@@ -148,7 +148,7 @@ impl<'a> Transaction<'a> {
                         "SELECT id, counted, former FROM records
                          WHERE partition = ?1 AND name = ?2",
                     )?
-                    .query_row(at, |row| Place::read(row, 0))
+                    .query_row(at, |row| RowRef::read(row, 0))
                     .map_err(Failure::at(key))?;
                 self.remove(key, &place)?;
                 Ok(None)
@@ -357,7 +357,7 @@ impl<'a> Transaction<'a> {
         Ok(overwritten == 1)
     }
 
-    pub(super) fn remove(&mut self, key: &Key, place: &Place) -> Result<(), Failure> {
+    pub(super) fn remove(&mut self, key: &Key, place: &RowRef) -> Result<(), Failure> {
         self.erase(place).map_err(Failure::at(key))?;
         self.change_count(key.partition(), -i64::from(place.counted))?;
         let revision = self.next_revision();
@@ -368,7 +368,7 @@ impl<'a> Transaction<'a> {
         Ok(())
     }
 
-    pub(super) fn erase(&self, place: &Place) -> rusqlite::Result<()> {
+    pub(super) fn erase(&self, place: &RowRef) -> rusqlite::Result<()> {
         self.connection.prepare_cached("DELETE FROM records WHERE id = ?1")?.execute([place.id])?;
         if place.former > 0 {
             self.connection

@@ -127,7 +127,7 @@ pub(super) async fn watch(
     after: Option<Revision>,
 ) -> Result<Watch, StoreError> {
     let changed = hub.subscribe(&partition, writer)?;
-    let place = Place { hub: Arc::clone(hub), partition };
+    let place = WatchGuard { hub: Arc::clone(hub), partition };
     let after = match after {
         Some(after) => after,
         None => {
@@ -156,7 +156,7 @@ struct Watcher {
     changed: watch::Receiver<()>,
     reader: ReaderHandle,
     // Dropped last, when the receiver no longer keeps the partition.
-    place: Place,
+    place: WatchGuard,
 }
 
 impl Watcher {
@@ -187,12 +187,12 @@ impl Watcher {
     }
 }
 
-struct Place {
+struct WatchGuard {
     hub: Arc<Hub>,
     partition: Partition,
 }
 
-impl Drop for Place {
+impl Drop for WatchGuard {
     fn drop(&mut self) {
         self.hub.leave(&self.partition);
     }

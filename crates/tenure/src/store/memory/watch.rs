@@ -15,7 +15,7 @@ pub(super) fn changes(
     bell: watch::Receiver<u64>,
     after: u64,
 ) -> Watch {
-    let place = Place { store, partition };
+    let place = WatchGuard { store, partition };
     let watcher = Watcher { pending: VecDeque::new(), after, bell, place };
     futures::stream::unfold(watcher, Watcher::next).boxed()
 }
@@ -27,7 +27,7 @@ struct Watcher {
     after: u64,
     bell: watch::Receiver<u64>,
     // Dropped last, when the receiver no longer keeps the partition.
-    place: Place,
+    place: WatchGuard,
 }
 
 impl Watcher {
@@ -48,12 +48,12 @@ impl Watcher {
 }
 
 /// Keeps a partition known to the store for as long as somebody watches it.
-struct Place {
+struct WatchGuard {
     store: InMemoryBackend,
     partition: Partition,
 }
 
-impl Drop for Place {
+impl Drop for WatchGuard {
     fn drop(&mut self) {
         self.store.shard(&self.partition).write().drop_if_idle(&self.partition);
     }
