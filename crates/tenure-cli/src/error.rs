@@ -16,6 +16,8 @@ use tenure_mcp::identity::CallersError;
 pub(crate) enum CliError {
     #[error("there is no such {0}")]
     NotFound(&'static str),
+    #[error("there is no such task of the owner {owner:?}; --owner names another")]
+    NoTask { owner: String },
     #[error("{0}")]
     Usage(String),
     #[error("interrupted")]
@@ -177,7 +179,7 @@ impl CliError {
             Self::Kept { source, .. } | Self::Open { source, .. } => source.exit_code(),
             Self::Usage(_) | Self::Store(StoreError::InvalidLocation(_)) => 2,
             Self::Interrupted => 130,
-            Self::NotFound(_) => 3,
+            Self::NotFound(_) | Self::NoTask { .. } => 3,
             Self::AlreadyEnded(_) => 4,
             Self::Unreachable { .. } | Self::Silent { .. } | Self::InDoubt { .. } => 5,
             Self::Busy(_) => 5,

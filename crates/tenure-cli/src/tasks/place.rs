@@ -5,7 +5,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use reqwest::Method;
 use tenure::Owner;
 use tenure::store::{Cursor, PageRequest};
-use tenure::tasks::{TaskEvent, TaskId, TaskRef, TaskStore};
+use tenure::tasks::{TaskError, TaskEvent, TaskId, TaskRef, TaskStore};
 use tenure_mcp::http::tasks::{TaskDocument, TaskListDocument};
 
 use crate::args::{Place, StatusFilter};
@@ -79,7 +79,8 @@ impl Tasks {
     pub(crate) async fn get(&self, id: &str) -> Result<TaskDocument, CliError> {
         match self {
             Self::Store { tasks, owner } => {
-                Ok((&tasks.get(owner, &TaskId::from(id)).await?).into())
+                let task = tasks.get(owner, &TaskId::from(id)).await;
+                Ok((&task.map_err(|error| of(owner, error))?).into())
             }
             Self::Server(server) => server.json(server.request(Method::GET, &["tasks", id])?).await,
         }
@@ -88,7 +89,8 @@ impl Tasks {
     pub(crate) async fn cancel(&self, id: &str) -> Result<TaskDocument, CliError> {
         match self {
             Self::Store { tasks, owner } => {
-                Ok((&tasks.cancel(&TaskRef::new(owner.clone(), id), None).await?).into())
+                let task = tasks.cancel(&TaskRef::new(owner.clone(), id), None).await;
+                Ok((&task.map_err(|error| of(owner, error))?).into())
             }
             Self::Server(server) => {
                 server.json(server.request(Method::POST, &["tasks", id, "cancel"])?).await
@@ -103,7 +105,7 @@ impl Tasks {
                 let page = tasks.list(owner, PageRequest { limit: None, after }).await?;
                 let document = |task| match task {
                     Ok(task) => Sight::Task(Box::new(TaskDocument::from(&task))),
-                    Err(error) => Sight::Unreadable(tenure::tasks::TaskError::to_string(&error)),
+                    Err(error) => Sight::Unreadable(TaskError::to_string(&error)),
                 };
                 Ok(Page {
                     tasks: page.tasks.into_iter().map(document).collect(),
@@ -130,7 +132,8 @@ impl Tasks {
         match self {
             Self::Store { tasks, owner } => {
                 // At once, so that an unknown task is an error and not an empty stream.
-                tasks.get(owner, &TaskId::from(id)).await?;
+                let task = tasks.get(owner, &TaskId::from(id)).await;
+                task.map_err(|error| of(owner, error))?;
                 let states = tasks.follow(owner, &TaskId::from(id)).await?;
                 Ok(states.map_ok(|task| TaskDocument::from(&task)).map_err(CliError::from).boxed())
             }
@@ -169,6 +172,14 @@ impl Tasks {
                 server.events(server.request(Method::GET, &["tasks", "events"])?).await
             }
         }
+    }
+}
+
+/// The error of a look at the tasks of one owner. Another one in the same store may have the task.
+fn of(owner: &Owner, error: TaskError) -> CliError {
+    match error {
+        TaskError::NotFound => CliError::NoTask { owner: owner.as_str().into() },
+        error => error.into(),
     }
 }
 

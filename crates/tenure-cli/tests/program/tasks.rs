@@ -129,8 +129,13 @@ async fn exit_codes_tell_not_found_from_ended_from_done() {
     assert_eq!(code(&run("cancel", open.id.as_str())), 4);
     assert_eq!(code(&run("watch", open.id.as_str())), 9);
     assert_eq!(code(&run("watch", done.id.as_str())), 0);
-    // Somebody else's is not found.
-    assert_eq!(code(&tenure(folder.path(), &["tasks", "get", done.id.as_str()])), 3);
+    // Somebody else's is not found, and who was looked at is told.
+    for verb in ["get", "cancel", "watch"] {
+        let local = tenure(folder.path(), &["tasks", verb, done.id.as_str()]);
+        assert_eq!(code(&local), 3);
+        let told = r#"no such task of the owner "local"; --owner names another"#;
+        assert!(stderr(&local).contains(told), "{}", stderr(&local));
+    }
 }
 
 #[tokio::test]
