@@ -120,7 +120,7 @@ pub(crate) enum TasksCommand {
     /// List tasks, oldest first. Those with an idempotency key are in between, whenever created.
     List {
         #[command(flatten)]
-        place: Place,
+        place: TaskLocation,
         /// Only tasks in this state.
         #[arg(long)]
         status: Option<StatusFilter>,
@@ -133,14 +133,14 @@ pub(crate) enum TasksCommand {
         /// The task.
         id: String,
         #[command(flatten)]
-        place: Place,
+        place: TaskLocation,
     },
     /// Cancel a task that has not ended.
     Cancel {
         /// The task.
         id: String,
         #[command(flatten)]
-        place: Place,
+        place: TaskLocation,
     },
     /// Follow one task to its end, or all of them until Ctrl-C, over restarts of the server. The exit
     /// code tells how the one ended: 0 completed, 8 failed, 9 cancelled.
@@ -148,13 +148,13 @@ pub(crate) enum TasksCommand {
         /// The task; all of them if not given.
         id: Option<String>,
         #[command(flatten)]
-        place: Place,
+        place: TaskLocation,
     },
 }
 
 /// Which tasks: those in a store, or those of a running server.
 #[derive(Debug, ClapArgs)]
-pub(crate) struct Place {
+pub(crate) struct TaskLocation {
     #[command(flatten)]
     pub(crate) location: Location,
     /// Whose tasks in the store; local if not given.

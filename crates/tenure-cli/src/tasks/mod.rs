@@ -8,7 +8,7 @@ use std::pin::pin;
 use futures::{StreamExt as _, TryStreamExt as _};
 use tenure_mcp::http::tasks::TaskDocument;
 
-use crate::args::{Place, StatusFilter, TasksCommand};
+use crate::args::{StatusFilter, TaskLocation, TasksCommand};
 use crate::error::CliError;
 use crate::output::note;
 use crate::tasks::output::Output;
@@ -29,7 +29,11 @@ pub(crate) async fn run(command: TasksCommand) -> Result<(), CliError> {
     }
 }
 
-async fn list(place: Place, status: Option<StatusFilter>, limit: u64) -> Result<(), CliError> {
+async fn list(
+    place: TaskLocation,
+    status: Option<StatusFilter>,
+    limit: u64,
+) -> Result<(), CliError> {
     let tasks = Tasks::at(&place).await?;
     let mut output = Output::new(place.json);
     let mut left = limit;
@@ -62,7 +66,7 @@ async fn list(place: Place, status: Option<StatusFilter>, limit: u64) -> Result<
     Ok(())
 }
 
-async fn watch(place: Place, id: Option<String>) -> Result<(), CliError> {
+async fn watch(place: TaskLocation, id: Option<String>) -> Result<(), CliError> {
     let tasks = Tasks::at(&place).await?;
     let mut output = Output::new(place.json);
     let mut sights = match &id {

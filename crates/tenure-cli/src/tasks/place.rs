@@ -8,7 +8,7 @@ use tenure::store::{Cursor, PageRequest};
 use tenure::tasks::{TaskError, TaskEvent, TaskId, TaskRef, TaskStore};
 use tenure_mcp::http::tasks::{TaskDocument, TaskListDocument};
 
-use crate::args::{Place, StatusFilter};
+use crate::args::{StatusFilter, TaskLocation};
 use crate::client::{Server, ServerEvent};
 use crate::error::CliError;
 use crate::location::{IfAbsent, Target};
@@ -52,7 +52,7 @@ pub(crate) enum Tasks {
 }
 
 impl Tasks {
-    pub(crate) async fn at(place: &Place) -> Result<Self, CliError> {
+    pub(crate) async fn at(place: &TaskLocation) -> Result<Self, CliError> {
         let for_stores = place.owner.is_some().then_some("--owner");
         let url = match place.location.target(for_stores)? {
             Target::Store(url) => url,
