@@ -210,7 +210,7 @@ mod tests {
         let told = CliError::from(TaskError::from(error)).describe();
         assert_eq!(told, "storage engine: writing: disk I/O error");
         let error = OpenError::Store(StoreError::Full(cause()));
-        let told = "the task store cannot be opened: the store is full: disk I/O error";
+        let told = "the store is full: disk I/O error";
         assert_eq!(CliError::from(error).describe(), told);
     }
 

@@ -151,7 +151,8 @@ async fn a_task_is_shown_with_what_its_execution_is_up_to_and_what_it_asks() {
         "method": "elicitation/create",
         "params": { "message": "May it go\u{1b}?", "requestedSchema": { "type": "object" } },
     });
-    let asked = Map::from_iter([("go".to_owned(), asked), ("odd".to_owned(), json!([1]))]);
+    let asked =
+        Map::from_iter([("go".to_owned(), asked), ("odd".to_owned(), json!({ "method": "odd" }))]);
     tasks.record_input_requests(&task, asked).await.unwrap();
     let server = Server::start(folder.path(), &[]);
     for place in [&[][..], &["--server", &server.url]] {
@@ -163,13 +164,13 @@ async fn a_task_is_shown_with_what_its_execution_is_up_to_and_what_it_asks() {
             "attempt      0",
             "asks go      May it go\u{fffd}?",
             "form go      {\"type\":\"object\"}",
-            "asks odd     [1]",
+            "asks odd     {\"method\":\"odd\"}",
         ] {
             assert!(text.lines().any(|it| it == line), "{line} in {text}");
         }
         let json = &documents(&tenure(folder.path(), &[&get[..], &["--json"]].concat()))[0];
         assert_eq!(json["phase"], "queued");
-        assert_eq!(json["inputRequests"]["odd"], json!([1]));
+        assert_eq!(json["inputRequests"]["odd"], json!({ "method": "odd" }));
     }
 }
 
@@ -205,8 +206,8 @@ async fn a_watch_of_one_task_tells_by_its_exit_code_how_it_ended() {
         TaskRef::new(Owner::local(), tasks.create(&Owner::local(), task).await.unwrap().id)
     };
     let (completed, failed, cancelled) = (new().await, new().await, new().await);
-    tasks.complete(&completed, json!(1)).await.unwrap();
-    tasks.fail(&failed, json!({ "code": 1 }), None).await.unwrap();
+    tasks.complete(&completed, json!({})).await.unwrap();
+    tasks.fail(&failed, json!({ "code": 1, "message": "no" }), None).await.unwrap();
     tasks.cancel(&cancelled, None).await.unwrap();
     let server = Server::start(folder.path(), &[]);
     for place in [&[][..], &["--server", &server.url]] {
