@@ -321,6 +321,8 @@ impl Run {
         loop {
             match self.shared.tasks.change(&self.reference(), &transition).await {
                 Ok(task) => {
+                    let (tool, status, phase) = (&task.call.tool, task.status, task.phase);
+                    tracing::debug!(task = %task.id, %tool, ?status, ?phase, attempt = task.attempt, "on record");
                     self.task = task;
                     return if is_refused { Err(Next::Ended) } else { Ok(()) };
                 }

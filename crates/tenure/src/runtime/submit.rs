@@ -111,6 +111,7 @@ impl Submission {
         let Claim { owner, id } = self.claim.clone();
         match shared.tasks.create_for(&owner, id, new, assignment).await {
             Ok((task, true)) if is_still(&shared, &generation).await => {
+                tracing::debug!(task = %task.id, tool = %task.call.tool, "created");
                 let Self { policy, active, permit, .. } = self;
                 let run = Run { shared, generation, policy, task: task.clone(), permit, active };
                 let runs = run.shared.runs.clone();

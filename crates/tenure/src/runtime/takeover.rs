@@ -251,6 +251,10 @@ impl Settlement<'_> {
         if let Some(reason) = reason_not_to_rerun(&task, self.predecessor) {
             let Failure { error, message, .. } = Failure::of_worker(reason);
             let failed = self.change(&task, Transition::Fail { error, message }).await;
+            if failed.is_ok() {
+                let (tool, from) = (&task.call.tool, self.former.as_str());
+                tracing::warn!(task = %claim.id, %tool, from, reason, "failed, since it may not run again");
+            }
             return Ok((settled(failed)?, Some(active)));
         }
         let permit = permit.or_else(|| shared.capacity.try_take(&task.owner).ok());
