@@ -98,8 +98,8 @@ pub(crate) struct ServeArgs {
     /// Refuse changes of resources without If-Match, If-None-Match or Tenure-If-Version.
     #[arg(long)]
     pub(crate) conditions_required: bool,
-    /// How long running tools may take to finish at a shutdown, in milliseconds. Open requests get
-    /// as much before, at most 5000.
+    /// How long running tools may take to finish at a shutdown, in milliseconds. Before that, open
+    /// requests get as much, at most 5000, and streams as long again.
     #[arg(long, value_name = "MS", default_value_t = 10_000)]
     pub(crate) drain_ms: u64,
     /// After how many milliseconds without a heartbeat another server takes over.

@@ -84,22 +84,31 @@ impl Server {
     }
 
     pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Response, CliError> {
-        let response = self.answered(request).await?;
+        Ok(self.sent(request).await?.0)
+    }
+
+    /// A successful answer, and whether the request changes nothing.
+    async fn sent(&self, request: RequestBuilder) -> Result<(Response, bool), CliError> {
+        let (response, is_read) = self.answered(request).await?;
         let status = response.status();
         if status.is_success() {
-            return Ok(response);
+            return Ok((response, is_read));
         }
         let etag = response.headers().get(header::ETAG).and_then(|it| it.to_str().ok());
         let current = etag.map(|it| it.trim_matches('"').to_owned());
         let text = response.text().await.map_err(|source| self.unreachable(source))?;
         Err(match status {
             StatusCode::PRECONDITION_FAILED => CliError::Changed { current },
+            // A proxy's words: it has asked the server, and knows no answer.
+            StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT if !is_read => {
+                CliError::InDoubt { url: self.shown(), source: None }
+            }
             status => self.refusal(status, &text),
         })
     }
 
     /// The answer, once its head is there; what follows may take as long as it comes.
-    async fn answered(&self, request: RequestBuilder) -> Result<Response, CliError> {
+    async fn answered(&self, request: RequestBuilder) -> Result<(Response, bool), CliError> {
         let (client, request) = request.build_split();
         let request = request.map_err(CliError::Client)?;
         let is_read = request.method() == Method::GET;
@@ -110,19 +119,23 @@ impl Server {
         } else {
             answer.await
         };
-        answer.map_err(|source| match source {
-            it if it.is_timeout() && !it.is_connect() && !is_read => {
-                CliError::InDoubt { url: self.shown() }
-            }
+        let answer = answer.map_err(|source| match source {
+            it if !it.is_connect() && !is_read => self.in_doubt(it),
             source => self.unreachable(source),
-        })
+        })?;
+        Ok((answer, is_read))
     }
 
     pub(crate) async fn json<T: DeserializeOwned>(
         &self,
         request: RequestBuilder,
     ) -> Result<T, CliError> {
-        self.send(request).await?.json().await.map_err(|error| CliError::Answer(error.into()))
+        let (answer, is_read) = self.sent(request).await?;
+        answer.json().await.map_err(|error| match error {
+            // It was cut off.
+            it if !it.is_decode() && !is_read => self.in_doubt(it),
+            error => CliError::Answer(error.into()),
+        })
     }
 
     /// What server-sent events say, across restarts of the server: it goes on behind the last
@@ -156,6 +169,10 @@ impl Server {
     fn unreachable(&self, source: reqwest::Error) -> CliError {
         // The URL of the error would be the same once more.
         CliError::Unreachable { url: self.shown(), source: source.without_url() }
+    }
+
+    fn in_doubt(&self, source: reqwest::Error) -> CliError {
+        CliError::InDoubt { url: self.shown(), source: Some(source.without_url()) }
     }
 
     /// The URL, for people to read.
@@ -334,5 +351,38 @@ mod tests {
         let change = Server { http, ..server.clone() };
         let change = change.send(change.request(Method::PUT, &["x"]).unwrap()).await.unwrap_err();
         assert!(matches!(&change, CliError::InDoubt { .. }), "{change:?}");
+    }
+
+    #[tokio::test]
+    async fn a_change_that_was_taken_and_not_answered_may_have_happened_and_is_not_to_be_tried_again()
+     {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let answers = [
+            "",
+            "HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{",
+        ];
+        tokio::spawn(async move {
+            for answer in answers.iter().cycle() {
+                let (mut connection, _) = listener.accept().await.unwrap();
+                let _ = connection.read(&mut [0; 4_096]).await.unwrap();
+                connection.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        for answer in answers {
+            // Of a new server each, so that no connection is used again.
+            let server = Server::new(&url, None, "task").unwrap();
+            let change = server.request(Method::PUT, &["x"]).unwrap();
+            let error = server.json::<serde_json::Value>(change).await.unwrap_err();
+            assert!(matches!(&error, CliError::InDoubt { .. }), "{answer}: {error:?}");
+            assert_eq!(error.exit_code(), 1, "5 is for what may be tried again");
+        }
+        let server = Server::new(&url, None, "task").unwrap();
+        let read = server.request(Method::GET, &["x"]).unwrap();
+        let error = server.json::<serde_json::Value>(read).await.unwrap_err();
+        assert_eq!(error.exit_code(), 5);
     }
 }

@@ -63,7 +63,7 @@ pub(crate) enum CliError {
     #[error("the server at {url} does not answer; gave up after {} s", .waited.as_secs())]
     Silent { url: String, waited: Duration },
     #[error("the server at {url} did not answer: the change may or may not have happened")]
-    InDoubt { url: String },
+    InDoubt { url: String, source: Option<reqwest::Error> },
     #[error("there is no Tenure server at {0}")]
     NoServer(String),
     #[error("the server refuses the token, or the token does not allow this")]
@@ -181,8 +181,7 @@ impl CliError {
             Self::Interrupted => 130,
             Self::NotFound(_) | Self::NoTask { .. } => 3,
             Self::AlreadyEnded(_) => 4,
-            Self::Unreachable { .. } | Self::Silent { .. } | Self::InDoubt { .. } => 5,
-            Self::Busy(_) => 5,
+            Self::Unreachable { .. } | Self::Silent { .. } | Self::Busy(_) => 5,
             Self::Store(error) if error.is_retryable() => 5,
             Self::Worker(error) if error.is_retryable() => 5,
             Self::NotAllowed | Self::NeedsToken => 6,

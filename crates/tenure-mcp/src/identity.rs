@@ -5,6 +5,7 @@ mod malformed;
 mod rights;
 
 use std::collections::HashMap;
+use std::env::VarError;
 use std::fmt;
 use std::future::{Future, pending};
 use std::path::Path;
@@ -262,6 +263,10 @@ impl Callers {
     ///     axum::Router::new().nest("/media", router(server, &options)).layer(from_fn(sign_in))
     /// }
     /// ```
+    ///
+    /// Where a user is not known by what a foreign page would have to present, but by the address or
+    /// the network, say, [`HttpOptions::allowed_hosts`](crate::http::HttpOptions::allowed_hosts) has to
+    /// name the server's hosts: it keeps pages away that have rebound their name.
     #[must_use]
     pub fn authenticated() -> Self {
         Self(Arc::new(Proof::Authenticated))
@@ -354,8 +359,14 @@ impl Callers {
     /// Also when the variable is not set.
     pub fn from_env(variable: &str) -> Result<Self, CallersError> {
         let place = || format!("the environment variable {variable}");
-        let text = std::env::var(variable)
-            .map_err(|source| CallersError::Unreadable { place: place(), source: source.into() })?;
+        let text = std::env::var(variable).map_err(|error| CallersError::Unreadable {
+            place: place(),
+            // The error of a text that is none quotes it, and there are tokens in it.
+            source: match error {
+                VarError::NotUnicode(_) => "it is not UTF-8".into(),
+                VarError::NotPresent => error.into(),
+            },
+        })?;
         Self::from_toml(&text).map_err(|error| error.of(place()))
     }
 
@@ -420,6 +431,18 @@ mod tests {
             headers.append(AUTHORIZATION, value.parse().unwrap());
         }
         headers
+    }
+
+    #[test]
+    fn what_the_readme_shows_can_be_copied() {
+        let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md");
+        let readme = std::fs::read_to_string(readme).unwrap();
+        let shown = readme.split("```toml\n").filter(|it| it.starts_with("[[caller]]"));
+        let shown: Vec<_> = shown.filter_map(|it| it.split("```").next()).collect();
+        assert!(!shown.is_empty());
+        for text in shown {
+            Callers::from_toml(text).unwrap();
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use rmcp::ErrorData;
 use serde_json::json;
 use tenure::Owner;
 
-/// OwnerLimiter for what stays: streams, sessions. Clones are the same places.
+/// Permits for what stays: streams, sessions. Clones are the same places.
 #[derive(Clone)]
 pub(crate) struct OwnerLimiter(Arc<Inner>);
 

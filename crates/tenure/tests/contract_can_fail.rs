@@ -271,6 +271,10 @@ impl StorageBackend for Broken {
         self.inner.cleanup_expired(limit).await
     }
 
+    async fn checkpoint(&self) -> Result<(), StoreError> {
+        self.inner.checkpoint().await
+    }
+
     async fn watch(&self, partition: &Partition, from: WatchFrom) -> Result<Watch, StoreError> {
         let watch = self.inner.watch(partition, from).await?;
         let mut count = 0;

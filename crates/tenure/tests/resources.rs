@@ -97,6 +97,10 @@ impl StorageBackend for Counting {
     async fn cleanup_expired(&self, limit: usize) -> Result<usize, StoreError> {
         self.write().cleanup_expired(limit).await
     }
+    async fn checkpoint(&self) -> Result<(), StoreError> {
+        self.inner.checkpoint().await
+    }
+
     async fn watch(&self, partition: &Partition, from: WatchFrom) -> Result<Watch, StoreError> {
         self.read().watch(partition, from).await
     }

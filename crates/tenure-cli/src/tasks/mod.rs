@@ -36,18 +36,19 @@ async fn list(
 ) -> Result<(), CliError> {
     let tasks = Tasks::at(&place).await?;
     let mut output = Output::new(place.json);
-    let mut left = limit;
+    let (mut left, mut seen) = (limit, 0_u64);
     let mut cursor = None;
     loop {
         let page = tasks.page(cursor).await?;
         for item in page.tasks {
-            if left == 0 {
-                note("there are more; --limit shows them");
-                return Ok(());
-            }
             let wanted = |task: &TaskDocument| status.is_none_or(|it| it.admits(&task.status));
+            seen += 1;
             match item {
                 Sight::Task(task) if wanted(&task) => {
+                    if left == 0 {
+                        note("there are more; --limit shows them");
+                        return Ok(());
+                    }
                     output.row(&task)?;
                     left -= 1;
                 }
@@ -60,8 +61,10 @@ async fn list(
             None => break,
         }
     }
-    if left == limit {
-        note(&tasks.none());
+    match seen {
+        0 => note(&tasks.none()),
+        _ if left == limit && status.is_some() => note("no tasks with this status"),
+        _ => {}
     }
     Ok(())
 }

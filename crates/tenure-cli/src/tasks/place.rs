@@ -82,6 +82,8 @@ impl Tasks {
                 let task = tasks.get(owner, &TaskId::from(id)).await;
                 Ok((&task.map_err(|error| of(owner, error))?).into())
             }
+            // There it is the stream of all tasks. Tenure gives no such id.
+            Self::Server(_) if id == "events" => Err(CliError::NotFound("task")),
             Self::Server(server) => server.json(server.request(Method::GET, &["tasks", id])?).await,
         }
     }

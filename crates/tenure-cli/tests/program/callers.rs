@@ -56,3 +56,18 @@ fn what_is_wrong_with_the_callers_is_told_once_with_its_place_and_no_secret() {
         assert_eq!(code(&output), 1);
     }
 }
+
+#[cfg(unix)]
+#[test]
+fn a_variable_with_callers_that_is_no_text_is_not_quoted() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+
+    let folder = TempDir::new().unwrap();
+    let mut serve = command(folder.path(), &["serve", "--listen", "127.0.0.1:0"]);
+    let output = serve.env("TENURE_TOKENS", OsStr::from_bytes(b"s3cret\xff")).output().unwrap();
+    assert_ne!(code(&output), 0);
+    let told = stderr(&output);
+    assert!(told.contains("UTF-8") && told.contains("TENURE_TOKENS"), "{told}");
+    assert!(!told.contains("s3cret"), "{told}");
+}

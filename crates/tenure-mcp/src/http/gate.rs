@@ -8,7 +8,10 @@ use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 
+use rmcp::model::ErrorCode;
+
 use crate::http::auth::{Gate, authenticate};
+use crate::http::error::refusal;
 use crate::http::{HttpOptions, Problem, site};
 
 /// Lets nobody through to these routes but known callers from known sites.
@@ -22,7 +25,19 @@ pub(super) fn guard<S: Clone + Send + Sync + 'static>(
         .layer(middleware::from_fn_with_state(Arc::new(options.clone()), only_known_sites))
 }
 
-/// The checks of `/mcp` against DNS rebinding and foreign pages: see [`HttpOptions`].
+/// Lets no request of a foreign site through to `/mcp`, where refusals are JSON-RPC.
+pub(super) async fn known_sites_of_mcp(
+    State(options): State<Arc<HttpOptions>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match site::check(&options, request.uri(), request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(refused) => refusal(StatusCode::FORBIDDEN, ErrorCode::INVALID_REQUEST, refused),
+    }
+}
+
+/// The checks against DNS rebinding and foreign pages: see [`HttpOptions`].
 async fn only_known_sites(
     State(options): State<Arc<HttpOptions>>,
     request: Request,

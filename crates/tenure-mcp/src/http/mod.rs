@@ -69,13 +69,12 @@ pub struct HttpOptions {
     /// Accepted `Host` headers, against DNS rebinding: a page in a browser on this machine must
     /// not reach a local server under its own name. `None` is the loopback names if the callers
     /// are local, and any otherwise, because such a page has no token. Each is a `host`, which
-    /// accepts any port, or a `host:port`; they are compared literally, and an IPv6 address is in
-    /// brackets.
+    /// accepts any port, or a `host:port`, in whatever case; an IPv6 address is in brackets. An empty
+    /// list accepts none.
     pub allowed_hosts: Option<Vec<String>>,
     /// Accepted `Origin` headers, the loopback ones by default. A request without the header, as
-    /// every client but a browser sends it, passes. Each is the header as a browser writes it,
-    /// `scheme://host` or `scheme://host:port`, compared literally, or `scheme://host:*`, which
-    /// accepts any port and none.
+    /// every client but a browser sends it, passes. Each is `scheme://host:port`; or `scheme://host`,
+    /// which stands for the scheme's own port; or `scheme://host:*`, for any port.
     pub allowed_origins: Vec<String>,
     /// Bytes of a request's body. One that writes a resource has four times the bytes of a value, if
     /// that is less.
@@ -154,7 +153,8 @@ pub enum ServeError {
     Listener(#[from] io::Error),
 }
 
-/// Serves until `shutdown` is cancelled; then open requests get `drain_ms` to finish. The tasks
+/// Serves until `shutdown` is cancelled; then open requests get `drain_ms` to finish, and streams as
+/// long again to say goodbye. The tasks
 /// go on: end them with [`DurableServer::shutdown`].
 ///
 /// # Errors
@@ -205,6 +205,10 @@ pub fn check_exposure(address: SocketAddr, callers: &Callers) -> Result<(), Serv
 /// prefix. It has to keep what [`serve`] checks: local callers only on a loopback address. What no
 /// route is for is left to that server.
 ///
+/// Paths that both have, such as `/healthz`, make axum panic when it merges them; nest the router then.
+/// `connections`, `header_read_ms`, `write_stall_ms` and `drain_ms` are for [`serve`]: here, connections
+/// are the other server's.
+///
 /// Whoever listens does so for as long as the server is there. A graceful shutdown waits for that
 /// end, so [`DurableServer::shutdown`] belongs into the future that begins it: after
 /// `axum::serve`, it is never come to while anybody listens.
@@ -253,6 +257,7 @@ fn routes<H: ServerHandler>(
         .layer(middleware::from_fn_with_state(BodyBounds::new(options), body::reroute))
         .layer(middleware::from_fn_with_state(sessions, session::bind))
         .layer(middleware::from_fn_with_state(gate, authenticate))
+        .layer(middleware::from_fn_with_state(Arc::new(options.clone()), gate::known_sites_of_mcp))
         .layer(middleware::from_fn(error::explain));
     let health = get(health::<H>).with_state(server.clone());
     Router::new()
@@ -265,17 +270,13 @@ fn routes<H: ServerHandler>(
 }
 
 fn config(options: &HttpOptions, streams: CancellationToken) -> StreamableHttpServerConfig {
-    let config = StreamableHttpServerConfig::default()
+    StreamableHttpServerConfig::default()
         .with_max_request_body_bytes(options.body_bytes)
-        .with_allowed_origins(&options.allowed_origins)
-        .enforce_origin_validation()
+        // Hosts and origins are held against one rule for all interfaces, in `site.rs`.
+        .disable_allowed_hosts()
+        .disable_allowed_origins()
         .with_sse_keep_alive(Some(Duration::from_millis(options.heartbeat_ms)))
-        .with_cancellation_token(streams);
-    match &options.allowed_hosts {
-        Some(hosts) => config.with_allowed_hosts(hosts),
-        None if options.callers.is_local() => config,
-        None => config.disable_allowed_hosts(),
-    }
+        .with_cancellation_token(streams)
 }
 
 /// Healthy is a server whose store answers.

@@ -207,7 +207,7 @@ pub(super) async fn bind(
     let opener = Opener { owner: owner.clone(), refused: Arc::clone(&refused) };
     let mut response = OPENER.scope(opener, next.run(request)).await;
     if let Some(error) = refused.lock().take() {
-        return no_place(error);
+        return limit_reached(error);
     }
     seal_header(&sessions, owner, response.headers_mut());
     match ended {
@@ -222,7 +222,7 @@ fn listens(request: &Request) -> bool {
     request.method() == Method::GET
 }
 
-fn no_place(error: LimitReached) -> Response {
+fn limit_reached(error: LimitReached) -> Response {
     let mut response = refusal(error.status(), ErrorCode::INTERNAL_ERROR, error.to_string());
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("30"));
     response

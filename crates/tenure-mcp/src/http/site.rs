@@ -8,15 +8,18 @@ use crate::http::HttpOptions;
 
 const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 
-/// Holds the host and the `Origin` of a request against the options, as the SDK does for `/mcp`.
+/// Holds the host and the `Origin` of a request against the options.
 pub(super) fn check(
     options: &HttpOptions,
     target: &Uri,
     headers: &HeaderMap,
 ) -> Result<(), &'static str> {
+    let is = |host: &Authority, name: &str| {
+        name.eq_ignore_ascii_case(host.host()) || name.eq_ignore_ascii_case(host.as_str())
+    };
     let known = |host: &Authority| match &options.allowed_hosts {
-        Some(allowed) => allowed.iter().any(|it| it == host.host() || it == host.as_str()),
-        None => !options.callers.is_local() || LOOPBACK.contains(&host.host()),
+        Some(allowed) => allowed.iter().any(|name| is(host, name)),
+        None => !options.callers.is_local() || LOOPBACK.iter().any(|name| is(host, name)),
     };
     if !host(target, headers).is_some_and(|host| known(&host)) {
         return Err("the Host header names no host of this server");
@@ -42,13 +45,37 @@ fn text(headers: &HeaderMap, name: impl AsHeaderName) -> Option<&str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// A pattern is an origin, or one whose port is `*`: any port, or none.
+/// A pattern is an origin, or one whose port is `*`: any port.
 fn matches(pattern: &str, origin: &str) -> bool {
-    let Some(site) = pattern.strip_suffix(":*") else { return pattern == origin };
-    let Ok(origin) = origin.parse::<Uri>() else { return false };
-    match (origin.scheme_str(), origin.host()) {
-        (Some(scheme), Some(host)) => site == format!("{scheme}://{host}"),
-        _ => false,
+    let (site, any_port) = match pattern.strip_suffix(":*") {
+        Some(site) => (site, true),
+        None => (pattern, false),
+    };
+    let (Some(site), Some(origin)) = (Site::of(site), Site::of(origin)) else { return false };
+    (&site.scheme, &site.host) == (&origin.scheme, &origin.host)
+        && (any_port || site.port == origin.port)
+}
+
+/// An origin (RFC 6454, section 4): its parts in lower case, the port of the scheme if none is named.
+struct Site {
+    scheme: String,
+    host: String,
+    port: Option<u16>,
+}
+
+impl Site {
+    /// `None` for what is no origin, such as the `null` of a page that has none.
+    fn of(text: &str) -> Option<Self> {
+        let uri: Uri = text.parse().ok()?;
+        let scheme = uri.scheme_str()?.to_ascii_lowercase();
+        let known = match scheme.as_str() {
+            "http" => Some(80),
+            "https" => Some(443),
+            _ => None,
+        };
+        let port = uri.port_u16().or(known);
+        let is_all = matches!(uri.path(), "" | "/") && uri.query().is_none();
+        is_all.then_some(Self { scheme, host: uri.host()?.to_ascii_lowercase(), port })
     }
 }
 
@@ -90,6 +117,36 @@ mod tests {
             let host = host(&Uri::from_static(target), &HeaderMap::from_iter(header));
             assert_eq!(host.as_ref().map(Authority::as_str), expected, "{target}");
         }
+    }
+
+    #[test]
+    fn an_origin_is_a_scheme_a_host_and_a_port() {
+        for (pattern, origin, expected) in [
+            ("https://app.example", "https://app.example", true),
+            ("https://app.example:443", "https://app.example", true),
+            ("https://app.example", "https://app.example:443", true),
+            ("https://App.example", "https://app.example", true),
+            ("https://app.example", "https://app.example:8443", false),
+            ("https://app.example", "http://app.example", false),
+            ("https://app.example:8443", "https://app.example", false),
+            ("https://app.example:*", "https://app.example:8443", true),
+            ("https://app.example:*", "https://app.example", true),
+            ("https://app.example:*", "https://app.example.org", false),
+            ("https://app.example:*", "null", false),
+        ] {
+            assert_eq!(matches(pattern, origin), expected, "{pattern} {origin}");
+        }
+    }
+
+    #[test]
+    fn the_hosts_that_are_named_count_and_an_empty_list_names_none() {
+        let options = |hosts: &[&str]| HttpOptions {
+            allowed_hosts: Some(hosts.iter().map(|&it| it.into()).collect()),
+            ..HttpOptions::default()
+        };
+        assert!(checked(&options(&["Example.com"]), "example.COM:9000", None));
+        assert!(!checked(&options(&["example.com:80"]), "example.com:9000", None));
+        assert!(!checked(&options(&[]), "localhost", None));
     }
 
     #[test]

@@ -434,15 +434,15 @@ mod tests {
         (log, tracing::subscriber::set_default(subscriber))
     }
 
-    /// Shuts down while a question is open, with an hour for what runs.
-    async fn shut_down_while_asking(policy: TaskPolicy) -> (Task, String) {
+    /// Shuts down while a question is open.
+    async fn shut_down_while_asking(policy: TaskPolicy, drain_ms: u64) -> (Task, String) {
         let scene = scene_of(Patient, policy).await;
         while scene.task().await.status != Status::InputRequired {
             tokio::task::yield_now().await;
         }
         let (log, _guard) = errors();
         let clock = scene.tasks.clock().clone();
-        tokio::join!(scene.worker.shutdown(3_600_000), async {
+        tokio::join!(scene.worker.shutdown(drain_ms), async {
             for _ in 0..100 {
                 tokio::task::yield_now().await;
             }
@@ -455,14 +455,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_shutdown_leaves_a_question_to_be_answered_later_and_waits_for_nobody() {
-        let (task, log) = shut_down_while_asking(TaskPolicy::required().rerun_after_crash()).await;
+        let (task, log) =
+            shut_down_while_asking(TaskPolicy::required().rerun_after_crash(), 3_600_000).await;
         assert_eq!((task.status, task.phase), (Status::InputRequired, Phase::Queued));
         assert!(log.contains("this one") && log.lines().count() == 1, "{log}");
     }
 
     #[tokio::test]
     async fn a_shutdown_makes_no_result_of_a_question_of_a_tool_that_may_not_run_twice() {
-        let (task, _) = shut_down_while_asking(TaskPolicy::required().never_rerun()).await;
+        let (task, _) = shut_down_while_asking(TaskPolicy::required().never_rerun(), 0).await;
         assert_eq!(task.status, Status::Failed, "{:?}", task.outcome);
         assert!(task.status_message.unwrap().contains("shut down while the tool was running"));
     }

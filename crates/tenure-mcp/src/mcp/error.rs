@@ -69,7 +69,7 @@ pub(crate) fn of_call(error: TaskError) -> ErrorData {
 /// The store does not answer.
 pub(crate) fn unavailable() -> ErrorData {
     let retryable = Some(json!({ "retryable": true }));
-    ErrorData::internal_error(Trouble::Unavailable.message("the task store"), retryable)
+    ErrorData::internal_error(Trouble::Unavailable.message("the store"), retryable)
 }
 
 /// A value that ought to serialise did not, or did not come back as what it was.

@@ -3,6 +3,7 @@
 //! The SDK's own type of the form says what it can hold: a flat object of texts, numbers, booleans
 //! and choices. Members that the form does not name pass, as JSON Schema has it.
 
+use jiff::fmt::temporal::Pieces;
 use rmcp::model::{
     ClientResult, ElicitRequest, ElicitRequestParams, ElicitationAction, ElicitationSchema,
     EnumSchema, InputRequest, IntegerSchema, MultiSelectEnumSchema, NumberSchema,
@@ -50,6 +51,11 @@ fn check(form: &ElicitationSchema, content: Option<&Value>) -> Result<(), Misfit
     }
     for (name, field) in &form.properties {
         let Some(value) = content.get(name) else { continue };
+        let is_required = form.required.iter().flatten().any(|it| it == name);
+        if value.is_null() && !is_required {
+            // Forms that nobody has filled in have it, and tools take it for a field that is not there.
+            continue;
+        }
         check_field(field, value).map_err(|reason| misfit(format!("content.{name}"), reason))?;
     }
     Ok(())
@@ -82,12 +88,26 @@ fn check_text(form: &StringSchema, value: &Value) -> Result<(), String> {
         Some(StringFormat::Email) if !is_email(text) => "an email address",
         Some(StringFormat::Uri) if !is_uri(text) => "a URI",
         Some(StringFormat::Date) if text.parse::<jiff::civil::Date>().is_err() => "a date",
-        Some(StringFormat::DateTime) if text.parse::<jiff::Timestamp>().is_err() => {
-            "a date and time with an offset"
-        }
+        Some(StringFormat::DateTime) if !is_date_time(text) => "a date and time with an offset",
         _ => return Ok(()),
     };
     Err(format!("{expected} is expected"))
+}
+
+/// RFC 3339. As its parts: together they may be beyond the moments that a `Timestamp` holds, such as
+/// the last second of the year 9999.
+fn is_date_time(text: &str) -> bool {
+    let fraction = text.find('.').map_or("", |dot| &text[dot + 1..]);
+    let digits = fraction.bytes().take_while(u8::is_ascii_digit).count();
+    // Finer than nanoseconds is valid, and nothing that the parser takes.
+    let end_of_fraction = text.len() - fraction.len() + digits;
+    let text = format!(
+        "{}{}",
+        &text[..end_of_fraction - digits.saturating_sub(9)],
+        &text[end_of_fraction..]
+    );
+    let parts = Pieces::parse(&text);
+    parts.is_ok_and(|it| it.time().is_some() && it.offset().is_some())
 }
 
 /// No more than what every address has: whether it exists, only a mail can tell.
@@ -221,6 +241,9 @@ mod tests {
             ("day", json!("2026-07-28")),
             ("moment", json!("2026-07-28T12:00:00Z")),
             ("moment", json!("2026-07-28T12:00:00.5+02:00")),
+            ("moment", json!("9999-12-31T23:59:59Z")),
+            ("moment", json!("2026-07-28T12:00:00.12345678901Z")),
+            ("mail", json!(null)),
             ("share", json!(1)),
             ("count", json!(9)),
             ("count", json!(3.0)),

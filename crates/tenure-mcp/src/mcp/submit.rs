@@ -69,7 +69,12 @@ impl<H: ServerHandler> DurableServer<H> {
 
 /// What can be asked of a client that is not known yet: everything. Nobody has declared otherwise.
 fn anybody() -> ClientCapabilities {
-    let mut capabilities = ClientCapabilities::builder().enable_roots().enable_sampling().build();
+    let mut capabilities = ClientCapabilities::builder()
+        .enable_roots()
+        .enable_sampling()
+        .enable_sampling_tools()
+        .enable_sampling_context()
+        .build();
     let elicitation = ElicitationCapability::new()
         .with_form(FormElicitationCapability::new())
         .with_url(UrlElicitationCapability::default());

@@ -300,7 +300,8 @@ impl<H: ServerHandler> DurableServer<H> {
 /// attempt resumes where the last one was.
 ///
 /// Within a task `cx.ct` fires when the task is cancelled, has expired or has been taken over, and
-/// when the server shuts down and the time to finish is over. At a shutdown an `Err` means that a
+/// when the server shuts down and the time to finish is over. A tool that waits for an answer and
+/// may run again gets none, and one that waits has 250 ms to return. At a shutdown an `Err` means that a
 /// tool that may run again carries on later, as do a panic and a tool that does not return; one that
 /// may not run again fails. An `Ok` is the tool's result, a `CallToolResult::error` included, and
 /// ends the task for good. `cx.peer.peer_info()` is Tenure's own, for the client may be gone.

@@ -135,8 +135,8 @@ impl TaskContext {
     /// `join!`, say) is not counted against the worker's `concurrency`. A wait may be dropped, by a
     /// timeout for one. The handler then goes on at once, and counts again as soon as there is a
     /// slot for it; the question stays open, since a task never asks twice under one key, and so does
-    /// the task's status. A worker that shuts down does not wait for answers: it has the handler return
-    /// at once.
+    /// the task's status. A worker that shuts down does not wait for the answers of a task that may run
+    /// again: it has the handler return at once.
     ///
     /// # Errors
     /// As [`set_variables`](Self::set_variables). Why a wait is cut short: [`TaskError::Finished`]

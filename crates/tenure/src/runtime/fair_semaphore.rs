@@ -1,4 +1,4 @@
-//! A bounded number of places, of which no owner has more than a share, and for which owners wait
+//! A bounded number of permits, of which no owner has more than a share, and for which owners wait
 //! in turn.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -38,16 +38,16 @@ struct Line {
 
 /// A permit that is taken. Dropping it hands it on.
 pub(super) struct Permit {
-    shares: Arc<FairSemaphore>,
+    semaphore: Arc<FairSemaphore>,
     owner: Owner,
 }
 
-/// Places that are handed on, to be sent once the lock is released: one that nobody takes any more
+/// Permits that are handed on, to be sent once the lock is released: one that nobody takes any more
 /// comes back, and takes the lock.
 type HandedOn = Vec<(oneshot::Sender<Permit>, Permit)>;
 
 impl FairSemaphore {
-    /// `all` places, and `share` of them for one owner.
+    /// `all` permits, and `share` of them for one owner.
     pub(super) fn new(all: usize, share: usize) -> Arc<Self> {
         let state = State { free: all, lines: HashMap::new(), turns: VecDeque::new(), ticket: 0 };
         Arc::new(Self { all, share: share.min(all), state: Mutex::new(state) })
@@ -62,7 +62,7 @@ impl FairSemaphore {
         }
         state.free = state.free.checked_sub(1).ok_or(self.all)?;
         state.lines.entry(owner.clone()).or_default().held += 1;
-        Ok(Permit { shares: Arc::clone(self), owner: owner.clone() })
+        Ok(Permit { semaphore: Arc::clone(self), owner: owner.clone() })
     }
 
     /// Takes a permit as soon as it is this owner's turn.
@@ -90,7 +90,7 @@ impl FairSemaphore {
         let handed_on = self.hand_on(&mut state);
         drop(state);
         send(handed_on);
-        (Waiter { shares: Arc::clone(self), owner: owner.clone(), ticket }, receiver)
+        (Waiter { semaphore: Arc::clone(self), owner: owner.clone(), ticket }, receiver)
     }
 
     /// Gives what is free to those whose turn it is.
@@ -104,7 +104,7 @@ impl FairSemaphore {
             if let Some((_, sender)) = line.waiting.pop_first() {
                 line.held += 1;
                 state.free -= 1;
-                let permit = Permit { shares: Arc::clone(self), owner: owner.clone() };
+                let permit = Permit { semaphore: Arc::clone(self), owner: owner.clone() };
                 handed_on.push((sender, permit));
             }
             state.queue(&owner, self.share);
@@ -136,13 +136,13 @@ fn send(handed_on: HandedOn) {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let mut state = self.shares.state.lock();
+        let mut state = self.semaphore.state.lock();
         state.free += 1;
         if let Some(line) = state.lines.get_mut(&self.owner) {
             line.held -= 1;
         }
-        state.queue(&self.owner, self.shares.share);
-        let handed_on = self.shares.hand_on(&mut state);
+        state.queue(&self.owner, self.semaphore.share);
+        let handed_on = self.semaphore.hand_on(&mut state);
         drop(state);
         send(handed_on);
     }
@@ -150,21 +150,21 @@ impl Drop for Permit {
 
 /// Somebody in a line, who leaves it when dropped.
 struct Waiter {
-    shares: Arc<FairSemaphore>,
+    semaphore: Arc<FairSemaphore>,
     owner: Owner,
     ticket: u64,
 }
 
 impl Drop for Waiter {
     fn drop(&mut self) {
-        let mut state = self.shares.state.lock();
+        let mut state = self.semaphore.state.lock();
         let Some(line) = state.lines.get_mut(&self.owner) else { return };
         let left = line.waiting.remove(&self.ticket);
         if line.waiting.is_empty() && line.has_turn {
             line.has_turn = false;
             state.turns.retain(|owner| *owner != self.owner);
         }
-        state.queue(&self.owner, self.shares.share);
+        state.queue(&self.owner, self.semaphore.share);
         drop(state);
         drop(left);
     }
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_at_its_share_holds_up_nobody_and_goes_on_with_its_own_place() {
+    fn who_waits_at_its_share_holds_up_nobody_and_goes_on_with_its_own_permit() {
         let shares = FairSemaphore::new(3, 2);
         let [alice, bob] = owners(["alice", "bob"]);
         let first = shares.try_take(&alice).ok();
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn who_stops_waiting_leaves_nothing_behind_and_loses_no_place() {
+    fn who_stops_waiting_leaves_nothing_behind_and_loses_no_permit() {
         let shares = FairSemaphore::new(1, 1);
         let [alice, bob] = owners(["alice", "bob"]);
         let taken = shares.try_take(&alice);

@@ -1,5 +1,6 @@
 //! The keeper of a worker: beats its heart, inherits from those whose heart has stopped, and sweeps.
 
+use std::future::pending;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -170,6 +171,10 @@ async fn observe(
     .await?;
     loop {
         let dead = observer.next_dead(backend).await?;
+        if shared.closing.is_cancelled() {
+            // Whoever stays has time for it.
+            pending::<()>().await;
+        }
         let worker = dead.worker.clone();
         let outcome = match take_over(shared, generation, dead).await {
             // Its heartbeat, or a claim of it, may be put right later. To begin observing anew

@@ -2,7 +2,7 @@
 //!
 //! Nobody compares clocks. A heartbeat is a write, so its version token changes; a worker whose
 //! token has not changed for the timeout, by the observer's own clock since the observer first saw
-//! it, is dead. Clocks that differ by hours therefore remove_heartbeat nobody.
+//! it, is dead. Clocks that differ by hours therefore take nobody for dead.
 
 use std::collections::{HashMap, HashSet};
 

@@ -1,5 +1,6 @@
 //! Looking after what this process itself claims, now or under a former identity, and has not in hand.
 
+use std::mem;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
@@ -59,13 +60,13 @@ async fn settle_through_trouble(shared: &Arc<Shared>, heir: &Arc<Generation>) ->
 /// Settles every claim for which there is room; the others are in the line.
 async fn settle_own(shared: &Arc<Shared>, heir: &Arc<Generation>) -> Result<Line, StoreError> {
     let line = Line::new();
-    let former_ids = shared.former_ids.lock().clone();
+    let mut unsettled = Unsettled::take(shared);
+    let former_ids = unsettled.ids.clone();
     for former in former_ids.iter().chain([&heir.worker]) {
         let crowded =
             Settlement { shared, heir, former, predecessor: Predecessor::Own }.settle_all().await?;
         if crowded.is_empty() {
-            // Forgotten only when done, so that an interruption loses none.
-            shared.former_ids.lock().retain(|it| it != former);
+            unsettled.ids.retain(|it| it != former);
         }
         for (stored, owner) in crowded {
             let (capacity, former) = (Arc::clone(&shared.capacity), former.clone());
@@ -74,6 +75,31 @@ async fn settle_own(shared: &Arc<Shared>, heir: &Arc<Generation>) -> Result<Line
         }
     }
     Ok(line)
+}
+
+/// Former identities that are being looked at. They are taken out, so that what is scheduled meanwhile is
+/// looked at again; those that are not done, also after an interruption, are put back.
+struct Unsettled<'a> {
+    shared: &'a Shared,
+    ids: Vec<WorkerId>,
+}
+
+impl<'a> Unsettled<'a> {
+    fn take(shared: &'a Shared) -> Self {
+        let ids = mem::take(&mut *shared.former_ids.lock());
+        Self { shared, ids }
+    }
+}
+
+impl Drop for Unsettled<'_> {
+    fn drop(&mut self) {
+        let mut former_ids = self.shared.former_ids.lock();
+        for id in self.ids.drain(..) {
+            if !former_ids.contains(&id) {
+                former_ids.push(id);
+            }
+        }
+    }
 }
 
 fn and_all_that_are_ready(first: (Crowded, Permit), line: &mut Line) -> Vec<(Crowded, Permit)> {

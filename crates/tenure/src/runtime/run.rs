@@ -1,5 +1,6 @@
 //! One task in a worker's care, from its first attempt here to its end.
 
+use std::future::pending;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -178,12 +179,15 @@ impl Run {
         }
     }
 
-    /// Waits until the worker shuts down and has no more time for this attempt. For one that waits for
-    /// a person there is none from the beginning: the answer finds the task with another worker.
+    /// Waits until the worker shuts down and has no more time for this attempt. One that waits for a
+    /// person and may run again gets none: the answer finds the task with another worker.
     async fn is_to_stop(&self, context: &TaskContext) {
         let waits_in_vain = async {
             self.shared.closing.cancelled().await;
             context.is_waiting().await;
+            if self.task.rerun == Rerun::Never {
+                pending::<()>().await;
+            }
         };
         tokio::select! {
             () = self.shared.stopping.cancelled() => {}

@@ -3,6 +3,7 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use crate::Chain;
 use crate::owner::Owner;
 use crate::runtime::Policy;
 use crate::runtime::active::ActiveTask;
@@ -140,7 +141,8 @@ impl Submission {
         let mut round = 0;
         while heir.worker == former.worker {
             if shared.abandoned.is_cancelled() {
-                return Err(TaskError::ShuttingDown);
+                // The task is there, and so is its claim: whoever takes over runs it.
+                return Ok(task);
             }
             shared.tasks.clock().back_off_long(round).await;
             round += 1;
@@ -149,12 +151,13 @@ impl Submission {
         let (former, predecessor) = (&former.worker, Predecessor::OwnUnbegun);
         let settlement = Settlement { shared: &shared, heir: &heir, former, predecessor };
         match settlement.settle(&claim, ClaimOutcome::Settled, active, Some(permit)).await {
-            Ok(_) => Ok(task),
+            Ok(_) => {}
             Err(error) => {
+                tracing::warn!(task = %task.id, error = %Chain(&error), "a task is looked after later");
                 shared.schedule_settlement(former.clone());
-                Err(error.into())
             }
         }
+        Ok(task)
     }
 
     /// The task was not created, or perhaps it was; with a key perhaps by an earlier submission.

@@ -28,8 +28,8 @@ pub(super) enum ClaimOutcome {
     Settled,
     /// Its task is in this worker's care now.
     Adopted,
-    /// It is for another worker, or for later: this one has not got the tool or the room, cannot
-    /// read the task, or has it for expired.
+    /// It is for another worker, or for later: this one has not got the tool or the room, shuts down,
+    /// cannot read the task, or has it for expired.
     Kept,
     /// It is this process's own, and its owner has no room here yet.
     Crowded,
@@ -256,6 +256,10 @@ impl Settlement<'_> {
                 tracing::warn!(task = %claim.id, %tool, from, reason, "failed, since it may not run again");
             }
             return Ok((settled(failed)?, Some(active)));
+        }
+        if shared.closing.is_cancelled() {
+            // Its run would end before it began, and keep the task from others until the drain is over.
+            return Ok((ClaimOutcome::Kept, Some(active)));
         }
         let permit = permit.or_else(|| shared.capacity.try_take(&task.owner).ok());
         let Some(permit) = permit else {

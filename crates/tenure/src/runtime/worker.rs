@@ -185,9 +185,9 @@ impl Worker {
             tasks,
             handler,
             options,
-            capacity: shares(options.capacity, options.capacity_per_owner),
+            capacity: fair(options.capacity, options.capacity_per_owner),
             // With none, every task would be queued for ever.
-            slots: shares(options.concurrency.max(1), options.concurrency_per_owner),
+            slots: fair(options.concurrency.max(1), options.concurrency_per_owner),
             runs: TaskTracker::new(),
             closing: CancellationToken::new(),
             stopping: CancellationToken::new(),
@@ -246,7 +246,8 @@ impl Worker {
     }
 
     /// Shuts down: takes no more tasks, gives running handlers `drain_ms` to finish, then asks them
-    /// to return and, past the grace period, drops them. Those that wait for a person are asked at once.
+    /// to return and, past the grace period, drops them. Those that wait for a person, and may run
+    /// again, are asked at once.
     /// What is left is another worker's at once.
     pub async fn shutdown(&self, drain_ms: u64) {
         let shared = &self.0.shared;
@@ -277,7 +278,7 @@ impl Worker {
     }
 }
 
-fn shares(all: usize, per_owner: Option<usize>) -> Arc<FairSemaphore> {
+fn fair(all: usize, per_owner: Option<usize>) -> Arc<FairSemaphore> {
     FairSemaphore::new(all, per_owner.unwrap_or(all.div_ceil(2)).max(1))
 }
 

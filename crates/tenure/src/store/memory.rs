@@ -319,4 +319,8 @@ impl StorageBackend for InMemoryBackend {
         };
         Ok(changes(self.clone(), partition.clone(), bell, after))
     }
+
+    async fn checkpoint(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 }

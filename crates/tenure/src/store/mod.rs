@@ -122,11 +122,9 @@ pub trait StorageBackend: Debug + Send + Sync + 'static {
 
     /// Moves what is kept beside the store into it, such as a write-ahead log into its file, as far
     /// as no reader is in the way. At the end of an orderly shutdown, so that a copy of the file alone
-    /// is whole. Nothing else depends on it.
+    /// is whole. Nothing else depends on it; backends that keep nothing beside their store do nothing.
     ///
     /// # Errors
     /// The backend's own trouble. Every acknowledged write is as durable as before.
-    async fn checkpoint(&self) -> Result<(), StoreError> {
-        Ok(())
-    }
+    async fn checkpoint(&self) -> Result<(), StoreError>;
 }

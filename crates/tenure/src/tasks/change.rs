@@ -27,7 +27,7 @@ impl TaskStore {
     ///
     /// If this process wrote the task last, the record that it wrote is tried first, without reading.
     /// Such a record may be out of date. A write that builds on it fails if it is; a refusal could be
-    /// wrong, so every refusal is preceded by a read.
+    /// wrong, so every refusal but that there is nothing is preceded by a read.
     pub(crate) async fn change(
         &self,
         task: &TaskRef,

@@ -32,7 +32,8 @@ pub enum TaskError {
     /// The idempotency key was already used for another call.
     #[error("the idempotency key belongs to a task with another call")]
     IdempotencyMismatch,
-    /// What was passed in exceeds a limit.
+    /// What was passed in exceeds a limit, has not the form that clients rely on, or names what is not
+    /// there.
     #[error("{what}: {reason}")]
     Invalid {
         /// Which part.

@@ -1,12 +1,10 @@
 //! What a task may weigh.
 
-use std::collections::BTreeMap;
-
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::limits::ID_BYTES;
-use crate::tasks::{Call, Input, Outcome, Task, TaskError, form};
+use crate::tasks::{Call, Outcome, Task, TaskError, form};
 
 /// What a worker itself has to say of a task always fits, whatever the bounds: a task that it could
 /// not even fail would be at work until it expires.
@@ -69,8 +67,8 @@ impl TaskLimits {
     pub(crate) fn check(&self, task: &Task) -> Result<(), TaskError> {
         self.check_call(&task.call)?;
         self.check_message(task.status_message.as_deref())?;
-        self.check_variables(&task.variables)?;
-        self.check_inputs(&task.inputs)?;
+        self.check_variables(task.variables.iter())?;
+        at_most("variables", json_bytes(&task.variables), self.variables_bytes)?;
         self.check_outcome(task.outcome.as_ref())
     }
 
@@ -82,13 +80,15 @@ impl TaskLimits {
             self.check_message(task.status_message.as_deref())?;
         }
         if task.variables != before.variables {
-            self.check_variables(&task.variables)?;
+            let changed = |name: &String, value| before.variables.get(name) != Some(value);
+            self.check_variables(
+                task.variables.iter().filter(|(name, value)| changed(name, value)),
+            )?;
+            let (size, size_before) = (json_bytes(&task.variables), json_bytes(&before.variables));
+            at_most_or_less("variables", size, self.variables_bytes, size_before)?;
         }
         if task.inputs != before.inputs {
-            for (_, input) in task.inputs.iter().filter(|it| !before.inputs.contains_key(it.0)) {
-                form::check_request(&input.request)?;
-            }
-            self.check_inputs(&task.inputs)?;
+            self.check_changed_inputs(before, task)?;
         }
         self.check_outcome(task.outcome.as_ref())
     }
@@ -116,21 +116,37 @@ impl TaskLimits {
         message.map_or(Ok(()), |message| at_most("status message", message.len(), limit))
     }
 
-    fn check_variables(&self, variables: &Map<String, Value>) -> Result<(), TaskError> {
-        for value in variables.values() {
-            check_shape("variables", value, self.depth, self.string_bytes)?;
-        }
-        at_most("variables", json_bytes(variables), self.variables_bytes)
+    fn check_variables<'a>(
+        &self,
+        mut variables: impl Iterator<Item = (&'a String, &'a Value)>,
+    ) -> Result<(), TaskError> {
+        variables.try_for_each(|(_, value)| {
+            check_shape("variables", value, self.depth, self.string_bytes)
+        })
     }
 
-    fn check_inputs(&self, inputs: &BTreeMap<String, Input>) -> Result<(), TaskError> {
-        for (key, input) in inputs {
-            at_most("input key", key.len(), ID_BYTES)?;
-            for value in [Some(&input.request), input.response.as_ref()].into_iter().flatten() {
-                check_shape("inputs", value, self.depth, self.string_bytes)?;
+    /// New questions have to fit; those of wider limits can still be answered.
+    fn check_changed_inputs(&self, before: &Task, task: &Task) -> Result<(), TaskError> {
+        let mut answers_only = true;
+        for (key, input) in &task.inputs {
+            let known = before.inputs.get(key);
+            if known.is_none() {
+                answers_only = false;
+                at_most("input key", key.len(), ID_BYTES)?;
+                form::check_request(&input.request)?;
+                check_shape("inputs", &input.request, self.depth, self.string_bytes)?;
+            }
+            if let Some(response) = &input.response
+                && known.is_none_or(|it| it.response.is_none())
+            {
+                check_shape("inputs", response, self.depth, self.string_bytes)?;
             }
         }
-        at_most("inputs", json_bytes(inputs), self.inputs_bytes)
+        let (size, size_before) = (json_bytes(&task.inputs), json_bytes(&before.inputs));
+        if answers_only && size_before > self.inputs_bytes {
+            return at_most("inputs", size.saturating_sub(size_before), self.inputs_bytes);
+        }
+        at_most_or_less("inputs", size, self.inputs_bytes, size_before)
     }
 
     fn check_outcome(&self, outcome: Option<&Outcome>) -> Result<(), TaskError> {
@@ -170,6 +186,16 @@ fn at_most(what: &'static str, actual: usize, limit: usize) -> Result<(), TaskEr
         return Err(TaskError::Invalid { what, reason });
     }
     Ok(())
+}
+
+/// The same of what may be beyond the limit already, and may then only become less.
+fn at_most_or_less(
+    what: &'static str,
+    actual: usize,
+    limit: usize,
+    before: usize,
+) -> Result<(), TaskError> {
+    at_most(what, actual, limit.max(before))
 }
 
 /// The size of a value as JSON, without building the text.

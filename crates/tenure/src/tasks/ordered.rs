@@ -4,7 +4,7 @@
 //! `preserve_order` on: then the same variables, set in another order, would be other bytes. Numbers
 //! are written as they are; none goes through a double.
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize as _, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 struct Ordered<'a>(&'a Value);
@@ -29,6 +29,13 @@ pub(super) fn optional<S: Serializer>(
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
     field.as_ref().map(Ordered).serialize(serializer)
+}
+
+/// Reads an optional field that is there: its null is a value.
+pub(super) fn present<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
 }
 
 pub(super) fn object<S: Serializer>(

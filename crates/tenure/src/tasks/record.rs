@@ -165,6 +165,12 @@ mod tests {
     #[test]
     fn a_task_survives_its_stored_form() {
         assert_eq!(decode_bytes(encode(&task()).unwrap()).unwrap(), task());
+        // An answer may be null, and is no open question.
+        for response in [None, Some(Value::Null), Some(json!({ "a": 1 }))] {
+            let mut task = task();
+            task.inputs.insert("k".into(), Input { request: json!({ "method": "ask" }), response });
+            assert_eq!(decode_bytes(encode(&task).unwrap()).unwrap(), task);
+        }
     }
 
     #[test]

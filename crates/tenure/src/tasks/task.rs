@@ -178,7 +178,8 @@ pub struct Input {
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
-        serialize_with = "ordered::optional"
+        serialize_with = "ordered::optional",
+        deserialize_with = "ordered::present"
     )]
     pub response: Option<Value>,
 }

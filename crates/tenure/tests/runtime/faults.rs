@@ -275,6 +275,10 @@ impl StorageBackend for Faulty {
         Ok(removed)
     }
 
+    async fn checkpoint(&self) -> Result<(), StoreError> {
+        self.0.store.checkpoint().await
+    }
+
     async fn watch(&self, partition: &Partition, from: WatchFrom) -> Result<Watch, StoreError> {
         self.record(Call::Watch);
         let watch = self.read(self.0.store.watch(partition, from)).await?;

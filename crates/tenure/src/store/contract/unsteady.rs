@@ -188,6 +188,10 @@ impl StorageBackend for Unsteady {
         self.inner.cleanup_expired(limit).await
     }
 
+    async fn checkpoint(&self) -> Result<(), StoreError> {
+        self.inner.checkpoint().await
+    }
+
     async fn watch(&self, partition: &Partition, from: WatchFrom) -> Result<Watch, StoreError> {
         self.watches.fetch_add(1, Ordering::SeqCst);
         match self.mood() {
