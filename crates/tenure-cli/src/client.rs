@@ -131,11 +131,11 @@ impl Server {
         request: RequestBuilder,
     ) -> Result<T, CliError> {
         let (answer, is_read) = self.sent(request).await?;
-        answer.json().await.map_err(|error| match error {
-            // It was cut off.
-            it if !it.is_decode() && !is_read => self.in_doubt(it),
-            error => CliError::Answer(error.into()),
-        })
+        let bytes = answer.bytes().await.map_err(|cut_off| match is_read {
+            true => self.unreachable(cut_off),
+            false => self.in_doubt(cut_off),
+        })?;
+        serde_json::from_slice(&bytes).map_err(|error| CliError::Answer(error.into()))
     }
 
     /// What server-sent events say, across restarts of the server: it goes on behind the last

@@ -49,7 +49,7 @@ async fn tasks_beyond_limits_that_were_lowered_are_adopted_and_end() {
             assert_eq!(world.get(&task.id).await.worker, Some(heir.id()));
             // The question is beyond the limits, too. The answer is within them.
             let tasks = TaskStore::new(Arc::new(world.store.clone()), world.clock.clone());
-            let tasks = tasks.with_limits(TaskLimits { inputs_bytes: 8, ..narrow() });
+            let tasks = tasks.with_limits(TaskLimits { inputs_bytes: 20, ..narrow() });
             tasks.deliver_inputs(&this, one("a", json!("y"))).await.unwrap();
         }
         world.tools.gate.add_permits(1);
