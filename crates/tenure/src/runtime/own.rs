@@ -219,6 +219,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_former_identity_is_forgotten_only_if_nothing_came_up_while_it_was_looked_at() {
+        let clock = Clock::manual(Timestamp::from_millis(1_000));
+        let tasks = TaskStore::new(Arc::new(InMemoryBackend::new(clock.clone())), clock);
+        let worker = Worker::start(tasks, Arc::new(Parks), WorkerOptions::default()).await.unwrap();
+        let (shared, former) = (worker.shared(), WorkerId::random());
+        shared.schedule_settlement(former.clone());
+        let mut looked_at = Unsettled::take(shared);
+        shared.schedule_settlement(former.clone());
+        looked_at.ids.clear();
+        drop(looked_at);
+        assert_eq!(*shared.former_ids.lock(), [former.clone()], "it was scheduled again");
+        drop(Unsettled::take(shared));
+        assert_eq!(*shared.former_ids.lock(), [former], "it was interrupted");
+        Unsettled::take(shared).ids.clear();
+        assert!(shared.former_ids.lock().is_empty());
+    }
+
+    #[tokio::test]
     async fn a_former_claim_of_a_task_that_this_worker_has_at_work_is_dropped_at_once() {
         let clock = Clock::manual(Timestamp::from_millis(1_000));
         let tasks = TaskStore::new(Arc::new(InMemoryBackend::new(clock.clone())), clock);

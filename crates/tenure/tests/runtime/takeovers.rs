@@ -3,7 +3,7 @@
 use tenure::runtime::WorkerOptions;
 
 use crate::faults::{Fault, Faulty, Plan};
-use crate::world::{TIMEOUT_MS, World};
+use crate::world::{TIMEOUT_MS, World, settle};
 
 /// Such as that a claim of which the task is adopted cannot be removed, and is met again.
 #[tokio::test]
@@ -27,4 +27,26 @@ async fn a_takeover_that_one_call_of_the_store_failed_holds_up_no_later_one() {
         assert_eq!(world.claims(&process).await, 2, "{first}");
     }
     assert!(last > 30, "it had as much to do: {last}");
+}
+
+#[tokio::test]
+async fn a_worker_that_drains_leaves_what_it_could_inherit_to_those_who_stay() {
+    let world = World::new();
+    let worker = async || world.worker(&world.healthy(), WorkerOptions::default()).await;
+    let (draining, dying) = (worker().await, worker().await);
+    world.submit(&draining, "lasts").await;
+    let task = world.submit(&dying, "lasts").await;
+    settle().await;
+    let staying = tokio::select! {
+        () = draining.shutdown(3_600_000) => panic!("its own task lasts"),
+        staying = async {
+            settle().await;
+            drop(dying);
+            world.pass(2 * TIMEOUT_MS).await;
+            let staying = worker().await;
+            world.pass(2 * TIMEOUT_MS).await;
+            staying
+        } => staying,
+    };
+    assert_eq!(world.get(&task.id).await.worker, Some(staying.id()));
 }
