@@ -23,6 +23,8 @@ mod handler;
 mod keeper;
 mod liveness;
 mod own;
+#[cfg(test)]
+mod pending;
 mod run;
 mod slot;
 mod submit;

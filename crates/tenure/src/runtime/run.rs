@@ -405,35 +405,21 @@ pub(super) fn is_lost_for_good(task: &Task) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use async_trait::async_trait;
-
     use super::*;
     use crate::clock::{Clock, Timestamp};
     use crate::owner::Owner;
     use crate::runtime::claims::Claim;
-    use crate::runtime::{Handler, Worker, WorkerOptions};
+    use crate::runtime::pending::Pending;
+    use crate::runtime::{Worker, WorkerOptions};
     use crate::store::InMemoryBackend;
     use crate::tasks::{Assignment, Call, NewTask, Status, TaskStore};
-
-    struct Nothing;
-
-    #[async_trait]
-    impl Handler for Nothing {
-        fn policy(&self, _: &str) -> Option<Policy> {
-            Some(Policy::default())
-        }
-
-        async fn run(&self, _: TaskContext) -> Result<Exit, Failure> {
-            std::future::pending().await
-        }
-    }
 
     /// A run of a task whose only attempt is on record.
     async fn run() -> (Run, Worker) {
         let clock = Clock::manual(Timestamp::from_millis(1));
         let tasks = TaskStore::new(Arc::new(InMemoryBackend::new(clock.clone())), clock);
         let worker =
-            Worker::start(tasks, Arc::new(Nothing), WorkerOptions::default()).await.unwrap();
+            Worker::start(tasks, Arc::new(Pending), WorkerOptions::default()).await.unwrap();
         let shared = Arc::clone(worker.shared());
         let (generation, owner) = (shared.generation(), Owner::local());
         let assignment = Assignment { worker: Some(generation.worker.clone()), started: true };

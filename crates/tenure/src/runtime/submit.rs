@@ -204,34 +204,23 @@ async fn is_still(shared: &Shared, generation: &Generation) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use async_trait::async_trait;
     use serde_json::Map;
 
     use super::*;
     use crate::clock::{Clock, Timestamp};
-    use crate::runtime::{Exit, Failure, Handler, TaskContext, Worker, WorkerOptions};
+    use crate::owner::Owner;
+    use crate::runtime::pending::Pending;
+    use crate::runtime::{Worker, WorkerOptions};
     use crate::store::InMemoryBackend;
-    use crate::tasks::Call;
-
-    struct Nothing;
-
-    #[async_trait]
-    impl Handler for Nothing {
-        fn policy(&self, _: &str) -> Option<Policy> {
-            Some(Policy::default())
-        }
-
-        async fn run(&self, _: TaskContext) -> Result<Exit, Failure> {
-            std::future::pending().await
-        }
-    }
+    use crate::store::contract::{Mood, Unsteady};
+    use crate::tasks::{Assignment, Call};
 
     #[tokio::test]
     async fn a_repeated_create_that_waits_for_the_first_is_told_of_a_shutdown() {
         let clock = Clock::manual(Timestamp::from_millis(1));
         let tasks = TaskStore::new(Arc::new(InMemoryBackend::new(clock.clone())), clock);
         let worker =
-            Worker::start(tasks, Arc::new(Nothing), WorkerOptions::default()).await.unwrap();
+            Worker::start(tasks, Arc::new(Pending), WorkerOptions::default()).await.unwrap();
         let owner = Owner::local();
         let new = NewTask {
             idempotency_key: Some("k".into()),
@@ -247,5 +236,41 @@ mod tests {
         };
         let (told, ()) = tokio::join!(repeated, shutdown);
         assert!(matches!(told, Err(TaskError::ShuttingDown)), "{told:?}");
+    }
+
+    /// A task of a former identity, created under a heartbeat that was stale, and the store that it is in.
+    async fn late() -> (Submission, Arc<Unsteady>, Worker, Arc<Generation>, Task) {
+        let clock = Clock::manual(Timestamp::from_millis(1));
+        let store = Arc::new(Unsteady::new(clock.clone()));
+        let tasks = TaskStore::new(Arc::clone(&store) as _, clock.clone());
+        let worker =
+            Worker::start(tasks, Arc::new(Pending), WorkerOptions::default()).await.unwrap();
+        let (shared, former) = (Arc::clone(worker.shared()), Generation::new(&clock));
+        let owner = Owner::local();
+        let assignment = Assignment { worker: Some(former.worker.clone()), started: false };
+        let new = NewTask::new(Call::new("tool", Map::new()));
+        let task = shared.tasks.create_for(&owner, "t".into(), new, assignment).await.unwrap().0;
+        let claim = Claim { owner: owner.clone(), id: task.id.clone() };
+        let active = shared.active.try_take(&claim).unwrap();
+        let permit = shared.capacity.try_take(&owner).ok().unwrap();
+        let submission = Submission { shared, policy: Policy::default(), claim, active, permit };
+        (submission, store, worker, former, task)
+    }
+
+    #[tokio::test]
+    async fn a_task_that_is_there_is_told_although_it_is_looked_after_later() {
+        let (submission, store, worker, former, task) = late().await;
+        store.set(Mood::Away);
+        let told = submission.readopt(&former, task.clone()).await.unwrap();
+        assert_eq!(told.id, task.id);
+        assert!(worker.shared().former_ids.lock().contains(&former.worker), "it is forgotten");
+    }
+
+    #[tokio::test]
+    async fn a_task_that_is_there_is_told_although_the_worker_ends_first() {
+        let (submission, _store, worker, _, task) = late().await;
+        worker.shared().abandoned.cancel();
+        let present = worker.shared().generation();
+        assert_eq!(submission.readopt(&present, task.clone()).await.unwrap().id, task.id);
     }
 }

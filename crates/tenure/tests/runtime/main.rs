@@ -10,6 +10,7 @@ mod limits;
 mod owners;
 mod reading;
 mod slots;
+mod standstills;
 mod takeovers;
 mod trouble;
 mod waiting;

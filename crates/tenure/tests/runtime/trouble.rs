@@ -1,12 +1,9 @@
 //! What one thing gone wrong does to a worker: callers that leave, stores that fail, people that
 //! never answer.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
-use futures::FutureExt as _;
 use serde_json::{Map, Value, json};
 use tenure::clock::Clock;
 use tenure::runtime::{Exit, Failure, Handler, Policy, TaskContext, Worker, WorkerOptions};
@@ -106,117 +103,6 @@ async fn input_asked_for_after_a_cancel_is_refused_and_waits_for_nothing() {
 }
 
 #[tokio::test]
-async fn a_worker_with_one_place_that_stood_still_during_a_submit_recovers() {
-    for first in 0..12 {
-        for fault in [Fault::StalledBefore, Fault::StalledAfter] {
-            let world = World::new();
-            let process = Faulty::new(world.store.clone(), Some(Plan { first, length: 1, fault }));
-            let options = WorkerOptions { capacity: 1, concurrency: 1, ..WorkerOptions::default() };
-            let (resumed, alice) = (process.clone(), world.alice.clone());
-            let tasks = TaskStore::new(Arc::new(process.clone()), world.clock.clone());
-            let tools = Arc::clone(&world.tools);
-            let submitted = tokio::spawn(async move {
-                let worker = Worker::start(tasks, tools, options).await.unwrap();
-                let told = worker.submit(&alice, call("kills")).await;
-                (worker, told)
-            });
-            let heir = world.worker(&world.healthy(), WorkerOptions::default()).await;
-            world.pass(3 * TIMEOUT_MS).await;
-            resumed.resume();
-            world.pass(3 * TIMEOUT_MS).await;
-            let (_worker, told) = submitted.await.unwrap();
-            let task = world.get(&told.unwrap().id).await;
-            assert_eq!(task.phase, Phase::Running, "{first} {fault:?}");
-            drop(heir);
-        }
-    }
-}
-
-/// Its worker has not beaten for so long that any heir may come.
-#[tokio::test]
-async fn a_task_that_is_created_under_a_stale_heartbeat_is_not_on_record_as_begun() {
-    let world = World::new();
-    let process = world.healthy();
-    let worker = world.worker(&process, WorkerOptions::default()).await;
-    // It can write anything but its heartbeat.
-    process.damage(Partition::new(["workers"]).unwrap().key(worker.id().as_str()).unwrap());
-    world.pass(TIMEOUT_MS).await;
-    let alice = world.alice.clone();
-    let submitting = tokio::spawn(async move { worker.submit(&alice, call("echo")).await });
-    settle().await;
-    let _heir = world.worker(&world.healthy(), WorkerOptions::default()).await;
-    world.pass(2 * TIMEOUT_MS).await;
-    let page = world.tasks.list(&world.alice, PageRequest::default()).await.unwrap();
-    let tasks: Vec<_> = page.tasks.into_iter().map(Result::unwrap).collect();
-    assert_eq!(tasks.len(), 1);
-    assert_eq!(tasks[0].status, Status::Completed, "{:?}", tasks[0].status_message);
-    submitting.abort();
-}
-
-/// An hour by the wall clock; what lasts, lasts as long as before.
-#[tokio::test]
-async fn a_clock_that_is_set_back_makes_no_stale_heartbeat_fresh_and_holds_up_no_submit() {
-    let world = World::new();
-    let process = world.healthy();
-    let worker = world.worker(&process, WorkerOptions::default()).await;
-    let workers = Partition::new(["workers"]).unwrap();
-    process.damage(workers.key(worker.id().as_str()).unwrap());
-    world.pass(TIMEOUT_MS).await;
-    world.clock.set_back_millis(3_600_000);
-    let alice = world.alice.clone();
-    let submitting = tokio::spawn(async move {
-        let told = worker.submit(&alice, call("echo")).await;
-        (worker, told)
-    });
-    settle().await;
-    let page = world.tasks.list(&world.alice, PageRequest::default()).await.unwrap();
-    let created = page.tasks.into_iter().next().unwrap().unwrap();
-    assert_eq!((created.phase, created.attempt), (Phase::Queued, 0), "it may count as dead");
-    assert!(!submitting.is_finished());
-    // Set back once more, while a beat is waited for.
-    world.clock.set_back_millis(3_600_000);
-    process.damage(workers.key("another").unwrap());
-    world.pass(TIMEOUT_MS).await;
-    assert!(submitting.is_finished(), "it waits for the time before");
-    let (_worker, told) = submitting.await.unwrap();
-    assert_eq!(world.get(&told.unwrap().id).await.status, Status::Completed);
-}
-
-/// The record says that the tool runs, but the process that made it knows better.
-#[tokio::test]
-async fn a_task_that_was_created_late_runs_although_its_tool_may_not_run_twice() {
-    let mut created_late = 0;
-    for first in 0..12 {
-        let world = World::new();
-        let fault = Fault::StalledBefore;
-        let process = Faulty::new(world.store.clone(), Some(Plan { first, length: 1, fault }));
-        let (resumed, alice) = (process.clone(), world.alice.clone());
-        let tasks = TaskStore::new(Arc::new(process.clone()), world.clock.clone());
-        let tools = Arc::clone(&world.tools);
-        let submitted = tokio::spawn(async move {
-            let worker = Worker::start(tasks, tools, WorkerOptions::default()).await.unwrap();
-            let told = worker.submit(&alice, call("echo")).await;
-            (worker, told)
-        });
-        let _heir = world.worker(&world.healthy(), WorkerOptions::default()).await;
-        world.pass(3 * TIMEOUT_MS).await;
-        let page = world.tasks.list(&world.alice, PageRequest::default()).await.unwrap();
-        if !page.tasks.is_empty() {
-            // An heir cannot tell it from one that runs.
-            continue;
-        }
-        created_late += 1;
-        resumed.resume();
-        world.pass(3 * TIMEOUT_MS).await;
-        let (_worker, told) = submitted.await.unwrap();
-        let task = world.get(&told.unwrap().id).await;
-        assert_eq!(task.status, Status::Completed, "{first}: {:?}", task.status_message);
-        assert_eq!(world.tools.starts.load(Ordering::SeqCst), 1, "{first}");
-    }
-    assert!(created_late > 1, "before the claim, and before the task");
-}
-
-#[tokio::test]
 async fn a_call_that_takes_every_server_down_is_given_up_in_the_end() {
     let world = World::new();
     let first = world.worker(&world.healthy(), WorkerOptions::default()).await;
@@ -313,62 +199,6 @@ async fn what_a_handler_returned_within_the_grace_period_counts_however_late_it_
             world.get(&task.id).await.outcome,
             Some(Outcome::Result(json!({ "text": "in time" })))
         );
-    }
-}
-
-#[tokio::test]
-async fn a_dead_worker_whose_heartbeat_is_damaged_delays_the_heir_of_no_other() {
-    let world = World::new();
-    let [heir, first, second] = std::array::from_fn(|_| world.healthy());
-    let _heir = world.worker(&heir, WorkerOptions::default()).await;
-    let damaged = world.worker(&first, WorkerOptions::default()).await;
-    let damaged = world.submit(&damaged, "waits").await;
-    let other = world.worker(&second, WorkerOptions::default()).await;
-    let other = world.submit(&other, "waits").await;
-    settle().await;
-    let dead = world.get(&damaged.id).await.worker.unwrap();
-    heir.damage(Partition::new(["workers"]).unwrap().key(dead.as_str()).unwrap());
-    first.stall();
-    world.pass(TIMEOUT_MS / 2).await;
-    second.stall();
-    // The time of the first runs out half-way.
-    world.pass(TIMEOUT_MS + TIMEOUT_MS / 4).await;
-    assert_eq!(world.get(&other.id).await.status, Status::Failed);
-    assert_eq!(world.get(&damaged.id).await.status, Status::Working);
-}
-
-/// What the heir adopts may be busy for as long as its task lives; a takeover that failed half-way and
-/// begins anew does not wait for that.
-#[tokio::test]
-async fn a_takeover_that_failed_half_way_is_finished_although_what_it_adopted_is_busy() {
-    for fault in [Fault::Unavailable, Fault::UnknownDone, Fault::UnknownNotDone, Fault::Panics] {
-        for first in 0..24 {
-            let about = format!("{fault:?} at {first}");
-            let world = World::new();
-            let testator = world.healthy();
-            let dying = world.worker(&testator, WorkerOptions::default()).await;
-            let tasks = [world.submit(&dying, "lasts").await, world.submit(&dying, "parks").await];
-            settle().await;
-            drop(dying);
-            let heir = Faulty::new(world.store.clone(), Some(Plan { first, length: 1, fault }));
-            let (tools, options) = (Arc::clone(&world.tools), WorkerOptions::default());
-            let store = TaskStore::new(Arc::new(heir.clone()), world.clock.clone());
-            let Ok(Ok(worker)) =
-                AssertUnwindSafe(Worker::start(store, tools, options)).catch_unwind().await
-            else {
-                continue;
-            };
-            world.pass(4 * TIMEOUT_MS).await;
-            assert!(heir.calls() > first, "{about}: it was not met");
-            for task in tasks {
-                assert_eq!(world.get(&task.id).await.worker, Some(worker.id()), "{about}");
-            }
-            assert!(!worker.takeover().borrow().under_way, "{about}");
-            assert_eq!(world.claims(&testator).await, 0, "{about}");
-            let workers = Partition::new(["workers"]).unwrap();
-            let page = world.store.list_by_prefix(&workers, "", PageRequest::default()).await;
-            assert_eq!(page.unwrap().entries.len(), 1, "{about}: the dead one is not buried");
-        }
     }
 }
 
