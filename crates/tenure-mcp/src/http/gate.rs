@@ -22,29 +22,38 @@ pub(super) fn guard<S: Clone + Send + Sync + 'static>(
     let gate = Gate::of_plain_http(options.callers.clone());
     routes
         .layer(middleware::from_fn_with_state(gate, authenticate))
-        .layer(middleware::from_fn_with_state(Arc::new(options.clone()), only_known_sites))
-}
-
-/// Lets no request of a foreign site through to `/mcp`, where refusals are JSON-RPC.
-pub(super) async fn known_sites_of_mcp(
-    State(options): State<Arc<HttpOptions>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    match site::check(&options, request.uri(), request.headers()) {
-        Ok(()) => next.run(request).await,
-        Err(refused) => refusal(StatusCode::FORBIDDEN, ErrorCode::INVALID_REQUEST, refused),
-    }
+        .layer(middleware::from_fn_with_state(KnownSites::of_plain_http(options), only_known_sites))
 }
 
 /// The checks against DNS rebinding and foreign pages: see [`HttpOptions`].
-async fn only_known_sites(
-    State(options): State<Arc<HttpOptions>>,
+#[derive(Clone)]
+pub(super) struct KnownSites {
+    options: Arc<HttpOptions>,
+    refuse: fn(&'static str) -> Response,
+}
+
+impl KnownSites {
+    /// Refuses with JSON-RPC.
+    pub(super) fn of_mcp(options: &HttpOptions) -> Self {
+        let refuse = |why| refusal(StatusCode::FORBIDDEN, ErrorCode::INVALID_REQUEST, why);
+        Self { options: Arc::new(options.clone()), refuse }
+    }
+
+    /// Refuses with a problem document.
+    fn of_plain_http(options: &HttpOptions) -> Self {
+        let refuse = |why| Problem::new(StatusCode::FORBIDDEN, why).into_response();
+        Self { options: Arc::new(options.clone()), refuse }
+    }
+}
+
+/// Lets no request of a foreign site through.
+pub(super) async fn only_known_sites(
+    State(sites): State<KnownSites>,
     request: Request,
     next: Next,
 ) -> Response {
-    match site::check(&options, request.uri(), request.headers()) {
+    match site::check(&sites.options, request.uri(), request.headers()) {
         Ok(()) => next.run(request).await,
-        Err(refused) => Problem::new(StatusCode::FORBIDDEN, refused).into_response(),
+        Err(why) => (sites.refuse)(why),
     }
 }

@@ -257,7 +257,10 @@ fn routes<H: ServerHandler>(
         .layer(middleware::from_fn_with_state(BodyBounds::new(options), body::reroute))
         .layer(middleware::from_fn_with_state(sessions, session::bind))
         .layer(middleware::from_fn_with_state(gate, authenticate))
-        .layer(middleware::from_fn_with_state(Arc::new(options.clone()), gate::known_sites_of_mcp))
+        .layer(middleware::from_fn_with_state(
+            gate::KnownSites::of_mcp(options),
+            gate::only_known_sites,
+        ))
         .layer(middleware::from_fn(error::explain));
     let health = get(health::<H>).with_state(server.clone());
     Router::new()
