@@ -166,6 +166,7 @@ macro_rules! __contract_cases {
             tag {
                 tag_is_stored_with_its_value,
                 tag_is_replaced_and_removed_by_the_next_write,
+                tag_stays_when_it_is_given_again,
                 tag_that_matches_writes_and_deletes,
                 tag_that_differs_conflicts_with_the_current_one,
                 tag_of_a_missing_record_conflicts,

@@ -41,6 +41,22 @@ pub async fn tag_is_replaced_and_removed_by_the_next_write(harness: &dyn Harness
     assert_eq!(conflict_with(refused), Some(Current { token, tag: None }));
 }
 
+/// The same tag given again is there whole, in the record, in its history and in a listing.
+pub async fn tag_stays_when_it_is_given_again(harness: &dyn Harness) {
+    let it = Fixture::new(harness).await;
+    for kept in [0, 2] {
+        for value in ["one", "two", "three", "four"] {
+            let write = write(value).tagged(tag(1)).keeping(kept).counted_within(1);
+            it.write("a", write).await.unwrap();
+            let record = it.get("a").await.unwrap();
+            assert_eq!((record.tag, &record.value[..]), (Some(tag(1)), value.as_bytes()));
+            assert_eq!(it.walk("", 10).await[0].record.tag, Some(tag(1)));
+            assert!(it.history("a").await.iter().all(|it| it.tag == Some(tag(1))));
+        }
+    }
+    assert_eq!(it.history("a").await.len(), 3);
+}
+
 /// With the tag of what is there a write happens, and so does a delete.
 pub async fn tag_that_matches_writes_and_deletes(harness: &dyn Harness) {
     let it = Fixture::new(harness).await;

@@ -13,7 +13,7 @@ local log, now = KEYS[1], tonumber(ARGV[1])
 local LAST_VERSION = 2 ^ 53 - 1
 
 -- What has been found out for all: that this user may publish, and may add to the log.
-local told, logged
+local told, logged, overwritten, forgotten
 
 -- One message tells of all: who hears it looks at the log, and only after the script. Tells whether
 -- the user may publish.
@@ -224,31 +224,96 @@ local function write_any(record, at, head, fence)
   return version
 end
 
-local function write(record, at)
-  local old = call('HMGET', record, 'version', 'fence')
-  local head = old[1]
-  if not head or old[2] then return write_any(record, at, head, old[2]) end
-  local wanted, attributes = ARGV[at + 1], ARGV[at + 3]
+-- Where the token of a head ends but for its 16 digits, and its version. Nothing, if the head is not
+-- sound or has no next version.
+local function cut(head)
   -- A token ends with 16 digits; a blank, 16 digits of `created_at` and the attributes follow.
   local dash = find(head, '-', 1, true) or 0
   local version = tonumber(sub(head, 1, dash - 1))
-  local expires_at = attributes ~= '' and tonumber(string.match(attributes, '^;(%d*)'))
-  if not version or version >= LAST_VERSION or #head < dash + 33 or sub(head, dash + 34) ~= attributes
-    or (expires_at and expires_at <= now)
+  if not version or version >= LAST_VERSION or #head < dash + 33 then return nil end
+  return dash, version
+end
+
+local function is_over(attributes)
+  local expires_at = tonumber(string.match(attributes, '^;(%d*)'))
+  return expires_at and expires_at <= now
+end
+
+-- Whether the user may do what an overwrite does, or the answer that says what not. The server has
+-- looked at the rights to the keys before the script began, so that the right to a command is the
+-- same for all.
+local function refuse_overwrite(record)
+  if not publish_once() then return redis.error_reply('NOPERM this user may not PUBLISH') end
+  if not redis.acl_check_cmd('HSET', record, 'version', '') then
+    return redis.error_reply('NOPERM this user may not HSET')
+  end
+end
+
+-- The overwrite of a record with what has the same attributes, and keeps no former version.
+local function overwrite(record, at, head)
+  local wanted, attributes = ARGV[at + 1], ARGV[at + 3]
+  local dash, version = cut(head)
+  if not dash or sub(head, dash + 34) ~= attributes or (attributes ~= '' and is_over(attributes))
     or (wanted ~= '' and wanted ~= 'present' and wanted ~= sub(head, 1, dash + 16)) then
     return write_any(record, at, head)
   end
-  if not publish_once() then return redis.error_reply('NOPERM this user may not PUBLISH') end
-  local new = format('%d-%s%s', version + 1, ARGV[at + 2], sub(head, dash + 17))
-  -- The server has looked at the rights to the keys before the script began, so that the right to
-  -- the command is the same for all. The log comes first, as above.
-  if not logged and not redis.acl_check_cmd('HSET', record, 'version', '') then
-    return redis.error_reply('NOPERM this user may not HSET')
-  end
+  local refusal = not overwritten and refuse_overwrite(record)
+  if refusal then return refusal end
+  -- Joined, not formatted: to format a text ends it at a zero byte, which a tag may have.
+  local new = format('%d-', version + 1) .. ARGV[at + 2] .. sub(head, dash + 17)
+  -- The log first, as above.
   call('XADD', log, 'MAXLEN', '~', LOG_LENGTH, '*', sub(record, #log + 5), new)
-  logged = true
+  logged, overwritten = true, true
   call('HSET', record, 'version', new, 'data', ARGV[at + 5])
   return version + 1
+end
+
+-- The overwrite of a record that keeps its former versions: the replaced one moves to a field of its
+-- own, and at most one goes.
+local function overwrite_keeping(record, at, head, data, terms, kept, tag)
+  local dash, version = cut(head)
+  if not dash or not data or is_over(terms) then return write_any(record, at, head) end
+  local token = sub(head, 1, dash + 16)
+  local old_terms, oldest, old_tag = string.match(sub(head, dash + 34), '^(;%d*;1?;)(%d*);(.*)$')
+  oldest = tonumber(oldest) or version
+  local first = math.max(version + 1 - kept, oldest)
+  if old_terms ~= terms or first > oldest + 1
+    or not holds(ARGV[at + 1], { token = token, tag = old_tag }) then
+    return write_any(record, at, head)
+  end
+  local refusal = not overwritten and refuse_overwrite(record)
+  if refusal then return refusal end
+  if first > oldest and not forgotten and not redis.acl_check_cmd('HDEL', record, '') then
+    return redis.error_reply('NOPERM this user may not HDEL')
+  end
+  local new = format('%d-', version + 1) .. ARGV[at + 2] .. sub(head, dash + 17, dash + 33)
+    .. terms .. format('%d;', first) .. tag
+  call('XADD', log, 'MAXLEN', '~', LOG_LENGTH, '*', sub(record, #log + 5), new)
+  logged, overwritten = true, true
+  call('HSET', record, 'version', new, 'data', ARGV[at + 5], format('was:%d', version),
+    token .. (old_tag == '' and '\n0' or '\n1') .. old_tag .. data)
+  if first > oldest then
+    call('HDEL', record, format('was:%d', oldest))
+    forgotten = true
+  end
+  return version + 1
+end
+
+local function write(record, at)
+  local attributes, terms, kept, tag = ARGV[at + 3]
+  if attributes ~= '' then
+    terms, kept, tag = string.match(attributes, '^(;%d*;1?;)k(%d+);(.*)$')
+  end
+  local old
+  if terms then
+    old = call('HMGET', record, 'version', 'fence', 'data')
+  else
+    old = call('HMGET', record, 'version', 'fence')
+  end
+  local head, fence = old[1], old[2]
+  if not head or fence then return write_any(record, at, head, fence) end
+  if not terms then return overwrite(record, at, head) end
+  return overwrite_keeping(record, at, head, old[3], terms, tonumber(kept), tag)
 end
 
 if not KEYS[3] then return { write(KEYS[2], 1) } end
