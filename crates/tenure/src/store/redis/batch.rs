@@ -1,6 +1,7 @@
 //! Gets and puts of the same moment go to the server as one request.
 //!
-//! A call that finds no other under way is sent as it is, at once. Others wait for as long as it
+//! A call that finds no other under way is sent as it is, at once, and so is a get that finds few: the
+//! connection pipelines by itself, and a get costs the server the same alone. Others wait for as long as it
 //! takes those that are ready to join them: a turn of the runtime. Then a task sends them all, so
 //! that a caller who goes away takes nobody along. The puts of one partition are one call of the
 //! script, and so never touch more than one slot; several such calls are one pipeline, and so are
@@ -38,6 +39,8 @@ const MOST_BYTES: usize = 256 << 10;
 /// The bytes that a get counts as, for the answer that it causes: whatever is behind it in the same
 /// request waits for that answer, which may be larger.
 const GET_BYTES: usize = 16 << 10;
+/// The calls under way from which on a get waits for others.
+const MANY: usize = 16;
 /// How long a caller relies on the first one of its batch to send all. That one's runtime may be blocked
 /// or have ended, so after this time the caller sends what is waiting itself.
 const TURN: Duration = Duration::from_millis(20);
@@ -66,6 +69,14 @@ impl Request {
         match self {
             Self::Get(_) => None,
             Self::Put(put, _) => Some(&put.keys.log),
+        }
+    }
+
+    /// Whether it waits for others to join it, with so many under way.
+    fn joins(&self, others: usize) -> bool {
+        match self {
+            Self::Get(_) => others >= MANY,
+            Self::Put(..) => others > 0,
         }
     }
 
@@ -130,7 +141,7 @@ impl Batcher {
         let others = self.under_way.fetch_add(1, Ordering::Relaxed);
         let _under_way = UnderWay(&self.under_way);
         let single = match self.link.single() {
-            Some(single) if others > 0 => single,
+            Some(single) if request.joins(others) => single,
             _ => return self.send_alone(&request).await,
         };
         let (answer, mut answered) = oneshot::channel();
