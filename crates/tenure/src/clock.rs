@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::num::NonZero;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -11,46 +12,65 @@ use tokio::sync::watch;
 
 /// Milliseconds since the Unix epoch.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Timestamp(u64);
+#[serde(from = "u64", into = "u64")]
+pub struct Timestamp {
+    /// Kept so that a deadline that may be missing weighs no more than one that is there.
+    one_more: NonZero<u64>,
+}
 
 impl Timestamp {
     /// The latest moment that every backend can hold: 2^53 - 1, the largest exact double.
-    pub const MAX: Self = Self((1 << 53) - 1);
+    pub const MAX: Self = Self::at((1 << 53) - 1);
+
+    const fn at(millis: u64) -> Self {
+        Self { one_more: NonZero::<u64>::MIN.saturating_add(millis) }
+    }
 
     /// The moment `millis` milliseconds after the epoch; later than [`Timestamp::MAX`] becomes that.
     #[must_use]
     pub fn from_millis(millis: u64) -> Self {
-        Self(millis.min(Self::MAX.0))
+        Self::at(millis).min(Self::MAX)
     }
 
     /// Milliseconds since the epoch.
     #[must_use]
     pub fn as_millis(self) -> u64 {
-        self.0
+        self.one_more.get() - 1
     }
 
     /// The moment `millis` milliseconds later, at most [`Timestamp::MAX`].
     #[must_use]
     pub fn plus_millis(self, millis: u64) -> Self {
-        Self::from_millis(self.0.saturating_add(millis))
+        Self::from_millis(self.as_millis().saturating_add(millis))
     }
 
     /// The moment `millis` milliseconds earlier, at least the epoch.
     pub(crate) fn minus_millis(self, millis: u64) -> Self {
-        Self(self.0.saturating_sub(millis))
+        Self::at(self.as_millis().saturating_sub(millis))
     }
 
     /// Milliseconds from `earlier` to this moment; 0 if it is not earlier.
     #[must_use]
     pub fn millis_since(self, earlier: Self) -> u64 {
-        self.0.saturating_sub(earlier.0)
+        self.as_millis().saturating_sub(earlier.as_millis())
+    }
+}
+
+impl From<u64> for Timestamp {
+    fn from(millis: u64) -> Self {
+        Self::from_millis(millis)
+    }
+}
+
+impl From<Timestamp> for u64 {
+    fn from(at: Timestamp) -> Self {
+        at.as_millis()
     }
 }
 
 impl fmt::Debug for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}ms", self.0)
+        write!(f, "{}ms", self.as_millis())
     }
 }
 
