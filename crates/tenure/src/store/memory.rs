@@ -6,6 +6,7 @@ mod watch;
 
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Bound;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use parking_lot::RwLock;
 use tokio::sync::watch::Sender;
 
 use self::partition::{Now, PartitionState, Sought};
-use self::stored::Stored;
+use self::stored::{Replaced, Stored};
 use self::watch::changes;
 use crate::clock::{Clock, Timestamp};
 use crate::limits::PAGE_BYTES;
@@ -48,8 +49,28 @@ struct Shard {
     /// The sequence of the last change in any partition of this shard. If each partition counted for
     /// itself, one that is dropped and created again would give out its sequences a second time.
     sequence: u64,
-    partitions: HashMap<Partition, PartitionState>,
+    partitions: HashMap<Partition, PartitionState, BuildHasherDefault<KnownHash>>,
     deadlines: BTreeSet<(Timestamp, Key)>,
+}
+
+/// A partition knows its hash.
+#[derive(Default)]
+struct KnownHash(u64);
+
+impl Hasher for KnownHash {
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 impl Shard {
@@ -98,9 +119,10 @@ impl InMemoryBackend {
     }
 
     fn shard(&self, partition: &Partition) -> &RwLock<Shard> {
+        // Other bits than those by which a shard finds a partition, or all of one shard would collide.
         // The remainder is below SHARDS, so the narrowing loses nothing.
         #[allow(clippy::cast_possible_truncation)]
-        let index = (partition.process_hash() % SHARDS as u64) as usize;
+        let index = ((partition.process_hash() >> 32) % SHARDS as u64) as usize;
         &self.0.shards[index]
     }
 
@@ -129,26 +151,26 @@ impl InMemoryBackend {
     ) -> Result<VersionToken, StoreError> {
         write.check()?;
         let name = Sought::new(key.name());
+        // Freed when the lock is, and not before.
+        let mut replaced = Replaced::default();
         let mut shard = self.shard(key.partition()).write();
         let now = Now::of(&self.0.clock);
-        let Write { tag, expires_at, .. } = *write;
         let (partition, sequence, deadlines) = shard.partition_mut(key.partition());
-        let (token, replaced) = match partition.write(key, name, write, precondition, &now) {
-            Ok(written) => written,
+        let token = match partition.write(key, name, write, precondition, &now, &mut replaced) {
+            Ok(token) => token,
             Err(refused) => {
                 shard.drop_if_idle(key.partition());
                 return Err(refused);
             }
         };
         *sequence += 1;
+        let Write { tag, expires_at, .. } = *write;
         let change = || ChangeKind::Put { token, tag, expires_at };
         partition.announce(key, self.revision(key.partition(), *sequence), change);
         if replaced.expires_at != expires_at {
             replaced.expires_at.map(|at| deadlines.remove(&(at, key.clone())));
             expires_at.map(|at| deadlines.insert((at, key.clone())));
         }
-        drop(shard);
-        drop(replaced);
         Ok(token)
     }
 

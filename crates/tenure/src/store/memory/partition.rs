@@ -89,7 +89,7 @@ impl PartitionState {
         self.records.find(name.hash, |it| name.is(it)).filter(|it| now.is_before(it.expires_at()))
     }
 
-    /// Writes if all allows it. Returns the name of the write, and what was there before.
+    /// Writes if all allows it. Returns the name of the write, and leaves in `replaced` what was there.
     pub(super) fn write(
         &mut self,
         key: &Key,
@@ -97,7 +97,8 @@ impl PartitionState {
         write: &mut Write,
         precondition: &Precondition,
         now: &Now<'_>,
-    ) -> Result<(VersionToken, Replaced), StoreError> {
+        replaced: &mut Replaced,
+    ) -> Result<VersionToken, StoreError> {
         let Self { records, order, counted, .. } = self;
         let place = records.find_mut(name.hash, |it| name.is(it));
         let live = place.as_deref().filter(|it| now.is_before(it.expires_at()));
@@ -113,24 +114,24 @@ impl PartitionState {
             // The history belongs to the record, and went with it.
             write.kept = 0;
         }
-        let (counted_until, replaced) = match place {
+        let counted_until = match place {
             Some(stored) => {
-                let replaced = stored.replace(write, token, created_at);
-                (stored.counted_until(), replaced)
+                stored.replace(write, token, created_at, replaced);
+                stored.counted_until()
             }
             None => {
                 let stored = Stored::new(key.shared_name(), write, token, created_at);
                 let counted_until = stored.counted_until();
                 order.insert(key.shared_name());
                 records.insert_unique(name.hash, stored, |it| Sought::new(it.name()).hash);
-                (counted_until, Replaced::default())
+                counted_until
             }
         };
         if replaced.counted_until != counted_until {
             replaced.counted_until.map(|at| counted.remove(&(at, key.shared_name())));
             counted_until.map(|at| counted.insert((at, key.shared_name())));
         }
-        Ok((token, replaced))
+        Ok(token)
     }
 
     /// Takes a record out of every index of the partition.

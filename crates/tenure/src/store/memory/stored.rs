@@ -32,7 +32,6 @@ pub(super) struct Replaced {
     pub(super) counted_until: Option<Timestamp>,
     pub(super) expires_at: Option<Timestamp>,
     _rare: Option<Box<Rare>>,
-    _former: VecDeque<Version>,
 }
 
 impl Stored {
@@ -93,19 +92,18 @@ impl Stored {
         [self.version()].into_iter().chain(former).collect()
     }
 
-    /// Takes the new state in the place of the old one. The write takes away the value that goes.
+    /// Takes the new state in the place of the old one. What goes is left in `replaced`, and its
+    /// value in the write. Written through references: a large value that is returned waits twice
+    /// for what was stored a moment ago.
     pub(super) fn replace(
         &mut self,
         write: &mut Write,
         token: VersionToken,
         created_at: Timestamp,
-    ) -> Replaced {
-        let mut replaced = Replaced {
-            counted_until: self.counted_until(),
-            expires_at: self.expires_at,
-            ..Replaced::default()
-        };
-        let tag = write.tag;
+        replaced: &mut Replaced,
+    ) {
+        replaced.counted_until = self.counted_until();
+        replaced.expires_at = self.expires_at;
         std::mem::swap(&mut self.value, &mut write.value);
         if write.kept > 0 {
             let old = Version {
@@ -115,22 +113,23 @@ impl Stored {
             };
             let (rare, kept) = (self.rare.get_or_insert_default(), write.kept as usize);
             if rare.former.len() > kept {
-                replaced._former = rare.former.split_off(kept);
+                let former = rare.former.split_off(kept);
+                replaced._rare = Some(Box::new(Rare { tag: None, former }));
             }
             // One of those that are kept is the version that is replaced now.
             if rare.former.len() == kept {
                 write.value = rare.former.pop_back().map(|it| it.value).unwrap_or_default();
             }
             rare.former.push_front(old);
-            rare.tag = tag;
-        } else if self.rare.is_some() || tag.is_some() {
-            let rare = tag.map(|_| Box::new(Rare { tag, former: VecDeque::new() }));
+            rare.tag = write.tag;
+        } else if self.rare.is_some() || write.tag.is_some() {
+            let rare =
+                write.tag.map(|tag| Box::new(Rare { tag: Some(tag), former: VecDeque::new() }));
             replaced._rare = std::mem::replace(&mut self.rare, rare);
         }
         self.token = token;
         self.created_at = created_at;
         self.expires_at = write.expires_at;
         self.counted = write.capacity.is_some();
-        replaced
     }
 }
