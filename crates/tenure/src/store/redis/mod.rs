@@ -35,6 +35,7 @@ mod tls;
 mod watch;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -344,7 +345,16 @@ impl StorageBackend for RedisBackend {
     }
 
     async fn watch(&self, partition: &Partition, from: WatchFrom) -> Result<Watch, StoreError> {
-        watch::watch(&self.0, partition, from).await
+        watch::watch(&self.0, partition, from, Duration::ZERO).await
+    }
+
+    async fn watch_within(
+        &self,
+        partition: &Partition,
+        from: WatchFrom,
+        delay_ms: u64,
+    ) -> Result<Watch, StoreError> {
+        watch::watch(&self.0, partition, from, Duration::from_millis(delay_ms)).await
     }
 
     async fn checkpoint(&self) -> Result<(), StoreError> {
