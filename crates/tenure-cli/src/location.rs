@@ -21,8 +21,9 @@ const DEFAULT: &str = "file:./tenure.db";
 /// A store.
 #[derive(Debug, Args)]
 pub(crate) struct StoreArgs {
-    /// The store: file:PATH · redis://HOST · rediss:// · redis+cluster:// · memory: for one run. To
-    /// back up or move a file, copy PATH while no process has it open, and PATH-wal if it is there.
+    /// The store: file:PATH · redis://HOST · rediss:// · redis+cluster:// · redis+unix:///PATH ·
+    /// memory: for one run. To back up or move a file, copy PATH while no process has it open, and
+    /// PATH-wal if it is there.
     #[arg(
         long = "store",
         id = "store",
@@ -93,8 +94,8 @@ impl StoreUrl {
 /// The variables are not clap's to read: they would contradict the flag that is to count instead.
 #[derive(Debug, Args)]
 pub(crate) struct Location {
-    /// The store: file:PATH · redis://HOST · rediss:// · redis+cluster:// [env: TENURE_STORE]
-    /// [default: file:./tenure.db]
+    /// The store: file:PATH · redis://HOST · rediss:// · redis+cluster:// · redis+unix:///PATH
+    /// [env: TENURE_STORE] [default: file:./tenure.db]
     #[arg(long, value_name = "URL")]
     store: Option<String>,
     /// Ask a running server instead, such as http://127.0.0.1:8765 [env: TENURE_SERVER, which counts

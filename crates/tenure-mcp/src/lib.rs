@@ -31,6 +31,7 @@ mod owner_limiter;
 mod read_timeout;
 pub mod stdio;
 mod trouble;
+mod write_timeout;
 
 pub use identity::{Caller, Callers, Projects, Rights};
 pub use mcp::{

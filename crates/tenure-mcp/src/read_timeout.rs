@@ -9,7 +9,7 @@ use crate::DurableServer;
 use crate::mcp::unavailable;
 
 /// How long it may take until whoever reads is answered, or whoever listens is told what it listens
-/// to. A write has no such limit here: whether it happened is for the store to say.
+/// to. Writes have a bound of their own, and what is said after it is another matter.
 const ANSWER_MS: u64 = 10_000;
 
 /// What `reading` comes to; `None` if the store does not answer in time.

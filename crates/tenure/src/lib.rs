@@ -67,7 +67,7 @@
 //! |---|---|
 //! | `file:PATH` | the end of the process and a loss of power |
 //! | `file:PATH?durability=relaxed` | the end of the process; a loss of power may take the last writes |
-//! | `redis://`, `redis+cluster://`, and `rediss…` over TLS | what the server is configured to keep (`appendonly`, `noeviction`) |
+//! | `redis://`, `redis+cluster://`, `rediss…` over TLS, and `redis+unix://` | what the server is configured to keep (`appendonly`, `noeviction`) |
 //! | `memory:` | nothing |
 //!
 //! # Features

@@ -14,6 +14,7 @@ use crate::store::{InMemoryBackend, StorageBackend, StoreError};
 /// | `file:PATH?durability=relaxed` | the same, but the latest writes may not survive a power loss | `file` |
 /// | `redis://[USER:PASSWORD@]HOST[:PORT][/DB]` | Redis 7 or Valkey; `rediss://` over TLS | `redis` |
 /// | `redis+cluster://HOST:PORT,HOST:PORT` | Redis Cluster, by one of its nodes or some: calls and watches find the others; `rediss+cluster://` over TLS | `redis` |
+/// | `redis+unix:///PATH[?db=DB&user=USER&pass=PASSWORD]`, `unix:///PATH` | Redis 7 or Valkey through a Unix domain socket | `redis` |
 /// | `…?prefix=NAME` | the same; stores with different prefixes share a server without meeting | `redis` |
 /// | `rediss://…?ca=PATH` | trusting the authorities of a PEM file instead of the system's, or of `SSL_CERT_FILE` | `redis` |
 /// | `rediss://…?cert=PATH&key=PATH` | showing a certificate to a server that asks for one, as Redis does by default | `redis` |
@@ -29,18 +30,23 @@ pub async fn open(url: &str, clock: Clock) -> Result<Arc<dyn StorageBackend>, St
         #[cfg(not(feature = "file"))]
         Some(("file", _)) => Err(not_built_in("file")),
         #[cfg(feature = "redis")]
-        Some(("redis" | "rediss" | "redis+cluster" | "rediss+cluster", _)) => {
-            Ok(Arc::new(redis(url, clock).await?))
-        }
+        Some((scheme, _)) if is_redis(scheme) => Ok(Arc::new(redis(url, clock).await?)),
         #[cfg(not(feature = "redis"))]
-        Some(("redis" | "rediss" | "redis+cluster" | "rediss+cluster", _)) => {
-            Err(not_built_in("redis"))
-        }
+        Some((scheme, _)) if is_redis(scheme) => Err(not_built_in("redis")),
         _ => Err(StoreError::InvalidLocation(format!(
             "{:?} names no store; try memory:, file:PATH or redis://HOST",
             without_credentials(url)
         ))),
     }
+}
+
+fn is_redis(scheme: &str) -> bool {
+    matches!(scheme, "redis" | "rediss" | "redis+cluster" | "rediss+cluster") || is_socket(scheme)
+}
+
+/// URLs of sockets have no place for credentials but the query.
+fn is_socket(scheme: &str) -> bool {
+    matches!(scheme, "redis+unix" | "unix")
 }
 
 #[cfg(feature = "file")]
@@ -68,6 +74,8 @@ async fn redis(url: &str, clock: Clock) -> Result<crate::store::RedisBackend, St
     use crate::store::{RedisBackend, RedisOptions};
 
     let (server, query) = url.split_once('?').unwrap_or((url, ""));
+    let is_socket = url.split_once(':').is_some_and(|(scheme, _)| is_socket(scheme));
+    let mut of_server = Vec::new();
     let mut options = RedisOptions::default();
     let (mut cert, mut key) = (None, None);
     for part in query.split('&').filter(|part| !part.is_empty()) {
@@ -76,9 +84,20 @@ async fn redis(url: &str, clock: Clock) -> Result<crate::store::RedisBackend, St
             Some(("ca", file)) if !file.is_empty() => options.ca = Some(file.into()),
             Some(("cert", file)) if !file.is_empty() => cert = Some(file),
             Some(("key", file)) if !file.is_empty() => key = Some(file),
+            Some(("db" | "user" | "pass", value)) if is_socket && !value.is_empty() => {
+                of_server.push(part);
+            }
             _ => {
-                let known = "prefix=NAME, ca=PATH, cert=PATH and key=PATH";
-                let reason = format!("redis: does not know {part:?}; it takes {known}");
+                // What follows the name may be a password.
+                let name = part.split('=').next().unwrap_or_default();
+                let known = if is_socket {
+                    "prefix=NAME, db=NUMBER, user=NAME and pass=PASSWORD"
+                } else {
+                    "prefix=NAME, ca=PATH, cert=PATH and key=PATH"
+                };
+                let reason = format!(
+                    "redis: does not know {name:?}, or not without a value; it takes {known}"
+                );
                 return Err(StoreError::InvalidLocation(reason));
             }
         }
@@ -91,7 +110,10 @@ async fn redis(url: &str, clock: Clock) -> Result<crate::store::RedisBackend, St
             return Err(StoreError::InvalidLocation(reason.into()));
         }
     };
-    RedisBackend::connect(server, options, clock).await
+    if of_server.is_empty() {
+        return RedisBackend::connect(server, options, clock).await;
+    }
+    RedisBackend::connect(&format!("{server}?{}", of_server.join("&")), options, clock).await
 }
 
 #[cfg(any(test, not(all(feature = "file", feature = "redis"))))]
@@ -103,10 +125,15 @@ fn not_built_in(feature: &str) -> StoreError {
     StoreError::InvalidLocation(format!("the feature {feature:?} of {crates} is not built in"))
 }
 
-/// The URL of a store as it may be shown: whatever stands before an `@` is left out.
+/// The URL of a store as it may be shown: whatever stands before an `@` is left out, and the query of
+/// a socket.
 #[must_use]
 pub fn without_credentials(url: &str) -> String {
     match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, place)), _) if is_socket(scheme) => match place.split_once('?') {
+            Some((path, _)) => format!("{scheme}://{path}?…"),
+            None => url.into(),
+        },
         (Some((scheme, _)), Some((_, place))) => format!("{scheme}://…@{place}"),
         _ => url.into(),
     }
@@ -151,6 +178,24 @@ mod tests {
         assert!(refusal("rediss://localhost?ca=./none.pem").await.contains("none.pem"));
         let ignored = "redis://localhost?ca=Cargo.toml";
         assert!(refusal(ignored).await.contains("no certificate"));
+        for scheme in ["redis://localhost", "redis+unix:///none"] {
+            let misspelt = refusal(&format!("{scheme}?password=secret")).await;
+            assert!(misspelt.contains("does not know \"password\""), "{misspelt}");
+            assert!(!misspelt.contains("secret"), "{misspelt}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_of_a_url_has_no_credentials() {
+        for (url, shown) in [
+            ("redis://me:secret@host/1", "redis://…@host/1"),
+            ("unix:///run/redis.sock", "unix:///run/redis.sock"),
+            ("unix:///run/redis.sock?db=1&pass=sec@ret", "unix:///run/redis.sock?…"),
+            ("redis+unix:///r.sock?pass=secret&user=me", "redis+unix:///r.sock?…"),
+            ("file:./tenure.db?durability=relaxed", "file:./tenure.db?durability=relaxed"),
+        ] {
+            assert_eq!(without_credentials(url), shown);
+        }
     }
 
     #[cfg(feature = "file")]

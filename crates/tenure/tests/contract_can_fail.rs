@@ -363,6 +363,7 @@ caught! {
     restarting_cursors_are_caught: ForeignCursorRestarts by cursor_of_another_listing_is_refused;
     pages_filtered_late_are_caught: FiltersPagesLate by expired_records_do_not_shorten_pages;
     lost_events_are_caught: DropsEvents by watch_tells_of_put_and_gone_in_order,
+        watch_that_can_wait_is_told_everything,
         watch_converges_under_concurrent_writes, watch_resumes_after_a_revision;
     skipped_gaps_are_caught: SkipsGaps by watch_never_loses_silently_when_it_lags,
         watch_from_another_epoch_resyncs;

@@ -263,7 +263,9 @@ pub(super) async fn cancel<H: ServerHandler>(
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<TaskDocument>, Problem> {
     let task = TaskRef::new(caller.owner().clone(), named(id)?);
-    Ok(Json(TaskDocument::from(&api.server.tasks().cancel(&task, None).await?)))
+    let tasks = api.server.tasks().clone();
+    let writing = async move { tasks.cancel(&task, None).await };
+    Ok(Json(TaskDocument::from(&api.server.shared.writes.carry_out(writing).await?)))
 }
 
 /// Follows a task: server-sent events named task, a document each, until it ends.

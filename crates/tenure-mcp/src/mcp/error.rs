@@ -8,6 +8,7 @@
 //! | the owner has too many unfinished tasks | -32600, `retryable` |
 //! | the queue is full, the server is shutting down, the store is out of reach | -32603, `retryable` |
 //! | the store is read-only, full or damaged | -32603 |
+//! | the answer to a write was lost, or does not come in time: `it is unknown whether …` | -32603, not `retryable` |
 //! | the tasks extension was not declared | -32021 |
 //!
 //! Whatever is the server's fault goes to the log with its causes, and to the client without them:

@@ -98,7 +98,9 @@ impl<H: ServerHandler> ServerHandler for DurableServer<H> {
         if answers.is_empty() {
             return Ok(());
         }
-        match self.tasks().deliver_inputs(&TaskRef::new(owner, id), answers).await {
+        let (tasks, task) = (self.tasks().clone(), TaskRef::new(owner, id));
+        let writing = async move { tasks.deliver_inputs(&task, answers).await };
+        match self.shared.writes.carry_out(writing).await {
             // It ended meanwhile: nothing waits for the answers any more.
             Ok(_) | Err(TaskError::Finished { .. }) => Ok(()),
             Err(error) => Err(of_task(error)),
@@ -107,7 +109,9 @@ impl<H: ServerHandler> ServerHandler for DurableServer<H> {
 
     async fn cancel_task(&self, request: CancelTaskParams, cx: Cx) -> Result<(), ErrorData> {
         let task = TaskRef::new(caller(&cx.extensions)?, request.task_id.as_str());
-        match self.tasks().cancel(&task, None).await {
+        let tasks = self.tasks().clone();
+        let writing = async move { tasks.cancel(&task, None).await };
+        match self.shared.writes.carry_out(writing).await {
             // What has ended stays as it is, and the client is told so by the next `tasks/get`.
             Ok(_) | Err(TaskError::Finished { .. }) => Ok(()),
             Err(error) => Err(error::of_task(&request.task_id, error)),

@@ -27,6 +27,7 @@ use crate::mcp::policy::{TaskPolicy, TaskSupport};
 use crate::mcp::resources;
 use crate::mcp::subscriptions::Subscriptions;
 use crate::owner_limiter::OwnerLimiter;
+use crate::write_timeout::Writes;
 
 /// The `_meta` key of a `tools/call` that makes creating a task safe to repeat: the same caller
 /// with the same key and the same call gets the same task, another call under it is refused.
@@ -73,6 +74,7 @@ pub(crate) struct Shared<H> {
     pub(crate) listeners: OwnerLimiter,
     /// What clients of older revisions are told of during their sessions.
     pub(crate) legacy_feeds: OwnerLimiter,
+    pub(crate) writes: Writes,
     pub(crate) closing: CancellationToken,
 }
 
@@ -177,6 +179,7 @@ impl<H: ServerHandler> Builder<H> {
         };
         let resources = ResourceStore::new(Arc::clone(tasks.backend()), tasks.clock().clone())
             .with_limits(self.resource_limits);
+        let writes = Writes::new(tasks.clock().clone());
         let worker = Worker::start(tasks, Arc::new(background), self.worker).await?;
         Ok(DurableServer {
             shared: Arc::new(Shared {
@@ -188,6 +191,7 @@ impl<H: ServerHandler> Builder<H> {
                 shown: self.shown,
                 listeners: OwnerLimiter::new("listeners", self.listeners.0, self.listeners.1),
                 legacy_feeds: OwnerLimiter::new("subscriptions", LEGACY_FEEDS.0, LEGACY_FEEDS.1),
+                writes,
                 closing: CancellationToken::new(),
             }),
             subscriptions: Subscriptions::default(),
@@ -262,7 +266,8 @@ impl<H: ServerHandler> DurableServer<H> {
         }
         let owner = caller(&cx.extensions)?;
         let new = self.new_task(policy, request, capabilities, &cx)?;
-        let task = self.shared.worker.submit(&owner, new).await.map_err(error::of_call)?;
+        let submission = self.shared.worker.submit(&owner, new);
+        let task = self.shared.writes.answered(submission).await.map_err(error::of_call)?;
         Ok(CreateTaskResult::new(summary(&task)).into())
     }
 

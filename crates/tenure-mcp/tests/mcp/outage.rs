@@ -10,7 +10,7 @@ use tenure::tasks::Status;
 use tenure_mcp::http::HttpOptions;
 use tenure_mcp::{Builder, Callers};
 
-use crate::harness::{Server, soon};
+use crate::harness::{Reply, Server, soon};
 use crate::tools::Tools;
 
 async fn server() -> (Server, Arc<Unsteady>) {
@@ -209,5 +209,116 @@ async fn whoever_reads_is_answered_in_bounded_time() {
     ] {
         let reply = at_last(&server.clock, client.call(method, params)).await;
         assert_eq!(reply.unwrap_err()["data"], json!({ "retryable": true }), "{method}");
+    }
+}
+
+/// Time enough for whoever writes to be told something, and not much more.
+async fn in_the_time_of_a_write<T>(clock: &Clock, asked: impl Future<Output = T>) -> T {
+    let begun = clock.now();
+    let told = at_last(clock, asked).await;
+    let took_ms = clock.now().millis_since(begun);
+    assert!((30_000..40_000).contains(&took_ms), "{took_ms}");
+    told
+}
+
+/// What was written may have happened, and nothing asks for a repetition.
+fn is_in_doubt(reply: &Reply) {
+    assert_eq!(reply.status, StatusCode::INTERNAL_SERVER_ERROR, "{reply:?}");
+    assert!(reply.body.contains("may or may not have happened"), "{reply:?}");
+    assert_eq!(reply.headers.get("retry-after"), None);
+}
+
+#[tokio::test]
+async fn who_writes_to_a_task_is_told_in_bounded_time_that_nobody_knows_and_the_write_goes_on() {
+    let (server, store) = server().await;
+    let client = server.client();
+    let [first, second, asked] =
+        [client.create("wait").await, client.create("wait").await, client.create("ask").await];
+    let task = server.task(&asked, |task| task.pending_inputs().count() > 0).await;
+    let question = task.pending_inputs().next().unwrap().0.to_owned();
+
+    store.set(Mood::Stuck);
+    let keyed = client.clone().with_meta(json!({ "io.tenure/idempotencyKey": "k1" }));
+    let asked_for = futures::future::join5(
+        keyed.tool("wait", json!({})),
+        keyed.tool("wait", json!({})),
+        client.cancel(&first),
+        client.update(&asked, json!({ question: { "action": "decline" } })),
+        client.send(client.plain(Method::POST, &format!("/v1/tasks/{second}/cancel"))),
+    );
+    let told = in_the_time_of_a_write(&server.clock, asked_for).await;
+    for refused in [told.0, told.1, told.2, told.3] {
+        let expected = json!({
+            "code": -32603,
+            "message": "it is unknown whether the task store did it",
+            "data": { "retryable": false },
+        });
+        assert_eq!(refused.unwrap_err(), expected);
+    }
+    is_in_doubt(&told.4);
+    // What only reads goes on, and so does what needs no store.
+    assert_eq!(client.get(&first).await.unwrap()["status"], "working");
+    assert!(client.tool("echo", json!({})).await.is_ok());
+
+    store.set(Mood::Well);
+    let repeated = keyed.create("wait").await;
+    assert_eq!(keyed.create("wait").await, repeated);
+    for id in [&first, &second] {
+        server.task(id, |task| task.status == Status::Cancelled).await;
+    }
+    server.task(&asked, |task| task.pending_inputs().count() == 0).await;
+    let page = client.send(client.plain(Method::GET, "/v1/tasks")).await.messages().remove(0);
+    let mut listed: Vec<_> = page["tasks"].as_array().unwrap().iter().collect();
+    listed.retain(|task| ![&first, &second, &asked].iter().any(|id| task["id"] == **id));
+    assert_eq!(listed.len(), 1, "{page}");
+    assert_eq!(listed[0]["id"], repeated);
+}
+
+#[tokio::test]
+async fn who_writes_to_a_resource_is_told_in_bounded_time_that_nobody_knows_and_the_write_goes_on()
+{
+    let (server, store) = server().await;
+    let client = server.client();
+    let ask = |method: Method, path: &str, body: &'static str| {
+        let path = format!("/v1/projects/acme/resources/{path}");
+        let mut request = client.plain(method.clone(), &path);
+        if method == Method::PATCH {
+            let merge = "application/merge-patch+json".parse().unwrap();
+            request.headers_mut().insert("content-type", merge);
+        }
+        *request.body_mut() = body.into();
+        client.send(request)
+    };
+    for path in ["k/put", "k/patch", "k/delete", "k/revert"] {
+        for body in ["1", "2"] {
+            assert!(ask(Method::PUT, path, body).await.status.is_success());
+        }
+    }
+    store.set(Mood::Stuck);
+    let asked_for = futures::future::join4(
+        ask(Method::PUT, "k/put", "3"),
+        ask(Method::PATCH, "k/patch", "3"),
+        ask(Method::DELETE, "k/delete", ""),
+        ask(Method::POST, "k/revert/revert", r#"{"version":1}"#),
+    );
+    let told = in_the_time_of_a_write(&server.clock, asked_for).await;
+    for reply in [told.0, told.1, told.2, told.3] {
+        is_in_doubt(&reply);
+    }
+    assert_eq!(ask(Method::GET, "k/put", "").await.body, "2");
+    store.set(Mood::Well);
+    for (path, now) in
+        [("k/put", Some("3")), ("k/patch", Some("3")), ("k/delete", None), ("k/revert", Some("1"))]
+    {
+        let follows = async {
+            loop {
+                let reply = ask(Method::GET, path, "").await;
+                if reply.status.is_success().then_some(reply.body.as_str()) == now {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        soon(follows).await;
     }
 }

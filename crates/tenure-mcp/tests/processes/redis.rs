@@ -139,8 +139,9 @@ async fn a_thousand_tasks_that_wait_leave_redis_alone() {
     let rate = rates.iter().sum::<f64>() / 10.0;
     println!("{rate:.1} commands a second by three replicas with 1,000 tasks that wait");
     println!("{}", redis.cli(&["INFO", "commandstats"]));
-    // Three heartbeats in five seconds twelve times, each seen by two others. Of most seconds: after
-    // one in which the machine stood still, a replica may be taken for dead.
+    // Three heartbeats in five seconds twelve times, of five commands each, and a look of each replica
+    // every 750 ms. Of most seconds: after one in which the machine stood still, a replica may be taken
+    // for dead.
     rates.sort_by(f64::total_cmp);
-    assert!(rates[5] < 60.0, "{rates:?}");
+    assert!(rates[5] < 25.0, "{rates:?}");
 }

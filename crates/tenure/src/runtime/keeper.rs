@@ -9,14 +9,12 @@ use futures::future::BoxFuture;
 
 use crate::Chain;
 use crate::clock::{Clock, Timestamp};
-use crate::runtime::liveness::{BeatOutcome, Heartbeat, Observer};
+use crate::runtime::liveness::{BeatOutcome, Heartbeat, Observer, beat_interval_ms};
 use crate::runtime::own::look_after_own;
 use crate::runtime::takeover::{ClaimOutcome, take_over};
 use crate::runtime::worker::{Generation, Shared};
 use crate::store::StoreError;
 
-/// Beats per timeout. Three may be late or lost before anybody notices.
-const BEATS_PER_TIMEOUT: u64 = 4;
 /// Expired records that are reclaimed by one call, and the pause before the next when there may be
 /// more: callers come in between.
 const SWEEP_RECORDS: usize = 1_000;
@@ -121,7 +119,7 @@ async fn sweep(shared: &Shared) {
 /// Beats until others have taken this worker for dead.
 async fn beat(shared: &Shared, generation: &Generation, heartbeat: &Heartbeat) {
     let clock = shared.tasks.clock();
-    let interval_ms = (shared.options.heartbeat_timeout_ms / BEATS_PER_TIMEOUT).max(1);
+    let interval_ms = beat_interval_ms(shared.options.heartbeat_timeout_ms);
     loop {
         clock.sleep_millis(interval_ms).await;
         let mut round = 0;

@@ -17,6 +17,17 @@ use crate::store::{
 };
 use crate::tasks::WorkerId;
 
+/// Beats per timeout. Three may be late or lost before anybody notices.
+const BEATS_PER_TIMEOUT: u64 = 4;
+/// How late a beat is noticed, at most. A takeover is over within the timeout and a second; what is
+/// left of that is for the takeover itself.
+const NOTICED_WITHIN_MS: u64 = 750;
+
+/// The time from one beat to the next.
+pub(super) fn beat_interval_ms(timeout_ms: u64) -> u64 {
+    (timeout_ms / BEATS_PER_TIMEOUT).max(1)
+}
+
 /// What a heartbeat record says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -168,6 +179,13 @@ impl Dead {
     }
 }
 
+/// Follows all heartbeats, without hurry: to look for each as it comes would be a load that grows with
+/// the square of the number of workers.
+async fn watch(backend: &dyn StorageBackend, timeout_ms: u64) -> Result<Watch, StoreError> {
+    let delay_ms = beat_interval_ms(timeout_ms).min(NOTICED_WITHIN_MS);
+    backend.watch_within(&partition()?, WatchFrom::Now, delay_ms).await
+}
+
 /// Watches the heartbeats of the others.
 pub(super) struct Observer {
     myself: WorkerId,
@@ -199,7 +217,7 @@ impl Observer {
         clock: Clock,
         timeout_ms: u64,
     ) -> Result<Self, StoreError> {
-        let watch = backend.watch(&partition()?, WatchFrom::Now).await?;
+        let watch = watch(backend, timeout_ms).await?;
         let mut observer = Self { myself, clock, timeout_ms, seen: HashMap::new(), watch };
         observer.list(backend).await?;
         Ok(observer)
@@ -266,7 +284,7 @@ impl Observer {
             Some(Ok(WatchEvent::Resync(_))) => self.list(backend).await?,
             Some(Err(error)) => return Err(error),
             None => {
-                self.watch = backend.watch(&partition()?, WatchFrom::Now).await?;
+                self.watch = watch(backend, self.timeout_ms).await?;
                 self.list(backend).await?;
             }
         }

@@ -120,6 +120,22 @@ pub trait StorageBackend: Debug + Send + Sync + 'static {
     /// waited out there where the backend can.
     async fn watch(&self, partition: &Partition, from: WatchFrom) -> Result<Watch, StoreError>;
 
+    /// Follows the changes of one partition as [`watch`](Self::watch) does, for whoever can wait: a
+    /// change may be told `delay_ms` later. Where to look for changes costs the store a call, one
+    /// look in this time is enough for all of them.
+    ///
+    /// # Errors
+    /// As [`watch`](Self::watch).
+    async fn watch_within(
+        &self,
+        partition: &Partition,
+        from: WatchFrom,
+        delay_ms: u64,
+    ) -> Result<Watch, StoreError> {
+        let _ = delay_ms;
+        self.watch(partition, from).await
+    }
+
     /// Moves what is kept beside the store into it, such as a write-ahead log into its file, as far
     /// as no reader is in the way. At the end of an orderly shutdown, so that a copy of the file alone
     /// is whole. Nothing else depends on it; backends that keep nothing beside their store do nothing.

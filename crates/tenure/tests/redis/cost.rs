@@ -3,14 +3,17 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use tenure::Owner;
 use tenure::clock::Clock;
+use tenure::runtime::{Exit, Failure, Handler, Policy, TaskContext, Worker, WorkerOptions};
 use tenure::store::{PageRequest, Precondition, RedisBackend, StorageBackend as _, Write};
 use tenure::tasks::{Call, NewTask, TaskLimits, TaskStore};
 
 use crate::server::Server;
-use crate::store::{key, open, partition, write};
+use crate::store::{key, open, open_with, options, partition, write};
 
 type Commands = BTreeMap<String, usize>;
 
@@ -143,6 +146,52 @@ async fn a_task_costs_the_same_with_a_thousand_others_of_its_owner() {
     assert_eq!(first["evalsha"], 1);
     assert_eq!(cost(&server, tasks.get(&owner, &task.unwrap().id)).await.0, read);
     assert_eq!(read, commands([("hmget", 1)]));
+}
+
+/// A handler without tools.
+struct Idle;
+
+#[async_trait]
+impl Handler for Idle {
+    fn policy(&self, _: &str) -> Option<Policy> {
+        None
+    }
+
+    async fn run(&self, task: TaskContext) -> Result<Exit, Failure> {
+        panic!("{} was called", task.call().tool)
+    }
+}
+
+/// So many, each as a process of its own, with connections of its own and the usual times.
+async fn idle_workers(count: usize) {
+    const BEAT_MS: usize = 1_250;
+    const LOOK_MS: usize = 750;
+    let (server, options) = (Server::start(&[]), options());
+    let mut workers = Vec::new();
+    for _ in 0..count {
+        let clock = Clock::system();
+        let store = open_with(&server.url(), options.clone(), clock.clone()).await;
+        let tasks = TaskStore::new(Arc::new(store), clock);
+        let worker = Worker::start(tasks, Arc::new(Idle), WorkerOptions::default()).await;
+        workers.push(worker.unwrap());
+    }
+    // Until they have found each other.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let begun = Instant::now();
+    let (commands, ()) = cost(&server, tokio::time::sleep(Duration::from_secs(5))).await;
+    let took_ms = usize::try_from(begun.elapsed().as_millis()).unwrap();
+    let (beats, looks) = (took_ms / BEAT_MS + 1, took_ms / LOOK_MS + 1);
+    assert!(commands["xadd"] > count, "they beat: {commands:?}");
+    // Now and then one looks without having heard anything: a patrol.
+    let most = [("xadd", beats), ("hset", beats), ("evalsha", beats + 1), ("xrange", looks + 1)];
+    for (command, most) in most {
+        assert!(commands[command] <= count * most, "{command} of {count}: {commands:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_idle_workers_cost_grows_with_their_number_and_not_with_its_square() {
+    tokio::join!(idle_workers(3), idle_workers(10));
 }
 
 /// Numbers pass through Lua as doubles.

@@ -30,6 +30,7 @@ mod server;
 mod store;
 mod subscribing;
 mod tls;
+mod unix_socket;
 mod watch_faults;
 
 use store::RedisHarness;

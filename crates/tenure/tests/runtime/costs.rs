@@ -7,7 +7,7 @@ use tenure::store::PageRequest;
 use tenure::tasks::{Status, TaskLimits, TaskStore};
 
 use crate::faults::{Call, Faulty};
-use crate::world::{World, call, settle};
+use crate::world::{TIMEOUT_MS, World, call, settle};
 
 /// A process on a store with so many tasks of one owner, and a look at its calls.
 async fn with_tasks(world: &World, count: usize) -> (Faulty, TaskStore) {
@@ -110,5 +110,30 @@ async fn a_tight_poller_starves_no_completion() {
         // Before the gate is opened it polls about a hundred times, and then a few times more.
         let polls = poller.await.unwrap();
         assert!((50..200).contains(&polls), "{polls}");
+    }
+}
+
+/// What the others' beats are is told by the watch, and read by nobody.
+#[tokio::test]
+async fn a_worker_that_has_nothing_to_do_writes_its_heartbeat_and_nothing_else_however_many_there_are()
+ {
+    for count in [1, 3, 10] {
+        let world = World::new();
+        let options = WorkerOptions { sweep_interval_ms: 3_600_000, ..WorkerOptions::default() };
+        let mut workers = Vec::new();
+        for _ in 0..count {
+            let process = world.healthy();
+            workers.push((world.worker(&process, options).await, process));
+            settle().await;
+        }
+        for (_, process) in &workers {
+            process.log();
+        }
+        for beats in 1..=20 {
+            world.pass(TIMEOUT_MS / 4).await;
+            for (_, process) in &workers {
+                assert_eq!(process.log(), [Call::Write], "beat {beats} of {count}");
+            }
+        }
     }
 }

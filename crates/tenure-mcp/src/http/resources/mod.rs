@@ -22,8 +22,8 @@
 //! The text of a value may have four times the bytes that its canonical form may have. A page ends
 //! early once its values come to 4 MiB; the first of a whole project tells how many resources it has.
 //!
-//! A write whose answer was lost between here and the store is answered with 500, and the detail
-//! says that it may have happened.
+//! A write whose answer was lost between here and the store, or does not come in time, is answered
+//! with 500, and the detail says that it may have happened.
 //!
 //! A kind and an id may be any text, percent-encoded as one segment of the path, the empty one
 //! included. Most clients cannot send the segments `.` and `..`, however they are encoded.
@@ -68,6 +68,7 @@ use crate::http::resources::refusal::Refusal;
 use crate::http::resources::target::{Endpoint, Target};
 use crate::http::{HttpOptions, Problem, gate};
 use crate::identity::{Caller, Rights};
+use crate::write_timeout::Writes;
 
 /// How many times as long as a value's canonical form its text may be, for the sake of spaces and
 /// escapes.
@@ -77,6 +78,7 @@ const SPELLING: usize = 4;
 struct Api {
     clock: Clock,
     resources: ResourceStore,
+    writes: Writes,
     streams: EventStreams,
     bodies: BodyBounds,
     parsing: Parsing,
@@ -94,6 +96,7 @@ pub(super) fn routes<H: ServerHandler>(
     let api = Api {
         clock: server.tasks().clock().clone(),
         resources: server.resources().clone(),
+        writes: server.shared.writes.clone(),
         streams,
         bodies: BodyBounds::new(options).at_most(SPELLING.saturating_mul(limits.value_bytes)),
         parsing: Parsing::new(),
@@ -146,10 +149,10 @@ async fn dispatch(mut api: Api, caller: &Caller, request: Request) -> Result<Res
         return Problem::unless_answered(&api.clock, reading).await;
     }
     match (place, method) {
-        (Endpoint::Resource(key), Method::PUT) => write::put(&api, &key, &request, body).await,
-        (Endpoint::Resource(key), Method::PATCH) => write::patch(&api, &key, &request, body).await,
-        (Endpoint::Resource(key), Method::DELETE) => write::delete(&api, &key, &request).await,
-        (Endpoint::Revert(key), _) => write::revert(&api, &key, &request, body).await,
+        (Endpoint::Resource(key), Method::PUT) => write::put(api, key, &request, body).await,
+        (Endpoint::Resource(key), Method::PATCH) => write::patch(api, key, &request, body).await,
+        (Endpoint::Resource(key), Method::DELETE) => write::delete(api, key, &request).await,
+        (Endpoint::Revert(key), _) => write::revert(api, key, &request, body).await,
         (Endpoint::Invalid(error), _) => Err(error.into()),
         (place, _) => Ok(not_allowed(place.allowed())),
     }

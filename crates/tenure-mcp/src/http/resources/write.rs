@@ -39,12 +39,12 @@ const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
     responses(ValueWritten, ValueCreated, ChangeRefused, BodyRefused),
 )]
 pub(super) async fn put(
-    api: &Api,
-    key: &ResourceKey,
+    api: Api,
+    key: ResourceKey,
     request: &Parts,
     body: Body,
 ) -> Result<Response, Refusal> {
-    let conditions = demanded(api, &request.headers)?;
+    let conditions = demanded(&api, &request.headers)?;
     if !may_be_json(&request.headers) {
         return Err(Refusal::unsupported_media_type("application/json", ACCEPT));
     }
@@ -53,9 +53,13 @@ pub(super) async fn put(
         let detail = "a value is written as a whole: there is no Content-Range here";
         return Err(Problem::new(StatusCode::BAD_REQUEST, detail).into());
     }
-    let document = parsed(api, request, body, Document::parse).await?;
-    let put = |condition| api.resources.put_if(key, &document, condition);
-    let written = conditionally(api, key, &conditions, put).await?;
+    let document = parsed(&api, request, body, Document::parse).await?;
+    let writes = api.writes.clone();
+    let writing = async move {
+        let put = |condition| api.resources.put_if(&key, &document, condition);
+        conditionally(&api, &key, &conditions, put).await
+    };
+    let written = writes.carry_out(writing).await?;
     let mut response = told(written);
     if written.effect == Effect::Created {
         *response.status_mut() = StatusCode::CREATED;
@@ -79,13 +83,17 @@ pub(super) async fn put(
     ),
 )]
 pub(super) async fn delete(
-    api: &Api,
-    key: &ResourceKey,
+    api: Api,
+    key: ResourceKey,
     request: &Parts,
 ) -> Result<Response, Refusal> {
-    let conditions = demanded(api, &request.headers)?;
-    let delete = |condition| api.resources.delete_if(key, condition);
-    conditionally(api, key, &conditions, delete).await?;
+    let conditions = demanded(&api, &request.headers)?;
+    let writes = api.writes.clone();
+    let writing = async move {
+        let delete = |condition| api.resources.delete_if(&key, condition);
+        conditionally(&api, &key, &conditions, delete).await
+    };
+    writes.carry_out(writing).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -103,19 +111,36 @@ pub(super) async fn delete(
     ),
 )]
 pub(super) async fn patch(
-    api: &Api,
-    key: &ResourceKey,
+    api: Api,
+    key: ResourceKey,
     request: &Parts,
     body: Body,
 ) -> Result<Response, Refusal> {
-    let conditions = demanded(api, &request.headers)?;
+    let conditions = demanded(&api, &request.headers)?;
     if !content_type(&request.headers).is_some_and(|it| it.eq_ignore_ascii_case(MERGE_PATCH)) {
         return Err(Refusal::unsupported_media_type(MERGE_PATCH, ACCEPT_PATCH));
     }
-    let patch = parsed(api, request, body, |text| {
+    let patch = parsed(&api, request, body, |text| {
         Document::parse_value(&text).map(|value| (Arc::new(value), text.len()))
     });
     let (patch, patch_bytes) = patch.await?;
+    let writes = api.writes.clone();
+    let patching = async move { patched(&api, &key, &conditions, &patch, patch_bytes).await };
+    let (current, text) = writes.carry_out(patching).await?;
+    let json = HeaderValue::from_static("application/json");
+    let mut response = ([(CONTENT_TYPE, json)], text).into_response();
+    name(response.headers_mut(), current);
+    Ok(response)
+}
+
+/// Reads, merges, and writes if nobody was faster, else again.
+async fn patched(
+    api: &Api,
+    key: &ResourceKey,
+    conditions: &Preconditions,
+    patch: &Arc<Value>,
+    patch_bytes: usize,
+) -> Result<(Current, Bytes), Refusal> {
     let attempt = || async {
         // Where there is nothing to patch the answer is 404 with conditions as without: section
         // 13.2.1 wants them ignored where they do not decide.
@@ -125,7 +150,7 @@ pub(super) async fn patch(
         if conditions.of_change(Some(current)) == Verdict::Failed {
             return Err(Refusal::precondition_failed(Some(current)));
         }
-        let (patch, bytes) = (Arc::clone(&patch), resource.text.len() + patch_bytes);
+        let (patch, bytes) = (Arc::clone(patch), resource.text.len() + patch_bytes);
         let document = api.parsing.of(bytes, move || merged(&resource, &patch)).await??;
         let text = document.text().clone();
         if document.etag() == etag {
@@ -136,11 +161,7 @@ pub(super) async fn patch(
             written => Ok(Some((Current::from(written?), text))),
         }
     };
-    let (current, text) = api.resources.optimistically(attempt).await?;
-    let json = HeaderValue::from_static("application/json");
-    let mut response = ([(CONTENT_TYPE, json)], text).into_response();
-    name(response.headers_mut(), current);
-    Ok(response)
+    api.resources.optimistically(attempt).await
 }
 
 fn merged(resource: &Resource, patch: &Value) -> Result<Document, ResourceError> {
@@ -159,26 +180,30 @@ fn merged(resource: &Resource, patch: &Value) -> Result<Document, ResourceError>
     responses(ValueWritten, ChangeRefused, BodyRefused),
 )]
 pub(super) async fn revert(
-    api: &Api,
-    key: &ResourceKey,
+    api: Api,
+    key: ResourceKey,
     request: &Parts,
     body: Body,
 ) -> Result<Response, Refusal> {
-    let conditions = demanded(api, &request.headers)?;
+    let conditions = demanded(&api, &request.headers)?;
     if !may_be_json(&request.headers) {
         return Err(Refusal::unsupported_media_type("application/json", ACCEPT));
     }
-    let body = parsed(api, request, body, Document::parse_value).await?;
+    let body = parsed(&api, request, body, Document::parse_value).await?;
     let RevertDocument { version } = serde_json::from_value(body)
         .map_err(|error| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))?;
-    let check = |etag, version| {
-        let current = Some(Current { etag, version });
-        match conditions.of_change(current) {
-            Verdict::Failed => Err(Refusal::precondition_failed(current)),
-            Verdict::Proceed | Verdict::NotModified => Ok(()),
-        }
+    let writes = api.writes.clone();
+    let reverting = async move {
+        let check = |etag, version| {
+            let current = Some(Current { etag, version });
+            match conditions.of_change(current) {
+                Verdict::Failed => Err(Refusal::precondition_failed(current)),
+                Verdict::Proceed | Verdict::NotModified => Ok(()),
+            }
+        };
+        api.resources.revert_checked(&key, version, check).await
     };
-    Ok(told(api.resources.revert_checked(key, version, check).await?))
+    Ok(told(writes.carry_out(reverting).await?))
 }
 
 /// The conditions of a change; none is an error where the options want one.

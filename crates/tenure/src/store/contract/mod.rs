@@ -196,6 +196,7 @@ macro_rules! __contract_cases {
             }
             watch {
                 watch_tells_of_put_and_gone_in_order,
+                watch_that_can_wait_is_told_everything,
                 watch_may_coalesce_writes_of_a_key_and_tells_the_last,
                 watch_carries_token_and_deadline,
                 watch_positions_rise,

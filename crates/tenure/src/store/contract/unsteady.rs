@@ -4,7 +4,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use futures::{StreamExt as _, stream};
-use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::clock::Clock;
@@ -33,6 +32,8 @@ pub enum Mood {
     Refusing,
     /// Nothing that is read is ever answered.
     Silent,
+    /// What is written hangs until it fares otherwise, and happens then.
+    Stuck,
     /// Every new watch ends as soon as it begins.
     Deaf,
     /// Others get their turn before each call and after it.
@@ -44,7 +45,7 @@ pub enum Mood {
 #[derive(Debug)]
 pub struct Unsteady {
     inner: InMemoryBackend,
-    mood: Mutex<Mood>,
+    mood: watch::Sender<Mood>,
     /// Fails every watch that there is.
     broken: watch::Sender<()>,
     watches: AtomicUsize,
@@ -56,7 +57,7 @@ impl Unsteady {
     pub fn new(clock: Clock) -> Self {
         Self {
             inner: InMemoryBackend::new(clock),
-            mood: Mutex::new(Mood::Well),
+            mood: watch::Sender::new(Mood::Well),
             broken: watch::Sender::new(()),
             watches: AtomicUsize::new(0),
         }
@@ -69,7 +70,7 @@ impl Unsteady {
 
     /// From now on it fares like this.
     pub fn set(&self, mood: Mood) {
-        *self.mood.lock() = mood;
+        self.mood.send_replace(mood);
     }
 
     /// How many watches there have been.
@@ -79,7 +80,7 @@ impl Unsteady {
     }
 
     fn mood(&self) -> Mood {
-        *self.mood.lock()
+        *self.mood.borrow()
     }
 
     /// Lets others have their turn.
@@ -99,7 +100,9 @@ impl Unsteady {
         }
     }
 
-    fn write(&self) -> Result<(), StoreError> {
+    async fn write(&self) -> Result<(), StoreError> {
+        // The sender lives in `self`, so the wait cannot fail.
+        let _ = self.mood.subscribe().wait_for(|mood| *mood != Mood::Stuck).await;
         match self.mood() {
             Mood::ReadOnly => Err(StoreError::ReadOnly(Some("/secret/tenure.db".into()))),
             Mood::Full => Err(StoreError::Full(Some("/secret/tenure.db".into()))),
@@ -133,7 +136,7 @@ impl StorageBackend for Unsteady {
     }
 
     async fn put(&self, key: &Key, write: Write) -> Result<VersionToken, StoreError> {
-        self.write()?;
+        self.write().await?;
         self.inner.put(key, write).await
     }
 
@@ -143,7 +146,7 @@ impl StorageBackend for Unsteady {
         write: Write,
         precondition: Precondition,
     ) -> Result<VersionToken, StoreError> {
-        self.write()?;
+        self.write().await?;
         self.make_way().await;
         let written = self.inner.put_if_version(key, write, precondition).await?;
         self.make_way().await;
@@ -154,7 +157,7 @@ impl StorageBackend for Unsteady {
     }
 
     async fn delete(&self, key: &Key, precondition: Precondition) -> Result<bool, StoreError> {
-        self.write()?;
+        self.write().await?;
         self.make_way().await;
         let deleted = self.inner.delete(key, precondition).await;
         self.make_way().await;
@@ -184,7 +187,7 @@ impl StorageBackend for Unsteady {
     }
 
     async fn cleanup_expired(&self, limit: usize) -> Result<usize, StoreError> {
-        self.write()?;
+        self.write().await?;
         self.inner.cleanup_expired(limit).await
     }
 

@@ -58,6 +58,21 @@ pub async fn watch_tells_of_put_and_gone_in_order(harness: &dyn Harness) {
     }
 }
 
+/// Who can wait is told what others are told, and does not wait for more to come.
+pub async fn watch_that_can_wait_is_told_everything(harness: &dyn Harness) {
+    let it = Fixture::new(harness).await;
+    let mut watch = it.store.watch_within(&it.partition, WatchFrom::Now, 20).await.unwrap();
+    for _ in 1..=3 {
+        let token = it.put("a", "x").await;
+        assert_put(&it, &next_change(&mut watch).await, "a", token);
+        it.delete("a").await;
+        let token = it.put("b", "x").await;
+        let change = next_change(&mut watch).await;
+        assert_eq!((change.key, change.kind), (it.key("a"), ChangeKind::Gone));
+        assert_put(&it, &next_change(&mut watch).await, "b", token);
+    }
+}
+
 /// Writes of one key that nobody read in between may become one change. What is told never goes back,
 /// and the last write is told.
 pub async fn watch_may_coalesce_writes_of_a_key_and_tells_the_last(harness: &dyn Harness) {

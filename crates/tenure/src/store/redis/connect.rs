@@ -206,6 +206,15 @@ mod tests {
         assert_eq!(nodes.len(), 2);
         assert_eq!(nodes[1].addr().to_string(), "b:7001");
         assert_eq!(nodes[1].redis_settings().password(), Some("pw"));
+        for scheme in ["redis+unix", "unix"] {
+            let url = format!("{scheme}:///run/a%20b.sock?db=3&user=me&pass=s%40t");
+            let (nodes, cluster) = parse(&url).unwrap();
+            assert!(!cluster);
+            assert_eq!(nodes[0].addr().to_string(), "/run/a b.sock");
+            assert_eq!(nodes[0].redis_settings().username(), Some("me"));
+            assert_eq!(nodes[0].redis_settings().password(), Some("s@t"));
+            assert_eq!(nodes[0].redis_settings().db(), 3);
+        }
     }
 
     #[test]
@@ -217,6 +226,8 @@ mod tests {
             "redis://me:secret@h:port",
             "redis+cluster://me:secret@a,b/1",
             "redis://me:secret@h/x",
+            "redis+unix://?pass=secret",
+            "unix:///s?db=x&pass=secret",
         ] {
             let error = parse(url).unwrap_err();
             assert!(matches!(error, StoreError::InvalidLocation(_)), "{url}");

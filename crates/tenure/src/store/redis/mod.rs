@@ -35,6 +35,7 @@ mod tls;
 mod watch;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -86,7 +87,8 @@ struct Shared {
 }
 
 impl RedisBackend {
-    /// Connects to `redis://`, `rediss://` (TLS), `redis+cluster://` or `rediss+cluster://`.
+    /// Connects to `redis://`, `rediss://` (TLS), `redis+cluster://` or `rediss+cluster://`, or through a
+    /// Unix domain socket to `redis+unix://` or, which is the same, `unix://`.
     ///
     /// The URL may name an ACL user, a password and a database:
     /// `rediss://user:password@host:6380/2`; a cluster is named by one or some of its nodes:
@@ -94,6 +96,9 @@ impl RedisBackend {
     /// calls and watches find the others by what the cluster announces, over TLS if the named ones
     /// are, and with the same credentials. A watch that listens to a node which has left the cluster
     /// hears late of changes, until it notices and moves to another.
+    ///
+    /// The path of a socket is absolute, and the query has what else there is to say:
+    /// `redis+unix:///run/redis.sock?db=2&user=me&pass=password`.
     ///
     /// # Errors
     /// [`StoreError::InvalidLocation`] for a URL that names no server or a certificate that cannot
@@ -344,7 +349,16 @@ impl StorageBackend for RedisBackend {
     }
 
     async fn watch(&self, partition: &Partition, from: WatchFrom) -> Result<Watch, StoreError> {
-        watch::watch(&self.0, partition, from).await
+        watch::watch(&self.0, partition, from, Duration::ZERO).await
+    }
+
+    async fn watch_within(
+        &self,
+        partition: &Partition,
+        from: WatchFrom,
+        delay_ms: u64,
+    ) -> Result<Watch, StoreError> {
+        watch::watch(&self.0, partition, from, Duration::from_millis(delay_ms)).await
     }
 
     async fn checkpoint(&self) -> Result<(), StoreError> {

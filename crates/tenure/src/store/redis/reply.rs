@@ -7,6 +7,7 @@ use bytes::Bytes;
 use redis::Value;
 
 use super::error::unreadable;
+use super::scripts::BACKLOG;
 use crate::clock::Timestamp;
 use crate::store::{
     Change, ChangeKind, Current, Damaged, Entry, Key, Partition, Record, Revision, StoreError, Tag,
@@ -251,8 +252,37 @@ pub(super) fn changes(
         Value::Int(2) => return Ok(Changes::Begun(position()?)),
         _ => return Err(unreadable("changes")),
     }
+    next(parts, partition, epoch)
+}
+
+/// What the entries of a log from a position on say, if that is among them and others follow, and
+/// there are not more than the backlog promises.
+pub(super) fn next_changes(
+    value: Value,
+    position: &str,
+    partition: &Partition,
+    epoch: u64,
+) -> Result<Option<Changes>, StoreError> {
+    let Value::Array(entries) = value else { return Err(unreadable("changes")) };
+    let is_position = |entry: &Value| match entry {
+        Value::Array(entry) => {
+            matches!(entry.first(), Some(Value::BulkString(id)) if id == position.as_bytes())
+        }
+        _ => false,
+    };
+    if !(2..=BACKLOG).contains(&entries.len()) || !is_position(&entries[0]) {
+        return Ok(None);
+    }
+    next(entries.into_iter().skip(1), partition, epoch).map(Some)
+}
+
+fn next(
+    entries: impl Iterator<Item = Value>,
+    partition: &Partition,
+    epoch: u64,
+) -> Result<Changes, StoreError> {
     let (mut found, mut position) = (Vec::new(), None);
-    for entry in parts {
+    for entry in entries {
         let (id, change) = change(entry, partition, epoch)?;
         found.extend(change);
         position = Some(id);

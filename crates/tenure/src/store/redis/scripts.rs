@@ -14,6 +14,9 @@ pub(super) const SKEW_MS: u64 = limits::CLOCK_SKEW_MS;
 /// How long a record has been over, by the server's clock, before a listing puts its name aside. What
 /// was put aside is only looked for by who asks with a clock that is further behind than that.
 const PAST_MS: u64 = 2_000;
+/// Entries of a log that a watcher reads at once: a position and, after it, as many changes as it may
+/// lag behind.
+pub(super) const BACKLOG: usize = limits::WATCH_BACKLOG + 1;
 /// How long the keys of an empty partition stay, and how long a lost write is kept from landing.
 pub(super) const GRACE_MS: u64 = 3_600_000;
 /// Names that one call of a listing looks at before it lets others have the server.
@@ -54,12 +57,10 @@ pub(super) struct Compiled {
 
 impl Compiled {
     fn new(body: &str) -> Self {
-        // The log holds a position and, after it, as many changes as a watcher may lag behind.
-        let backlog = limits::WATCH_BACKLOG + 1;
         let kept = limits::KEPT_VERSIONS;
         let source = format!(
-            "local BACKLOG, SKEW_MS, GRACE_MS = {backlog}, {SKEW_MS}, {GRACE_MS}\n\
-             local LOG_LENGTH = '{backlog}' -- To print a number costs Lua more than the rest.\n\
+            "local BACKLOG, SKEW_MS, GRACE_MS = {BACKLOG}, {SKEW_MS}, {GRACE_MS}\n\
+             local LOG_LENGTH = '{BACKLOG}' -- To print a number costs Lua more than the rest.\n\
              local PAGE_SCAN, KEPT = {PAGE_SCAN}, {kept}\n\
              local FENCED, PAST_MS = {FENCED}, {PAST_MS}\n{body}"
         );

@@ -33,7 +33,7 @@ const AT_ONCE: usize = 256;
 const PATROL_GAP: Duration = Duration::from_millis(250);
 
 /// The longest patrol interval. It is practically never, and the timer can hold it.
-const HOUR: Duration = Duration::from_secs(3_600);
+pub(super) const HOUR: Duration = Duration::from_secs(3_600);
 
 /// What has been heard of a channel: two counters that only rise.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

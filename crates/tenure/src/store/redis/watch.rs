@@ -1,17 +1,22 @@
 //! Watching: a message says *that* a partition has changed, its log says *what*.
 //!
 //! Nothing depends on a message having arrived: after a lost connection every watcher looks into
-//! its log, and so it does now and then when it has heard nothing.
+//! its log, and so it does now and then when it has heard nothing. A message costs nothing but a
+//! look, and who can wait looks once for many.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt as _;
+use redis::Cmd;
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 
 use super::call::pause;
 use super::reply::{self, Changes};
-use super::subscriber::Heard;
+use super::scripts::BACKLOG;
+use super::subscriber::{HOUR, Heard};
 use super::{Shared, error};
 use crate::store::{Partition, Revision, StoreError, Watch, WatchEvent, WatchFrom};
 
@@ -29,6 +34,9 @@ struct Watcher {
     heard: Heard,
     /// Whether there may be something in the log without a message to come.
     look: bool,
+    /// The time from one look to the next, at least.
+    rest: Duration,
+    rests_until: Instant,
     ended: bool,
 }
 
@@ -36,6 +44,7 @@ pub(super) async fn watch(
     shared: &Arc<Shared>,
     partition: &Partition,
     from: WatchFrom,
+    rest: Duration,
 ) -> Result<Watch, StoreError> {
     let log = shared.keyspace.partition(partition).log();
     let epoch = shared.keyspace.epoch(partition);
@@ -64,6 +73,9 @@ pub(super) async fn watch(
         changed,
         heard,
         look,
+        // No longer than the timer can hold.
+        rest: rest.min(HOUR),
+        rests_until: Instant::now(),
         ended: false,
     };
     Ok(futures::stream::unfold(watcher, Watcher::next).boxed())
@@ -102,10 +114,20 @@ impl Watcher {
             self.changed = self.shared.subscribe(&self.log).await?;
             self.look = true;
         }
+        // A timer that is over takes up to a millisecond all the same.
+        if self.rests_until > Instant::now() {
+            sleep_until(self.rests_until).await;
+        }
         let heard = *self.changed.borrow_and_update();
-        let unprompted = !self.look && heard.messages == self.heard.messages;
-        let published = self.changes().await?;
-        if unprompted && published {
+        let prompted = heard.messages != self.heard.messages;
+        self.rests_until = Instant::now() + self.rest;
+        let published = if prompted && let Some(changes) = self.next_changes().await? {
+            self.take_in(changes)?
+        } else {
+            let changes = self.changes().await?;
+            self.take_in(changes)?
+        };
+        if !self.look && !prompted && published {
             self.shared.subscriber().doubt(self.log.clone(), heard.messages);
         }
         self.heard = heard;
@@ -113,13 +135,29 @@ impl Watcher {
         Ok(())
     }
 
-    /// Takes in what the log has. True if there is something of which a message should have told.
-    async fn changes(&mut self) -> Result<bool, StoreError> {
+    /// The changes after the position, if they are there and are not more than the backlog promises.
+    /// One command, where the script is a few.
+    async fn next_changes(&self) -> Result<Option<Changes>, StoreError> {
+        let mut cmd = Cmd::new();
+        cmd.arg("XRANGE").arg(&self.log).arg(&self.position).arg("+");
+        cmd.arg("COUNT").arg(BACKLOG + 1);
+        let value = self.shared.read(&cmd).await;
+        let value = value.map_err(|failure| failure.in_partition(&self.partition))?;
+        reply::next_changes(value, &self.position, &self.partition, self.epoch)
+    }
+
+    /// What the log has, or that it does not reach back. Renews the lifetime of one that says nothing.
+    async fn changes(&self) -> Result<Changes, StoreError> {
         let mut call = self.shared.scripts.changes.call(&[&self.log], 1, 32);
         call.arg(&self.position);
         let value = self.shared.read_script(&call).await;
         let value = value.map_err(|failure| failure.in_partition(&self.partition))?;
-        let (gap, published) = match reply::changes(value, &self.partition, self.epoch)? {
+        reply::changes(value, &self.partition, self.epoch)
+    }
+
+    /// True if there is something of which a message should have told.
+    fn take_in(&mut self, changes: Changes) -> Result<bool, StoreError> {
+        let (gap, published) = match changes {
             Changes::Gap(position) => (position, true),
             // A log expires without a message.
             Changes::Begun(position) => (position, false),
