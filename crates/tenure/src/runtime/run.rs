@@ -37,7 +37,7 @@ pub(super) struct Run {
 /// What follows an attempt, or a wait.
 enum Next {
     /// Another attempt, after a wait.
-    Attempt { after_ms: u64, after_failure: bool },
+    Attempt { after_ms: u64 },
     /// Nothing: the task has ended.
     Ended,
     /// Nothing here: it is, or will be, in another worker's care.
@@ -70,7 +70,7 @@ impl Run {
 
     /// Runs the task to its end. Tells whether it has ended and nothing of it is left to do.
     async fn run_to_end(&mut self, mut slot: Option<Permit>) -> bool {
-        let (mut wait_ms, mut failed) = (0, false);
+        let mut wait_ms = 0;
         let mut states = match self.states().await {
             Ok(states) => states,
             Err(error) => {
@@ -81,12 +81,10 @@ impl Run {
         loop {
             let next = match slot.take() {
                 Some(slot) => self.attempt(&mut states, slot).await,
-                None => self.start(&mut states, wait_ms, failed).await,
+                None => self.start(&mut states, wait_ms).await,
             };
             match next {
-                Next::Attempt { after_ms, after_failure } => {
-                    (wait_ms, failed) = (after_ms, after_failure)
-                }
+                Next::Attempt { after_ms } => wait_ms = after_ms,
                 Next::Ended => return self.unclaim().await,
                 Next::Left => return false,
             }
@@ -112,7 +110,7 @@ impl Run {
     }
 
     /// Waits until the task may start, starts it on record, and runs the attempt.
-    async fn start(&mut self, states: &mut States, wait_ms: u64, after_failure: bool) -> Next {
+    async fn start(&mut self, states: &mut States, wait_ms: u64) -> Next {
         let slot = {
             let (shared, generation) = (Arc::clone(&self.shared), Arc::clone(&self.generation));
             let owner = self.task.owner.clone();
@@ -134,7 +132,7 @@ impl Run {
                 }
             }
         };
-        match self.write(Transition::Start { from: self.fence(), after_failure }).await {
+        match self.write(Transition::Start { from: self.fence() }).await {
             Ok(()) => self.attempt(states, slot).await,
             Err(over) => over,
         }
@@ -274,8 +272,8 @@ impl Run {
         let message = message.map(|message| self.shared.tasks.limits().cut_message(message));
         if retryable && self.task.attempt < self.policy.max_attempts {
             let after_ms = self.policy.backoff_ms(self.task.attempt);
-            return match self.write(Transition::Requeue { message }).await {
-                Ok(()) => Next::Attempt { after_ms, after_failure: true },
+            return match self.write(Transition::Retry { message }).await {
+                Ok(()) => Next::Attempt { after_ms },
                 Err(over) => over,
             };
         }
@@ -284,7 +282,7 @@ impl Run {
 
     async fn park(&mut self, requests: Map<String, Value>, variables: Map<String, Value>) -> Next {
         match self.write(Transition::Park { requests, variables }).await {
-            Ok(()) => Next::Attempt { after_ms: 0, after_failure: false },
+            Ok(()) => Next::Attempt { after_ms: 0 },
             Err(over) => over,
         }
     }
@@ -302,7 +300,7 @@ impl Run {
             let Failure { error, message, .. } = failure;
             return self.finish(Transition::Fail { error, message }).await;
         }
-        match self.write(Transition::Requeue { message: None }).await {
+        match self.write(Transition::Requeue).await {
             Ok(()) => Next::Left,
             Err(over) => over,
         }

@@ -161,6 +161,8 @@ pub enum Rerun {
 pub enum Phase {
     /// Not started, or about to be started again: no handler has it in hands.
     Queued,
+    /// The last attempt failed, and the status message is its word on that; another one follows.
+    Retrying,
     /// A handler runs it.
     Running,
     /// Its handler returned to wait for input, and is called again when all is answered.
