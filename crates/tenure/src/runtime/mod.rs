@@ -16,6 +16,7 @@
 //! | adopting claim and adoption | two claims, the task still its former worker's | the second claim is dropped, the first adopted |
 
 mod active;
+mod attempt;
 mod claims;
 mod context;
 mod fair_semaphore;
@@ -25,6 +26,7 @@ mod liveness;
 mod own;
 #[cfg(test)]
 mod pending;
+mod questions;
 mod run;
 mod slot;
 mod submit;

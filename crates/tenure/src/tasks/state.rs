@@ -13,7 +13,7 @@ use crate::tasks::{Fence, Input, Outcome, Phase, Status, Task, TaskError, Worker
 /// | start | working, next attempt | the same, next attempt | refused |
 /// | progress, variables | the same | the same | refused |
 /// | request inputs, park | `input_required` | the same | refused |
-/// | deliver inputs | the same | working once all are answered | refused |
+/// | deliver, withdraw inputs | the same | working once none is open | refused |
 /// | requeue, retry | the same, no attempt | the same, no attempt | refused |
 /// | complete, fail, cancel | that | that | refused |
 #[derive(Debug, Clone, PartialEq)]
@@ -26,13 +26,16 @@ pub(crate) enum Transition {
     Progress { message: Option<String> },
     /// Merges into the checkpoint; null deletes.
     SetVariables { changes: Map<String, Value> },
-    /// Asks for input. Keys that were asked for before keep their request and their answer.
+    /// Asks for input. Keys that were asked for before keep their request and their answer; what was
+    /// withdrawn is open again.
     RequestInputs { requests: Map<String, Value> },
     /// Asks for input and ends this attempt; the next one starts when all is answered. The
     /// checkpoint changes in the same step.
     Park { requests: Map<String, Value>, variables: Map<String, Value> },
-    /// Answers. Keys that are unknown or answered are ignored.
+    /// Answers. Keys that are unknown, answered or withdrawn are ignored.
     DeliverInputs { responses: Map<String, Value> },
+    /// Takes back questions that nobody waits for any more. What is answered stays answered.
+    WithdrawInputs { keys: Vec<String> },
     /// The handler was stopped in this attempt and will be started again.
     Requeue,
     /// This attempt failed, with a word on it, and another one follows.
@@ -83,8 +86,15 @@ pub(crate) fn apply(
         }
         Transition::DeliverInputs { responses } => {
             for (key, response) in responses {
-                if let Some(input) = task.inputs.get_mut(key) {
-                    input.response.get_or_insert_with(|| response.clone());
+                if let Some(input) = task.inputs.get_mut(key).filter(|input| input.is_open()) {
+                    input.response = Some(response.clone());
+                }
+            }
+        }
+        Transition::WithdrawInputs { keys } => {
+            for key in keys {
+                if let Some(input) = task.inputs.get_mut(key).filter(|input| input.is_open()) {
+                    input.withdrawn = true;
                 }
             }
         }
@@ -134,9 +144,8 @@ fn finish(task: &mut Task, status: Status, outcome: Option<Outcome>) {
 
 fn ask(task: &mut Task, requests: &Map<String, Value>) {
     for (key, request) in requests {
-        task.inputs
-            .entry(key.clone())
-            .or_insert_with(|| Input { request: request.clone(), response: None });
+        let input = task.inputs.entry(key.clone()).or_insert_with(|| Input::new(request.clone()));
+        input.withdrawn = false;
     }
 }
 
@@ -234,6 +243,8 @@ mod tests {
             ),
             (Transition::DeliverInputs { responses: one("a", json!("!")) }, Working, Working),
             (Transition::DeliverInputs { responses: one("z", json!("!")) }, Working, InputRequired),
+            (Transition::WithdrawInputs { keys: vec!["a".into()] }, Working, Working),
+            (Transition::WithdrawInputs { keys: vec!["z".into()] }, Working, InputRequired),
             (Transition::Requeue, Working, InputRequired),
             (Transition::Retry { message: message() }, Working, InputRequired),
             (Transition::Complete { result: json!("new") }, Completed, Completed),
@@ -335,7 +346,7 @@ mod tests {
         assert!(apply(&mut task, &answer(json!(1)), at(200)).unwrap());
         assert!(!apply(&mut task, &answer(json!(2)), at(200)).unwrap());
         assert!(!apply(&mut task, &ask(json!("again")), at(200)).unwrap());
-        let kept = Input { request: json!("?"), response: Some(json!(1)) };
+        let kept = Input { response: Some(json!(1)), ..Input::new(json!("?")) };
         assert_eq!(task.inputs["a"], kept);
         assert_eq!(task.status, Status::Working);
     }
@@ -351,6 +362,23 @@ mod tests {
         apply(&mut task, &Transition::DeliverInputs { responses: one("b", Value::Null) }, at(200))
             .unwrap();
         assert_eq!(task.status, Status::Working, "null is an answer");
+    }
+
+    #[test]
+    fn a_question_that_is_withdrawn_takes_no_answer_until_it_is_asked_anew() {
+        let mut task = task(Status::InputRequired);
+        let withdraw = Transition::WithdrawInputs { keys: vec!["a".into()] };
+        let answer = Transition::DeliverInputs { responses: one("a", json!(1)) };
+        let ask = Transition::RequestInputs { requests: one("a", json!("other")) };
+        assert!(apply(&mut task, &withdraw, at(200)).unwrap());
+        assert_eq!((task.status, task.pending_inputs().count()), (Status::Working, 0));
+        assert!(!apply(&mut task, &withdraw, at(200)).unwrap());
+        assert!(!apply(&mut task, &answer, at(200)).unwrap());
+        assert!(apply(&mut task, &ask, at(200)).unwrap());
+        assert_eq!(task.inputs["a"], Input::new(json!("?")));
+        assert!(apply(&mut task, &answer, at(200)).unwrap());
+        assert!(!apply(&mut task, &withdraw, at(200)).unwrap(), "it is answered");
+        assert_eq!(task.inputs["a"].response, Some(json!(1)));
     }
 
     #[test]

@@ -303,8 +303,8 @@ impl TaskStore {
         self.change(task, &Transition::RequestInputs { requests }).await
     }
 
-    /// Answers input requests. Unknown and answered keys are ignored; the task works on once all
-    /// are answered.
+    /// Answers input requests. Keys that are unknown, answered or withdrawn are ignored; the task works
+    /// on once none is open.
     ///
     /// # Errors
     /// As every change, and [`TaskError::Invalid`] beyond the limits.

@@ -184,6 +184,24 @@ pub struct Input {
         deserialize_with = "ordered::present"
     )]
     pub response: Option<Value>,
+    /// The tool no longer waits for an answer: the request is not shown any more, and a late answer is
+    /// ignored.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub withdrawn: bool,
+}
+
+impl Input {
+    /// A request without an answer.
+    #[must_use]
+    pub fn new(request: Value) -> Self {
+        Self { request, response: None, withdrawn: false }
+    }
+
+    /// Whether it waits for an answer.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.response.is_none() && !self.withdrawn
+    }
 }
 
 /// How a task ended.
@@ -253,11 +271,11 @@ impl Task {
         self.ttl_ms.map(|ttl_ms| self.created_at.plus_millis(ttl_ms))
     }
 
-    /// The input requests that nobody has answered yet.
+    /// The input requests that wait for an answer.
     pub fn pending_inputs(&self) -> impl Iterator<Item = (&str, &Value)> {
         self.inputs
             .iter()
-            .filter(|(_, input)| input.response.is_none())
+            .filter(|(_, input)| input.is_open())
             .map(|(key, input)| (key.as_str(), &input.request))
     }
 }

@@ -15,6 +15,7 @@ mod standstills;
 mod takeovers;
 mod trouble;
 mod waiting;
+mod withdrawals;
 mod world;
 
 use std::sync::Arc;
