@@ -13,7 +13,7 @@
 //! | start and finish | a running task | it runs again if it may, or fails and says why |
 //! | finish and unclaim | a claim of a finished task | the claim is dropped |
 //! | any of these, and the outcome of a write stays unknown | a claim that nobody has in hand | the worker itself settles it like a dead one's |
-//! | adopting claim and adoption | two claims, the task still its former worker's | the second claim is dropped, the first adopted |
+//! | adopting claim and adoption | two claims, and the second says from whom it adopts | who comes across either adopts the task, and the other is dropped |
 
 mod active;
 mod attempt;
@@ -28,6 +28,7 @@ mod own;
 mod pending;
 mod questions;
 mod run;
+mod settlement;
 mod slot;
 mod submit;
 mod takeover;

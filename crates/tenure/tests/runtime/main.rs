@@ -5,6 +5,7 @@ mod clocks;
 mod costs;
 mod exploration;
 mod faults;
+mod heirs;
 mod interruptions;
 mod limits;
 mod owners;
