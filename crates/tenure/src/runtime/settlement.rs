@@ -336,7 +336,7 @@ fn reason_not_to_rerun(task: &Task, predecessor: Predecessor) -> Option<&'static
         }
         Predecessor::Dead if is_lost_for_good(task) => {
             return Some(
-                "the server stopped while the tool was running, and the tool may not run twice",
+                "the server stopped while the tool was running or about to, and the tool may not run twice",
             );
         }
         Predecessor::Own | Predecessor::Dead => {}

@@ -148,7 +148,8 @@ impl Call {
 #[serde(rename_all = "snake_case")]
 pub enum Rerun {
     /// Once started it is never started again after a crash, which fails the task. Only its policy's
-    /// retries, of attempts that ended, start it again.
+    /// retries, of attempts that ended, start it again. A start is on record before the handler is
+    /// called, so the crash may have come first.
     #[default]
     Never,
     /// It may run again after a crash: it is idempotent, read-only, or resumes from its variables.
