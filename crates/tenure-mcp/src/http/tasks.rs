@@ -58,7 +58,8 @@ pub struct TaskDocument {
     pub arguments: Map<String, Value>,
     /// How often it was started.
     pub attempt: u32,
-    /// What its execution is up to until it ends: queued, running, or parked until its input is there.
+    /// What its execution is up to until it ends: queued, running, retrying after a failure, or parked
+    /// until its input is there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<String>,
     /// The worker that has it in its care.
@@ -121,6 +122,7 @@ impl From<&Task> for TaskDocument {
 fn phase(phase: Phase) -> &'static str {
     match phase {
         Phase::Queued => "queued",
+        Phase::Retrying => "retrying",
         Phase::Running => "running",
         Phase::Parked => "parked",
     }

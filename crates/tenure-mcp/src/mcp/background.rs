@@ -10,13 +10,13 @@ use futures::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, ErrorCode, InputRequest, ProgressNotificationParam,
+    RequestId,
 };
 use rmcp::{ErrorData, ServerHandler};
 use serde_json::{Map, Value};
 use tenure::clock::Clock;
 use tenure::runtime::{Exit, Failure, Handler, Policy, TaskContext};
-use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::mcp::convert::{CallContext, can_answer, stored_request};
 use crate::mcp::error;
@@ -127,10 +127,9 @@ impl<H: ServerHandler> Background<H> {
     /// waits for an answer. That question is never answered, not even with an error: most tools would
     /// make a result of it, and the task would have ended before its owner could answer.
     ///
-    /// A question that the tool withdraws is no longer waited for here. In the task it stays open, and
-    /// may be answered: its key is used up for the life of the task, and an answer helps a later run
-    /// that asks the same. Until then the task is `input_required`, and no further attempt starts.
-    /// The SDK tells of its own timeouts only: a call that the tool merely drops is waited for.
+    /// A question that the tool withdraws is withdrawn from the task, too, and the tool goes on when it has
+    /// its slot again. The SDK tells of its own timeouts only: a call that the tool merely drops is
+    /// waited for until the tool returns.
     async fn serve_peer(
         &self,
         task: &TaskContext,
@@ -153,9 +152,9 @@ impl<H: ServerHandler> Background<H> {
                     Some(PeerEvent::Ask { id, request }) => {
                         let allowed = can_answer(&context.client_capabilities, &request)
                             && open.len() < OPEN_QUESTIONS;
-                        let withdrawn = CancellationToken::new();
+                        let (withdraw, withdrawn) = oneshot::channel();
                         if allowed {
-                            open.insert(id.clone(), withdrawn.clone());
+                            open.insert(id.clone(), withdraw);
                         }
                         let asked = &asked;
                         let answered = async move {
@@ -167,20 +166,22 @@ impl<H: ServerHandler> Background<H> {
                             peer.answer(id.clone(), &request, answer).await;
                             Some(id)
                         };
-                        waiting.push(withdrawn.run_until_cancelled_owned(answered));
+                        waiting.push(until_withdrawn(task, answered, withdrawn));
                     }
-                    Some(PeerEvent::Withdraw { id }) => {
-                        if let Some(withdrawn) = open.remove(&id) {
-                            withdrawn.cancel();
+                    Some(PeerEvent::Withdraw { id, resumed }) => {
+                        if let Some(withdraw) = open.remove(&id) {
+                            // It fails when the answer was faster.
+                            let _ = withdraw.send(resumed);
                         }
                     }
                     None => return,
                 },
                 Some(ended) = waiting.next() => match ended {
-                    Some(Some(id)) => drop(open.remove(&id)),
-                    Some(None) => quit = Some(Box::pin(self.clock.sleep_millis(QUIT_MS))).into(),
-                    // Withdrawn.
-                    None => {}
+                    Waited::Answered(id) => drop(open.remove(&id)),
+                    Waited::InVain => {
+                        quit = Some(Box::pin(self.clock.sleep_millis(QUIT_MS))).into();
+                    }
+                    Waited::Withdrawn => {}
                 }
             }
         }
@@ -217,15 +218,16 @@ struct Asked(Mutex<HashSet<String>>);
 
 impl Asked {
     /// The key of a question: that of an equal one of an earlier run that this run has not come to
-    /// yet, so that the answer given then is found; else the next free one.
+    /// yet, so that the answer given then is found; else the next free one. A client may not look at a
+    /// key twice, so what was withdrawn is asked under another.
     fn key(&self, task: &TaskContext, request: &Value) -> String {
         let mut asked = self.0.lock();
         let inputs = task.task().inputs;
         let key = |number: usize| format!("in-{number}");
-        let earlier = (1..=inputs.len())
-            .map(key)
-            .filter(|key| !asked.contains(key))
-            .find(|key| inputs.get(key).is_some_and(|input| input.request == *request));
+        let earlier = (1..=inputs.len()).map(key).filter(|key| !asked.contains(key)).find(|key| {
+            let earlier = inputs.get(key).filter(|input| !input.withdrawn);
+            earlier.is_some_and(|input| input.request == *request)
+        });
         let key = earlier.unwrap_or_else(|| {
             let free = |key: &String| !asked.contains(key) && !inputs.contains_key(key);
             (1..).map(key).find(free).unwrap_or_default()
@@ -233,6 +235,30 @@ impl Asked {
         asked.insert(key.clone());
         key
     }
+}
+
+/// How a wait for an answer ended.
+enum Waited {
+    Answered(RequestId),
+    /// The run has to stop first.
+    InVain,
+    /// The tool no longer wants one.
+    Withdrawn,
+}
+
+/// Waits for an answer until the tool no longer does. Then the tool goes on in its turn.
+async fn until_withdrawn(
+    task: &TaskContext,
+    answered: impl Future<Output = Option<RequestId>>,
+    withdrawn: oneshot::Receiver<oneshot::Sender<()>>,
+) -> Waited {
+    let resumed = tokio::select! {
+        answered = answered => return answered.map_or(Waited::InVain, Waited::Answered),
+        Ok(resumed) = withdrawn => resumed,
+    };
+    task.resume().await;
+    let _ = resumed.send(());
+    Waited::Withdrawn
 }
 
 /// Asks the owner of the task, and waits for the answer. `None` when the run has to stop first.
@@ -272,6 +298,7 @@ fn progress_text(progress: ProgressNotificationParam) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
     use rmcp::RoleServer;
@@ -287,6 +314,8 @@ mod tests {
     use tenure::runtime::{Worker, WorkerOptions};
     use tenure::store::InMemoryBackend;
     use tenure::tasks::{Call, NewTask, Outcome, Phase, Rerun, Status, Task, TaskRef, TaskStore};
+
+    use tokio::sync::Semaphore;
 
     use super::*;
 
@@ -341,6 +370,59 @@ mod tests {
         }
     }
 
+    /// Asks for a second, and goes on without an answer when it may. Its second call asks nothing.
+    struct Brisk {
+        calls: AtomicUsize,
+        /// It drops its question, so that the SDK tells nobody.
+        drops: bool,
+        gate: Arc<Gate>,
+    }
+
+    /// Opens to the calls that go on.
+    struct Gate {
+        reached: AtomicUsize,
+        opens: Semaphore,
+    }
+
+    impl Gate {
+        async fn pass(&self) {
+            self.reached.fetch_add(1, Ordering::SeqCst);
+            self.opens.acquire().await.unwrap().forget();
+        }
+    }
+
+    impl Brisk {
+        fn new(permits: usize) -> (Self, Arc<Gate>) {
+            let gate = Gate { reached: AtomicUsize::new(0), opens: Semaphore::new(permits) };
+            let gate = Arc::new(gate);
+            (Self { calls: AtomicUsize::new(0), drops: false, gate: Arc::clone(&gate) }, gate)
+        }
+    }
+
+    impl ServerHandler for Brisk {
+        fn get_info(&self) -> ServerConfig {
+            ServerConfig::default()
+        }
+
+        async fn call_tool(
+            &self,
+            _: CallToolRequestParams,
+            cx: RequestContext<RoleServer>,
+        ) -> Result<CallToolResponse, ErrorData> {
+            let is_first = self.calls.fetch_add(1, Ordering::SeqCst) == 0;
+            let second = Duration::from_secs(1);
+            if is_first && self.drops {
+                let asked = tokio::time::timeout(second, cx.peer.create_elicitation(question()));
+                asked.await.map_err(|_| ErrorData::internal_error("no answer", None))?.unwrap();
+            } else if is_first {
+                let asked = cx.peer.create_elicitation_with_timeout(question(), Some(second)).await;
+                assert!(matches!(asked, Err(ServiceError::Timeout { .. })));
+            }
+            self.gate.pass().await;
+            Ok(CallToolResult::success(Vec::new()).into())
+        }
+    }
+
     /// Wants to be called again, and again.
     struct Restless;
 
@@ -370,14 +452,26 @@ mod tests {
     }
 
     async fn scene_of(inner: impl ServerHandler, policy: TaskPolicy) -> Scene {
+        scene_with(inner, policy, WorkerOptions::default()).await
+    }
+
+    async fn scene_with(
+        inner: impl ServerHandler,
+        policy: TaskPolicy,
+        options: WorkerOptions,
+    ) -> Scene {
         let clock = Clock::manual(Timestamp::from_millis(1_000));
         let tasks = TaskStore::new(Arc::new(InMemoryBackend::new(clock.clone())), clock.clone());
         let tools = HashMap::from([("tool".to_owned(), policy)]);
         let background =
             Background { inner: inner.into(), tools: tools.into(), clock, message_bytes: 256 };
-        let worker =
-            Worker::start(tasks.clone(), Arc::new(background), WorkerOptions::default()).await;
-        let worker = worker.unwrap();
+        let worker = Worker::start(tasks.clone(), Arc::new(background), options).await.unwrap();
+        let task = submit(&worker).await;
+        Scene { tasks, worker, task }
+    }
+
+    /// A task of a client that can be asked.
+    async fn submit(worker: &Worker) -> Task {
         let capabilities = json!({ "elicitation": { "form": {} } });
         let context = CallContext {
             client_capabilities: ClientCapabilities::deserialize(capabilities).unwrap(),
@@ -385,11 +479,20 @@ mod tests {
         };
         let mut call = Call::new("tool", Map::new());
         call.context = serde_json::to_value(context).unwrap();
-        let task = worker.submit(&Owner::local(), NewTask::new(call)).await.unwrap();
-        Scene { tasks, worker, task }
+        worker.submit(&Owner::local(), NewTask::new(call)).await.unwrap()
     }
 
     impl Scene {
+        async fn until(&self, wanted: impl Fn(&Task) -> bool) -> Task {
+            loop {
+                let task = self.task().await;
+                if wanted(&task) {
+                    return task;
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+
         async fn task(&self) -> Task {
             self.tasks.get(&self.task.owner, &self.task.id).await.unwrap()
         }
@@ -406,6 +509,57 @@ mod tests {
         let timeouts = (2 * OPEN_QUESTIONS).to_string();
         assert_eq!(result["content"][0]["text"], Value::from(timeouts), "none was refused");
         assert_eq!(scene.worker.in_care(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_question_that_is_withdrawn_is_not_asked_any_more_and_takes_no_late_answer() {
+        let (brisk, gate) = Brisk::new(0);
+        let scene = scene(brisk).await;
+        let asked = scene.until(|task| task.status == Status::InputRequired).await;
+        assert_eq!(asked.pending_inputs().count(), 1);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let task = scene.task().await;
+        assert_eq!((task.status, task.pending_inputs().count()), (Status::Working, 0));
+        let this = TaskRef::new(task.owner, task.id);
+        let late = Map::from_iter([("in-1".to_owned(), json!({ "action": "decline" }))]);
+        let task = scene.tasks.deliver_inputs(&this, late).await.unwrap();
+        assert_eq!(task.inputs["in-1"].response, None);
+        gate.opens.add_permits(1);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(scene.task().await.status, Status::Completed);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_tool_that_has_withdrawn_its_question_goes_on_when_it_has_its_slot_again() {
+        let (brisk, gate) = Brisk::new(0);
+        let options = WorkerOptions { concurrency: 1, ..WorkerOptions::default() };
+        let scene = scene_with(brisk, TaskPolicy::required(), options).await;
+        scene.until(|task| task.status == Status::InputRequired).await;
+        let other = submit(&scene.worker).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(scene.task().await.status, Status::Working, "its question is withdrawn");
+        assert_eq!(gate.reached.load(Ordering::SeqCst), 1, "the other one, which has the slot");
+        gate.opens.add_permits(1);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let other = scene.tasks.get(&other.owner, &other.id).await.unwrap();
+        assert_eq!(other.status, Status::Completed);
+        assert_eq!(scene.task().await.status, Status::Working);
+        gate.opens.add_permits(1);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(scene.task().await.status, Status::Completed);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_question_that_the_tool_has_dropped_holds_up_no_further_attempt() {
+        let brisk = Brisk { drops: true, ..Brisk::new(1).0 };
+        let policy = TaskPolicy::required().retry(2, 1_000);
+        let scene = scene_of(brisk, policy).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let task = scene.task().await;
+        assert_eq!((task.status, task.phase), (Status::Working, Phase::Retrying));
+        scene.tasks.clock().advance_millis(1_000);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(scene.task().await.status, Status::Completed);
     }
 
     /// What is logged as an error while it lives.

@@ -19,7 +19,7 @@ use rmcp::transport::Transport;
 use rmcp::{ErrorData, RoleServer, ServerHandler};
 use serde_json::Value;
 use tenure::runtime::TaskContext;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::mcp::convert::client_result;
@@ -34,8 +34,8 @@ pub(crate) enum PeerEvent {
     Progress(ProgressNotificationParam),
     /// It asks the client for something, and waits for the answer to `id`.
     Ask { id: RequestId, request: InputRequest },
-    /// It no longer waits for the answer to `id`.
-    Withdraw { id: RequestId },
+    /// It no longer waits for the answer to `id`. It goes on once `resumed` is used or dropped.
+    Withdraw { id: RequestId, resumed: oneshot::Sender<()> },
 }
 
 /// A peer whose messages go to a task. Dropping it closes the peer.
@@ -113,6 +113,9 @@ impl Transport<RoleServer> for TaskTransport {
         message: TxJsonRpcMessage<RoleServer>,
     ) -> impl Future<Output = Result<(), io::Error>> + Send + 'static {
         let (events, refusals) = (self.events.clone(), self.refusals.clone());
+        let send = async move |event| {
+            events.send(event).await.map_err(|_| io::Error::other("the task has ended"))
+        };
         async move {
             let event = match message {
                 JsonRpcMessage::Notification(message) => match message.notification {
@@ -120,10 +123,12 @@ impl Transport<RoleServer> for TaskTransport {
                         PeerEvent::Progress(progress.params)
                     }
                     ServerNotification::CancelledNotification(cancelled) => {
-                        match cancelled.params.request_id {
-                            Some(id) => PeerEvent::Withdraw { id },
-                            None => return Ok(()),
-                        }
+                        let Some(id) = cancelled.params.request_id else { return Ok(()) };
+                        let (resumed, has_resumed) = oneshot::channel();
+                        send(PeerEvent::Withdraw { id, resumed }).await?;
+                        // The SDK has the tool wait until this is sent.
+                        let _ = has_resumed.await;
+                        return Ok(());
                     }
                     // Log messages and list changes are for a live client; there is none.
                     _ => return Ok(()),
@@ -152,7 +157,7 @@ impl Transport<RoleServer> for TaskTransport {
                 }
                 _ => return Ok(()),
             };
-            events.send(event).await.map_err(|_| io::Error::other("the task has ended"))
+            send(event).await
         }
     }
 

@@ -310,6 +310,11 @@ impl<H: ServerHandler> DurableServer<H> {
 /// tool that may run again carries on later, as do a panic and a tool that does not return; one that
 /// may not run again fails. An `Ok` is the tool's result, a `CallToolResult::error` included, and
 /// ends the task for good. `cx.peer.peer_info()` is Tenure's own, for the client may be gone.
+///
+/// A question to the client that the tool gives up by a timeout of the SDK (`elicit_with_timeout`, for
+/// one) is withdrawn from the task, and the tool goes on when it has its slot again. Of a call that is
+/// merely dropped, as by a `select!`, the SDK tells nobody: its question stays open until the tool
+/// returns. [`TaskContext::request_inputs`] is withdrawn however it is dropped.
 #[must_use]
 pub fn task(cx: &RequestContext<RoleServer>) -> Option<&TaskContext> {
     cx.extensions.get()

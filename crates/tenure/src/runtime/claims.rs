@@ -18,6 +18,20 @@ pub(super) struct Claim {
     pub(super) id: TaskId,
 }
 
+/// What a claim's record says.
+#[derive(Serialize, Deserialize)]
+struct ClaimRecord<C, W> {
+    #[serde(flatten)]
+    claim: C,
+    /// Whoever settles the claim of an heir that did not come to adopt the task finds whose it is.
+    #[serde(default = "none", skip_serializing_if = "Option::is_none")]
+    from: Option<W>,
+}
+
+fn none<W>() -> Option<W> {
+    None
+}
+
 /// A page of claims.
 pub(super) struct ClaimPage {
     pub(super) claims: Vec<StoredClaim>,
@@ -29,6 +43,8 @@ pub(super) struct StoredClaim {
     pub(super) key: Key,
     /// `None` if it cannot be read: nobody can act on it.
     pub(super) claim: Option<Claim>,
+    /// From whom the worker adopts the task, or has.
+    pub(super) from: Option<WorkerId>,
     /// When its task is gone.
     pub(super) task_expires_at: Option<Timestamp>,
 }
@@ -43,13 +59,13 @@ pub(super) async fn put(
     backend: &dyn StorageBackend,
     worker: &WorkerId,
     claim: &Claim,
+    from: Option<&WorkerId>,
     task_expires_at: Option<Timestamp>,
 ) -> Result<(), StoreError> {
     let expires_at = task_expires_at.map(|deadline| deadline.plus_millis(CLOCK_SKEW_MS));
     let key = partition(worker)?.key(claim.id.as_str())?;
-    let value = serde_json::to_vec(claim).map_err(|error| StoreError::Engine {
-        reason: "encoding a claim".into(),
-        source: Some(error.into()),
+    let value = serde_json::to_vec(&ClaimRecord { claim, from }).map_err(|error| {
+        StoreError::Engine { reason: "encoding a claim".into(), source: Some(error.into()) }
     })?;
     backend.put(&key, Write::new(value).expires_at(expires_at)).await.map(drop)
 }
@@ -71,10 +87,35 @@ pub(super) async fn list(
 ) -> Result<ClaimPage, StoreError> {
     let request = PageRequest { limit: Some(256), after };
     let page = backend.list_by_prefix(&partition(worker)?, "", request).await?;
-    let claims = page.entries.into_iter().map(|entry| StoredClaim {
-        key: entry.key,
-        claim: serde_json::from_slice(&entry.record.value).ok(),
-        task_expires_at: entry.record.expires_at.map(|it| it.minus_millis(CLOCK_SKEW_MS)),
+    let claims = page.entries.into_iter().map(|entry| {
+        let read = serde_json::from_slice(&entry.record.value).ok();
+        let (claim, from) = read.map(|ClaimRecord { claim, from }| (claim, from)).unzip();
+        StoredClaim {
+            key: entry.key,
+            claim,
+            from: from.flatten(),
+            task_expires_at: entry.record.expires_at.map(|it| it.minus_millis(CLOCK_SKEW_MS)),
+        }
     });
     Ok(ClaimPage { claims: claims.collect(), next: page.next })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_names_a_predecessor_only_if_there_is_one() {
+        let claim = Claim { owner: Owner::local(), id: "t".into() };
+        let worker = WorkerId::from("w");
+        for (from, text) in [
+            (None, r#"{"owner":"local","id":"t"}"#),
+            (Some(&worker), r#"{"owner":"local","id":"t","from":"w"}"#),
+        ] {
+            let record = ClaimRecord { claim: &claim, from };
+            assert_eq!(serde_json::to_string(&record).unwrap(), text);
+            let read: ClaimRecord<Claim, WorkerId> = serde_json::from_str(text).unwrap();
+            assert_eq!((read.claim, read.from.as_ref()), (claim.clone(), from));
+        }
+    }
 }

@@ -6,9 +6,13 @@ use serde_json::{Map, Value};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::Chain;
 use crate::owner::Owner;
+use crate::runtime::questions::Questions;
 use crate::runtime::slot::Slot;
-use crate::tasks::{Call, Task, TaskError, TaskId, TaskRef, TaskStore, Transition, WorkerId};
+use crate::tasks::{
+    Call, Input, Task, TaskError, TaskId, TaskRef, TaskStore, Transition, WorkerId,
+};
 
 /// A handler's hold on its task. Clones are the same hold.
 ///
@@ -27,6 +31,7 @@ struct Hold {
     cancellation: CancellationToken,
     interruption: OnceLock<Interruption>,
     slot: Slot,
+    questions: Questions,
 }
 
 /// Why a handler whose task has not ended is to return.
@@ -53,6 +58,7 @@ impl TaskContext {
             cancellation: CancellationToken::new(),
             interruption: OnceLock::new(),
             slot,
+            questions: Questions::default(),
         }))
     }
 
@@ -104,7 +110,7 @@ impl TaskContext {
     /// [`TaskError::Finished`], [`TaskError::Superseded`], [`TaskError::NotFound`], or the store's.
     pub async fn set_status(&self, message: impl Into<String>) -> Result<(), TaskError> {
         let message = self.0.tasks.limits().cut_message(message.into());
-        self.write(Transition::Progress { message: Some(message) }).await
+        self.write_in_turn(&Transition::Progress { message: Some(message) }).await
     }
 
     /// Merges into the variables, durably: what a further attempt starts from. A null deletes.
@@ -112,7 +118,7 @@ impl TaskContext {
     /// # Errors
     /// As [`set_status`](Self::set_status), and [`TaskError::Invalid`] beyond the limits.
     pub async fn set_variables(&self, changes: Map<String, Value>) -> Result<(), TaskError> {
-        self.write(Transition::SetVariables { changes }).await
+        self.write_in_turn(&Transition::SetVariables { changes }).await
     }
 
     /// Sets one variable.
@@ -132,11 +138,15 @@ impl TaskContext {
     /// the answers that were given.
     ///
     /// The slot is that of the whole handler: what it computes beside a wait (in another branch of a
-    /// `join!`, say) is not counted against the worker's `concurrency`. A wait may be dropped, by a
-    /// timeout for one. The handler then goes on at once, and counts again as soon as there is a
-    /// slot for it; the question stays open, since a task never asks twice under one key, and so does
-    /// the task's status. A worker that shuts down does not wait for the answers of a task that may run
-    /// again: it has the handler return at once.
+    /// `join!`, say) is not counted against the worker's `concurrency`. A worker that shuts down does not
+    /// wait for the answers of a task that may run again: it has the handler return at once.
+    ///
+    /// A wait may be dropped, by a timeout for one. Its questions are then withdrawn, a moment later:
+    /// they are not shown any more, an answer that comes too late is ignored, and the task is
+    /// working again if nothing else is asked. Asked anew under its key, a question is open again as it
+    /// was; another one wants another key. What is dropped because the handler has to stop stays
+    /// open, for its next run. A handler that has dropped a wait goes on at once, in line for a slot:
+    /// [`resume`](Self::resume) waits for its turn, and so does whatever it writes or asks next.
     ///
     /// # Errors
     /// As [`set_variables`](Self::set_variables). Why a wait is cut short: [`TaskError::Finished`]
@@ -147,17 +157,36 @@ impl TaskContext {
         &self,
         requests: Map<String, Value>,
     ) -> Result<Map<String, Value>, TaskError> {
-        let keys: Vec<String> = requests.keys().cloned().collect();
-        self.write(Transition::RequestInputs { requests }).await?;
-        let answered = |task: &Task| {
-            keys.iter().all(|key| task.inputs.get(key).is_some_and(|it| it.response.is_some()))
+        let asking = self.0.questions.ask(requests.keys().cloned().collect(), &self.0.cancellation);
+        let inputs = |task: &Task, check: &dyn Fn(&Input) -> bool| {
+            asking.keys().iter().all(|key| task.inputs.get(key).is_some_and(check))
         };
-        if !answered(&self.0.latest.borrow()) {
-            self.wait_until(answered).await?;
+        let is_answered = |task: &Task| inputs(task, &|input| input.response.is_some());
+        let is_withdrawn = |task: &Task| !inputs(task, &|input| !input.withdrawn);
+        let ask = Transition::RequestInputs { requests };
+        loop {
+            self.write_in_turn(&ask).await?;
+            if !is_answered(&self.0.latest.borrow()) {
+                self.wait_until(|task| is_answered(task) || is_withdrawn(task)).await?;
+            }
+            // Else somebody has dropped the same question, and it was withdrawn too late.
+            if is_answered(&self.0.latest.borrow()) {
+                break;
+            }
         }
         let inputs = self.task().inputs;
         let response = |key: String| Some((key.clone(), inputs.get(&key)?.response.clone()?));
-        Ok(keys.into_iter().filter_map(response).collect())
+        Ok(asking.end().into_iter().filter_map(response).collect())
+    }
+
+    /// Waits until the handler has its slot again, after a wait for an answer that was dropped. Else,
+    /// and when the handler is to stop, it returns at once.
+    pub async fn resume(&self) {
+        tokio::select! {
+            biased;
+            () = self.0.slot.regain() => {}
+            () = self.0.cancellation.cancelled() => {}
+        }
     }
 
     /// Waits, without the slot, for a state of the task. It has the slot again when it returns.
@@ -188,6 +217,31 @@ impl TaskContext {
     /// Waits until the handler waits for answers.
     pub(super) async fn is_waiting(&self) {
         self.0.slot.is_waiting().await;
+    }
+
+    /// The questions that the handler has stopped waiting for, and that are to be withdrawn.
+    pub(super) fn dropped_questions(&self) -> Vec<String> {
+        self.0.questions.dropped()
+    }
+
+    /// Withdraws such questions as soon as there are any. Never returns.
+    pub(super) async fn withdraw_dropped_questions(&self) {
+        let mut round = 0_u32;
+        loop {
+            let keys = self.0.questions.next_dropped().await;
+            match self.write(&Transition::WithdrawInputs { keys: keys.clone() }).await {
+                Ok(()) => {
+                    self.0.questions.withdrawn(&keys);
+                    round = 0;
+                }
+                // The task has ended, say. If not, the end of the attempt withdraws them.
+                Err(error) => {
+                    tracing::debug!(task = %self.id(), error = %Chain(&error), "not withdrawn yet");
+                    self.0.tasks.clock().back_off_long(round).await;
+                    round = round.saturating_add(1);
+                }
+            }
+        }
     }
 
     /// Asks the handler to return.
@@ -228,13 +282,19 @@ impl TaskContext {
         });
     }
 
+    /// Writes for the handler, which goes on only with its slot.
+    async fn write_in_turn(&self, transition: &Transition) -> Result<(), TaskError> {
+        self.resume().await;
+        self.write(transition).await
+    }
+
     /// Writes through the store's bad moments, for as long as the handler is wanted. Each of these
     /// transitions may be repeated when it is not known whether it happened.
-    async fn write(&self, transition: Transition) -> Result<(), TaskError> {
+    async fn write(&self, transition: &Transition) -> Result<(), TaskError> {
         let clock = self.0.tasks.clock();
         let mut round = 0_u32;
         loop {
-            match self.0.tasks.change(&self.0.this, &transition).await {
+            match self.0.tasks.change(&self.0.this, transition).await {
                 Ok(task) => {
                     self.observe(&task);
                     return Ok(());
@@ -260,5 +320,46 @@ impl TaskContext {
 impl std::fmt::Debug for TaskContext {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("TaskContext").field("task", &self.0.this).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Poll;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::clock::{Clock, Timestamp};
+    use crate::runtime::fair_semaphore::FairSemaphore;
+    use crate::store::InMemoryBackend;
+    use crate::tasks::{Assignment, NewTask, Status};
+
+    #[tokio::test]
+    async fn a_question_that_is_withdrawn_while_it_is_asked_anew_is_asked_again() {
+        let clock = Clock::manual(Timestamp::from_millis(1));
+        let tasks = TaskStore::new(Arc::new(InMemoryBackend::new(clock.clone())), clock);
+        let (owner, worker) = (Owner::local(), WorkerId::random());
+        let assignment = Assignment { worker: Some(worker.clone()), started: true };
+        let new = NewTask::new(Call::new("tool", Map::new()));
+        let task = tasks.create_for(&owner, "t".into(), new, assignment).await.unwrap().0;
+        let slots = FairSemaphore::new(1, 1);
+        let slot = Slot::new(Arc::clone(&slots), owner.clone(), slots.take(&owner).await);
+        let context = TaskContext::new(tasks.clone(), worker, task, slot);
+        let this = TaskRef::new(owner.clone(), "t");
+
+        let requests = Map::from_iter([("a".to_owned(), json!({ "method": "ask" }))]);
+        let mut asking = std::pin::pin!(context.request_inputs(requests));
+        assert!(futures::poll!(&mut asking).is_pending());
+        // Somebody's who dropped the same question before.
+        let late = Transition::WithdrawInputs { keys: vec!["a".into()] };
+        context.observe(&tasks.change(&this, &late).await.unwrap());
+        assert!(futures::poll!(&mut asking).is_pending());
+        let asked = tasks.get(&owner, &"t".into()).await.unwrap();
+        assert_eq!(asked.status, Status::InputRequired);
+        let answer = Map::from_iter([("a".to_owned(), json!("yes"))]);
+        context.observe(&tasks.deliver_inputs(&this, answer.clone()).await.unwrap());
+        let Poll::Ready(answered) = futures::poll!(&mut asking) else { panic!("it waits") };
+        assert_eq!(answered.unwrap(), answer);
     }
 }

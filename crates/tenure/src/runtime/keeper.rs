@@ -11,7 +11,8 @@ use crate::Chain;
 use crate::clock::{Clock, Timestamp};
 use crate::runtime::liveness::{BeatOutcome, Heartbeat, Observer, beat_interval_ms};
 use crate::runtime::own::look_after_own;
-use crate::runtime::takeover::{ClaimOutcome, take_over};
+use crate::runtime::settlement::ClaimOutcome;
+use crate::runtime::takeover::take_over;
 use crate::runtime::worker::{Generation, Shared};
 use crate::store::StoreError;
 

@@ -9,13 +9,21 @@
 //! | crash between | what is there | what happens |
 //! |---|---|---|
 //! | claim and create | a claim without a task | the claim is dropped |
-//! | create and reply | a task that nobody knows of | it runs; a repeated create with an idempotency key finds it |
+//! | create and reply | a task that nobody knows of | as any other, queued or running; a repeated create with an idempotency key finds it |
+//! | start and the call of the handler | a running task that had not begun | as the next: see below |
 //! | start and finish | a running task | it runs again if it may, or fails and says why |
 //! | finish and unclaim | a claim of a finished task | the claim is dropped |
 //! | any of these, and the outcome of a write stays unknown | a claim that nobody has in hand | the worker itself settles it like a dead one's |
-//! | adopting claim and adoption | two claims, the task still its former worker's | the second claim is dropped, the first adopted |
+//! | adopting claim and adoption | two claims, and the second says from whom it adopts | who comes across either adopts the task, and the other is dropped |
+//!
+//! A task for which there is a slot is created as running, in one write. So the record cannot tell a
+//! handler that was called from one that was about to be, and a crash in the moment between fails
+//! a task that may not run twice. To tell them apart would take a further write before each call of such
+//! a handler, which is what most handlers are. A worker that may count as dead does not create a
+//! task so; one that finds out before the call runs the task, unless an heir was faster.
 
 mod active;
+mod attempt;
 mod claims;
 mod context;
 mod fair_semaphore;
@@ -25,7 +33,9 @@ mod liveness;
 mod own;
 #[cfg(test)]
 mod pending;
+mod questions;
 mod run;
+mod settlement;
 mod slot;
 mod submit;
 mod takeover;

@@ -10,7 +10,7 @@ use futures::{FutureExt as _, StreamExt as _};
 use crate::Chain;
 use crate::runtime::claims::StoredClaim;
 use crate::runtime::fair_semaphore::Permit;
-use crate::runtime::takeover::{Predecessor, SETTLED_AT_ONCE, Settlement};
+use crate::runtime::settlement::{Predecessor, SETTLED_AT_ONCE, Settlement};
 use crate::runtime::worker::{Generation, Shared};
 use crate::store::StoreError;
 use crate::tasks::WorkerId;
@@ -166,7 +166,7 @@ mod tests {
     /// A task of a former identity that nobody has in hand.
     async fn leave(shared: &Shared, former: &WorkerId, owner: &Owner, id: String) -> Task {
         let claim = Claim { owner: owner.clone(), id: id.as_str().into() };
-        claims::put(&**shared.tasks.backend(), former, &claim, None).await.unwrap();
+        claims::put(&**shared.tasks.backend(), former, &claim, None, None).await.unwrap();
         let assignment = Assignment { worker: Some(former.clone()), started: false };
         shared.tasks.create_for(owner, claim.id, call(), assignment).await.unwrap().0
     }
@@ -250,7 +250,7 @@ mod tests {
         assert_eq!(tasks.get(&alice, &task.id).await.unwrap().worker, Some(worker.id()));
         // As if the store had refused to delete it.
         let claim = Claim { owner: alice.clone(), id: task.id.clone() };
-        claims::put(&**tasks.backend(), &former, &claim, None).await.unwrap();
+        claims::put(&**tasks.backend(), &former, &claim, None, None).await.unwrap();
         shared.schedule_settlement(former.clone());
         settle().await;
         let left = claims::list(&**tasks.backend(), &former, None).await.unwrap();

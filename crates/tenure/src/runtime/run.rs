@@ -1,27 +1,20 @@
 //! One task in a worker's care, from its first attempt here to its end.
 
-use std::future::pending;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures::stream::BoxStream;
 use futures::{FutureExt as _, StreamExt as _};
-use serde_json::{Map, Value};
-use tokio::task::JoinError;
-use tokio_util::task::AbortOnDropHandle;
 
 use crate::Chain;
 use crate::runtime::active::ActiveTask;
-use crate::runtime::context::Interruption;
 use crate::runtime::fair_semaphore::Permit;
-use crate::runtime::slot::Slot;
 use crate::runtime::worker::{Generation, Shared};
-use crate::runtime::{Exit, Failure, Policy, TaskContext, claims};
+use crate::runtime::{Failure, Policy, claims};
 use crate::store::StoreError;
 use crate::tasks::{Fence, Phase, Rerun, Task, TaskError, TaskRef, Transition};
 
-type States = BoxStream<'static, Result<Task, TaskError>>;
-type Ended = Result<Result<Exit, Failure>, JoinError>;
+pub(super) type States = BoxStream<'static, Result<Task, TaskError>>;
 
 pub(super) struct Run {
     pub(super) shared: Arc<Shared>,
@@ -35,9 +28,9 @@ pub(super) struct Run {
 }
 
 /// What follows an attempt, or a wait.
-enum Next {
+pub(super) enum Next {
     /// Another attempt, after a wait.
-    Attempt { after_ms: u64, after_failure: bool },
+    Attempt { after_ms: u64 },
     /// Nothing: the task has ended.
     Ended,
     /// Nothing here: it is, or will be, in another worker's care.
@@ -70,7 +63,7 @@ impl Run {
 
     /// Runs the task to its end. Tells whether it has ended and nothing of it is left to do.
     async fn run_to_end(&mut self, mut slot: Option<Permit>) -> bool {
-        let (mut wait_ms, mut failed) = (0, false);
+        let mut wait_ms = 0;
         let mut states = match self.states().await {
             Ok(states) => states,
             Err(error) => {
@@ -81,12 +74,10 @@ impl Run {
         loop {
             let next = match slot.take() {
                 Some(slot) => self.attempt(&mut states, slot).await,
-                None => self.start(&mut states, wait_ms, failed).await,
+                None => self.start(&mut states, wait_ms).await,
             };
             match next {
-                Next::Attempt { after_ms, after_failure } => {
-                    (wait_ms, failed) = (after_ms, after_failure)
-                }
+                Next::Attempt { after_ms } => wait_ms = after_ms,
                 Next::Ended => return self.unclaim().await,
                 Next::Left => return false,
             }
@@ -112,7 +103,7 @@ impl Run {
     }
 
     /// Waits until the task may start, starts it on record, and runs the attempt.
-    async fn start(&mut self, states: &mut States, wait_ms: u64, after_failure: bool) -> Next {
+    async fn start(&mut self, states: &mut States, wait_ms: u64) -> Next {
         let slot = {
             let (shared, generation) = (Arc::clone(&self.shared), Arc::clone(&self.generation));
             let owner = self.task.owner.clone();
@@ -134,97 +125,14 @@ impl Run {
                 }
             }
         };
-        match self.write(Transition::Start { from: self.fence(), after_failure }).await {
+        match self.write(Transition::Start { from: self.fence() }).await {
             Ok(()) => self.attempt(states, slot).await,
             Err(over) => over,
         }
     }
 
-    /// Runs one attempt. The task is on record as running.
-    async fn attempt(&mut self, states: &mut States, slot: Permit) -> Next {
-        let slot = Slot::new(Arc::clone(&self.shared.slots), self.task.owner.clone(), slot);
-        let worker = self.generation.worker.clone();
-        let context = TaskContext::new(self.shared.tasks.clone(), worker, self.task.clone(), slot);
-        let handler = Arc::clone(&self.shared.handler);
-        let running = {
-            let context = context.clone();
-            async move { handler.run(context).await }
-        };
-        let mut running = AbortOnDropHandle::new(tokio::spawn(running));
-        loop {
-            tokio::select! {
-                // First: what has ended by itself was not interrupted.
-                biased;
-                ended = &mut running => return self.conclude(ended).await,
-                state = states.next() => {
-                    let over = self.note(state);
-                    context.observe(&self.task);
-                    if let Some(over) = over {
-                        self.stop(&context, self.reason(&over), running).await;
-                        return over;
-                    }
-                }
-                () = self.generation.lost.cancelled() => {
-                    let closes = self.shared.closing.is_cancelled();
-                    let why =
-                        if closes { Interruption::ShuttingDown } else { Interruption::Superseded };
-                    self.stop(&context, why, running).await;
-                    return Next::Left;
-                }
-                () = self.is_to_stop(&context) => {
-                    let ended = self.stop(&context, Interruption::ShuttingDown, running).await;
-                    return self.interrupt(ended).await;
-                }
-            }
-        }
-    }
-
-    /// Waits until the worker shuts down and has no more time for this attempt. One that waits for a
-    /// person and may run again gets none: the answer finds the task with another worker.
-    async fn is_to_stop(&self, context: &TaskContext) {
-        let waits_in_vain = async {
-            self.shared.closing.cancelled().await;
-            context.is_waiting().await;
-            if self.task.rerun == Rerun::Never {
-                pending::<()>().await;
-            }
-        };
-        tokio::select! {
-            () = self.shared.stopping.cancelled() => {}
-            () = waits_in_vain => {}
-        }
-    }
-
-    /// Why there is nothing to run any more, after what was noted of the task.
-    fn reason(&self, over: &Next) -> Interruption {
-        match over {
-            Next::Ended => Interruption::Gone,
-            _ if self.task.worker.as_ref() == Some(&self.generation.worker) => {
-                Interruption::Unreadable
-            }
-            _ => Interruption::Superseded,
-        }
-    }
-
-    /// Asks the handler to return; past the grace period it is dropped at its next await.
-    async fn stop(
-        &self,
-        context: &TaskContext,
-        why: Interruption,
-        running: AbortOnDropHandle<Result<Exit, Failure>>,
-    ) -> Option<Ended> {
-        context.interrupt(why);
-        let grace_ms = self.shared.options.cancel_grace_ms;
-        tokio::select! {
-            // First: a process that stood still finds the time over and the handler done.
-            biased;
-            ended = running => Some(ended),
-            () = self.shared.tasks.clock().sleep_millis(grace_ms) => None,
-        }
-    }
-
     /// Takes note of a newer state of the task; tells what follows if there is nothing to run.
-    fn note(&mut self, state: Option<Result<Task, TaskError>>) -> Option<Next> {
+    pub(super) fn note(&mut self, state: Option<Result<Task, TaskError>>) -> Option<Next> {
         match state {
             Some(Ok(task)) => {
                 let ours = task.worker.as_ref() == Some(&self.generation.worker);
@@ -251,74 +159,10 @@ impl Run {
         }
     }
 
-    /// Puts on record how the attempt ended.
-    async fn conclude(&mut self, ended: Ended) -> Next {
-        let failure = match ended {
-            Ok(Ok(Exit::Complete(result))) => {
-                return self.finish(Transition::Complete { result }).await;
-            }
-            Ok(Ok(Exit::Park { requests, variables })) => {
-                return self.park(requests, variables).await;
-            }
-            Ok(Err(failure)) => failure,
-            // The runtime goes down, and the process with it or not: the task is for an heir.
-            Err(end) if end.is_cancelled() => return Next::Left,
-            Err(panic) => {
-                tracing::error!(task = %self.task.id, tool = %self.task.call.tool, %panic, "the tool panicked");
-                // A panic may pass as any failure may.
-                Failure { retryable: true, ..Failure::of_worker("the tool panicked") }
-            }
-        };
-        let Failure { error, message, retryable } = failure;
-        // A word that is too long costs neither the error nor the retry.
-        let message = message.map(|message| self.shared.tasks.limits().cut_message(message));
-        if retryable && self.task.attempt < self.policy.max_attempts {
-            let after_ms = self.policy.backoff_ms(self.task.attempt);
-            return match self.write(Transition::Requeue { message }).await {
-                Ok(()) => Next::Attempt { after_ms, after_failure: true },
-                Err(over) => over,
-            };
-        }
-        self.finish(Transition::Fail { error, message }).await
-    }
-
-    async fn park(&mut self, requests: Map<String, Value>, variables: Map<String, Value>) -> Next {
-        match self.write(Transition::Park { requests, variables }).await {
-            Ok(()) => Next::Attempt { after_ms: 0, after_failure: false },
-            Err(over) => over,
-        }
-    }
-
-    /// The worker shuts down and the attempt did not get through.
-    async fn interrupt(&mut self, ended: Option<Ended>) -> Next {
-        if let Some(Ok(Ok(exit))) = ended {
-            return match self.conclude(Ok(Ok(exit))).await {
-                Next::Attempt { .. } => Next::Left,
-                over => over,
-            };
-        }
-        if self.task.rerun == Rerun::Never {
-            let failure = Failure::of_worker("the server shut down while the tool was running");
-            let Failure { error, message, .. } = failure;
-            return self.finish(Transition::Fail { error, message }).await;
-        }
-        match self.write(Transition::Requeue { message: None }).await {
-            Ok(()) => Next::Left,
-            Err(over) => over,
-        }
-    }
-
-    async fn finish(&mut self, transition: Transition) -> Next {
-        match self.write(transition).await {
-            Ok(()) => Next::Ended,
-            Err(over) => over,
-        }
-    }
-
     /// Writes a transition on behalf of this attempt, through the store's bad moments. `Ok` means
     /// that this very transition is on record. `Err` is what follows if it is not: the task is no
     /// longer ours to write, or it was refused and the task has failed for it.
-    async fn write(&mut self, transition: Transition) -> Result<(), Next> {
+    pub(super) async fn write(&mut self, transition: Transition) -> Result<(), Next> {
         let mut transition = transition;
         let mut is_refused = false;
         let mut round = 0_u32;
@@ -401,55 +245,4 @@ impl Run {
 /// True for a task that a handler had in hands and that must not be started again.
 pub(super) fn is_lost_for_good(task: &Task) -> bool {
     task.phase == Phase::Running && task.rerun == Rerun::Never
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::clock::{Clock, Timestamp};
-    use crate::owner::Owner;
-    use crate::runtime::claims::Claim;
-    use crate::runtime::pending::Pending;
-    use crate::runtime::{Worker, WorkerOptions};
-    use crate::store::InMemoryBackend;
-    use crate::tasks::{Assignment, Call, NewTask, Status, TaskStore};
-
-    /// A run of a task whose only attempt is on record.
-    async fn run() -> (Run, Worker) {
-        let clock = Clock::manual(Timestamp::from_millis(1));
-        let tasks = TaskStore::new(Arc::new(InMemoryBackend::new(clock.clone())), clock);
-        let worker =
-            Worker::start(tasks, Arc::new(Pending), WorkerOptions::default()).await.unwrap();
-        let shared = Arc::clone(worker.shared());
-        let (generation, owner) = (shared.generation(), Owner::local());
-        let assignment = Assignment { worker: Some(generation.worker.clone()), started: true };
-        let new = NewTask::new(Call::new("tool", Map::new()));
-        let created = shared.tasks.create_for(&owner, "t".into(), new, assignment).await;
-        let task = created.unwrap().0;
-        let claim = Claim { owner: owner.clone(), id: task.id.clone() };
-        let active = shared.active.try_take(&claim).unwrap();
-        let permit = shared.capacity.try_take(&owner).ok().unwrap();
-        let policy = Policy::default();
-        (Run { shared, generation, policy, task, permit, active }, worker)
-    }
-
-    #[tokio::test]
-    async fn a_tool_that_ends_with_its_runtime_has_not_panicked_and_is_left_to_an_heir() {
-        let (mut run, _worker) = run().await;
-        let tool = tokio::spawn(std::future::pending());
-        tool.abort();
-        let next = run.conclude(tool.await).await;
-        assert!(matches!(next, Next::Left));
-        let stored = run.shared.tasks.get(&run.task.owner, &run.task.id).await.unwrap();
-        assert_eq!((stored.status, stored.status_message), (Status::Working, None));
-    }
-
-    #[tokio::test]
-    async fn no_attempt_follows_a_transition_that_was_refused_and_failed_the_task() {
-        let (mut run, _worker) = run().await;
-        let requests = Map::from_iter([("a".into(), "x".repeat(1 << 20).into())]);
-        let next = run.conclude(Ok(Ok(Exit::Park { requests, variables: Map::new() }))).await;
-        assert!(matches!(next, Next::Ended));
-        assert_eq!(run.task.status, Status::Failed);
-    }
 }

@@ -1,6 +1,7 @@
 //! The right to run, which a handler gives back while it waits for a person.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -17,6 +18,8 @@ pub(super) struct Slot {
     /// Locked while it is being regained, so that two parts of a handler that go on at the same
     /// time need one slot, not two.
     state: Mutex<State>,
+    /// Whether the handler goes on without its slot, in line for it.
+    in_line: AtomicBool,
     /// How many parts of the handler wait.
     waits: watch::Sender<usize>,
 }
@@ -39,7 +42,13 @@ pub(super) struct Wait<'a> {
 
 impl Slot {
     pub(super) fn new(slots: Arc<FairSemaphore>, owner: Owner, permit: Permit) -> Self {
-        Self { slots, owner, state: Mutex::new(State::Held(permit)), waits: watch::Sender::new(0) }
+        Self {
+            slots,
+            owner,
+            state: Mutex::new(State::Held(permit)),
+            in_line: AtomicBool::new(false),
+            waits: watch::Sender::new(0),
+        }
     }
 
     /// Waits until the handler waits.
@@ -51,10 +60,30 @@ impl Slot {
     /// Gives the slot back, unless another part of the handler is about to go on.
     pub(super) fn give_back<'a>(&'a self, cancellation: &'a CancellationToken) -> Wait<'a> {
         if let Ok(mut state) = self.state.try_lock() {
-            *state = State::GivenBack;
+            self.set(&mut state, State::GivenBack);
         }
         self.waits.send_modify(|waits| *waits += 1);
         Wait { slot: self, cancellation }
+    }
+
+    /// Waits for the slot if the handler goes on without one, because a wait was dropped.
+    pub(super) async fn regain(&self) {
+        // Only who is in line holds the lock: whoever finds it taken relies on that.
+        if self.in_line.load(Ordering::SeqCst) {
+            self.await_turn(&mut *self.state.lock().await).await;
+        }
+    }
+
+    async fn await_turn(&self, state: &mut State) {
+        if let State::InLine(turn) = state {
+            let permit = turn.await;
+            self.set(state, State::Held(permit));
+        }
+    }
+
+    fn set(&self, state: &mut State, next: State) {
+        self.in_line.store(matches!(next, State::InLine(_)), Ordering::SeqCst);
+        *state = next;
     }
 
     fn line_up(&self) -> State {
@@ -73,12 +102,9 @@ impl Wait<'_> {
     pub(super) async fn end(&self) {
         let mut state = self.slot.state.lock().await;
         if let State::GivenBack = *state {
-            *state = self.slot.line_up();
+            self.slot.set(&mut state, self.slot.line_up());
         }
-        if let State::InLine(turn) = &mut *state {
-            let permit = turn.await;
-            *state = State::Held(permit);
-        }
+        self.slot.await_turn(&mut state).await;
     }
 }
 
@@ -92,7 +118,7 @@ impl Drop for Wait<'_> {
         if let Ok(mut state) = self.slot.state.try_lock()
             && let State::GivenBack = *state
         {
-            *state = self.slot.line_up();
+            self.slot.set(&mut state, self.slot.line_up());
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::runtime::active::ActiveTask;
 use crate::runtime::claims::{self, Claim};
 use crate::runtime::fair_semaphore::Permit;
 use crate::runtime::run::Run;
-use crate::runtime::takeover::{ClaimOutcome, Predecessor, Settlement};
+use crate::runtime::settlement::{ClaimOutcome, Predecessor, Settlement};
 use crate::runtime::worker::{Generation, Shared};
 use crate::store::StoreError;
 use crate::tasks::{Assignment, NewTask, Task, TaskError, TaskStore};
@@ -98,7 +98,8 @@ impl Submission {
         let is_keyed = new.idempotency_key.is_some();
         // The claim comes first: a task without one would be lost with this process, a claim
         // without a task harms nobody.
-        let claimed = claims::put(backend, &generation.worker, &self.claim, Some(expires_at)).await;
+        let claimed =
+            claims::put(backend, &generation.worker, &self.claim, None, Some(expires_at)).await;
         if let Err(error) = claimed {
             return Err(self.withdraw(&generation, is_keyed, error.into()).await);
         }
@@ -150,7 +151,7 @@ impl Submission {
         }
         let (former, predecessor) = (&former.worker, Predecessor::OwnUnbegun);
         let settlement = Settlement { shared: &shared, heir: &heir, former, predecessor };
-        match settlement.settle(&claim, ClaimOutcome::Settled, active, Some(permit)).await {
+        match settlement.settle(&claim, None, ClaimOutcome::Settled, active, Some(permit)).await {
             Ok(_) => {}
             Err(error) => {
                 tracing::warn!(task = %task.id, error = %Chain(&error), "a task is looked after later");

@@ -142,7 +142,7 @@ impl TaskLimits {
                 check_shape("inputs", response, self.depth, self.string_bytes)?;
             }
         }
-        let (size, size_before) = (json_bytes(&task.inputs), json_bytes(&before.inputs));
+        let (size, size_before) = (inputs_bytes(task), inputs_bytes(before));
         if answers_only && size_before > self.inputs_bytes {
             return at_most("inputs", size.saturating_sub(size_before), self.inputs_bytes);
         }
@@ -196,6 +196,11 @@ fn at_most_or_less(
     before: usize,
 ) -> Result<(), TaskError> {
     at_most(what, actual, limit.max(before))
+}
+
+/// The size of all inputs. What is open counts as if it were withdrawn, so that it always can be.
+fn inputs_bytes(task: &Task) -> usize {
+    json_bytes(&task.inputs) + task.pending_inputs().count() * r#","withdrawn":true"#.len()
 }
 
 /// The size of a value as JSON, without building the text.

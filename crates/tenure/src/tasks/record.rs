@@ -145,7 +145,7 @@ mod tests {
             task.variables.extend(members.clone());
             task.call.context = Value::Object(Map::from_iter(members.clone()));
             let response = Some(json!({ "b": 1, "a": 2 }));
-            task.inputs.insert("k".into(), Input { request: Value::Null, response });
+            task.inputs.insert("k".into(), Input { response, ..Input::new(Value::Null) });
             task.outcome = Some(Outcome::Result(Value::Object(Map::from_iter(members))));
             String::from_utf8(encode(&task).unwrap()).unwrap()
         };
@@ -168,7 +168,9 @@ mod tests {
         // An answer may be null, and is no open question.
         for response in [None, Some(Value::Null), Some(json!({ "a": 1 }))] {
             let mut task = task();
-            task.inputs.insert("k".into(), Input { request: json!({ "method": "ask" }), response });
+            let input = Input { response, ..Input::new(json!({ "method": "ask" })) };
+            task.inputs.insert("w".into(), Input { withdrawn: true, ..input.clone() });
+            task.inputs.insert("k".into(), input);
             assert_eq!(decode_bytes(encode(&task).unwrap()).unwrap(), task);
         }
     }

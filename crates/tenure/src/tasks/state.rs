@@ -13,28 +13,33 @@ use crate::tasks::{Fence, Input, Outcome, Phase, Status, Task, TaskError, Worker
 /// | start | working, next attempt | the same, next attempt | refused |
 /// | progress, variables | the same | the same | refused |
 /// | request inputs, park | `input_required` | the same | refused |
-/// | deliver inputs | the same | working once all are answered | refused |
-/// | requeue | the same, no attempt | the same, no attempt | refused |
+/// | deliver, withdraw inputs | the same | working once none is open | refused |
+/// | requeue, retry | the same, no attempt | the same, no attempt | refused |
 /// | complete, fail, cancel | that | that | refused |
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Transition {
     /// A worker takes the task over from one that died in this attempt.
     Adopt { worker: WorkerId, from: Fence },
-    /// A handler starts; `from` is the attempt that it follows, which may have failed by itself.
-    Start { from: Fence, after_failure: bool },
+    /// A handler starts; `from` is the attempt that it follows.
+    Start { from: Fence },
     /// A word on the progress.
     Progress { message: Option<String> },
     /// Merges into the checkpoint; null deletes.
     SetVariables { changes: Map<String, Value> },
-    /// Asks for input. Keys that were asked for before keep their request and their answer.
+    /// Asks for input. Keys that were asked for before keep their request and their answer; what was
+    /// withdrawn is open again.
     RequestInputs { requests: Map<String, Value> },
     /// Asks for input and ends this attempt; the next one starts when all is answered. The
     /// checkpoint changes in the same step.
     Park { requests: Map<String, Value>, variables: Map<String, Value> },
-    /// Answers. Keys that are unknown or answered are ignored.
+    /// Answers. Keys that are unknown, answered or withdrawn are ignored.
     DeliverInputs { responses: Map<String, Value> },
-    /// The handler gave up this attempt and will be started again.
-    Requeue { message: Option<String> },
+    /// Takes back questions that nobody waits for any more. What is answered stays answered.
+    WithdrawInputs { keys: Vec<String> },
+    /// The handler was stopped in this attempt and will be started again.
+    Requeue,
+    /// This attempt failed, with a word on it, and another one follows.
+    Retry { message: Option<String> },
     /// The result.
     Complete { result: Value },
     /// The error, and a word on it.
@@ -62,10 +67,10 @@ pub(crate) fn apply(
                 task.phase = Phase::Queued;
             }
         }
-        Transition::Start { from, after_failure } => {
+        Transition::Start { from } => {
             check_fence(task, from)?;
-            if *after_failure {
-                // It said why the attempt before was given up, and is no word on this one.
+            if task.phase == Phase::Retrying {
+                // It said why the attempt before failed, and is no word on this one.
                 task.status_message = None;
             }
             task.attempt = task.attempt.saturating_add(1);
@@ -81,13 +86,21 @@ pub(crate) fn apply(
         }
         Transition::DeliverInputs { responses } => {
             for (key, response) in responses {
-                if let Some(input) = task.inputs.get_mut(key) {
-                    input.response.get_or_insert_with(|| response.clone());
+                if let Some(input) = task.inputs.get_mut(key).filter(|input| input.is_open()) {
+                    input.response = Some(response.clone());
                 }
             }
         }
-        Transition::Requeue { message } => {
-            task.phase = Phase::Queued;
+        Transition::WithdrawInputs { keys } => {
+            for key in keys {
+                if let Some(input) = task.inputs.get_mut(key).filter(|input| input.is_open()) {
+                    input.withdrawn = true;
+                }
+            }
+        }
+        Transition::Requeue => task.phase = Phase::Queued,
+        Transition::Retry { message } => {
+            task.phase = Phase::Retrying;
             if message.is_some() {
                 task.status_message.clone_from(message);
             }
@@ -131,9 +144,8 @@ fn finish(task: &mut Task, status: Status, outcome: Option<Outcome>) {
 
 fn ask(task: &mut Task, requests: &Map<String, Value>) {
     for (key, request) in requests {
-        task.inputs
-            .entry(key.clone())
-            .or_insert_with(|| Input { request: request.clone(), response: None });
+        let input = task.inputs.entry(key.clone()).or_insert_with(|| Input::new(request.clone()));
+        input.withdrawn = false;
     }
 }
 
@@ -216,11 +228,7 @@ mod tests {
         let message = || Some("word".to_owned());
         vec![
             (Transition::Adopt { worker: "x".into(), from: fence("w", 1) }, Working, InputRequired),
-            (
-                Transition::Start { from: fence("w", 1), after_failure: false },
-                Working,
-                InputRequired,
-            ),
+            (Transition::Start { from: fence("w", 1) }, Working, InputRequired),
             (Transition::Progress { message: message() }, Working, InputRequired),
             (Transition::SetVariables { changes: one("v", json!(2)) }, Working, InputRequired),
             (
@@ -235,7 +243,10 @@ mod tests {
             ),
             (Transition::DeliverInputs { responses: one("a", json!("!")) }, Working, Working),
             (Transition::DeliverInputs { responses: one("z", json!("!")) }, Working, InputRequired),
-            (Transition::Requeue { message: message() }, Working, InputRequired),
+            (Transition::WithdrawInputs { keys: vec!["a".into()] }, Working, Working),
+            (Transition::WithdrawInputs { keys: vec!["z".into()] }, Working, InputRequired),
+            (Transition::Requeue, Working, InputRequired),
+            (Transition::Retry { message: message() }, Working, InputRequired),
             (Transition::Complete { result: json!("new") }, Completed, Completed),
             (Transition::Fail { error: json!("new"), message: message() }, Failed, Failed),
             (Transition::Cancel { message: message() }, Cancelled, Cancelled),
@@ -276,7 +287,7 @@ mod tests {
         for wrong in [fence("w", 0), fence("w", 2), fence("x", 1)] {
             for transition in [
                 Transition::Adopt { worker: "x".into(), from: wrong.clone() },
-                Transition::Start { from: wrong.clone(), after_failure: false },
+                Transition::Start { from: wrong.clone() },
             ] {
                 let refused = apply(&mut task(Status::Working), &transition, at(200));
                 assert!(
@@ -288,10 +299,11 @@ mod tests {
     }
 
     #[test]
-    fn an_adopted_task_is_queued_unless_it_is_parked() {
+    fn of_an_adopted_task_only_what_ran_is_queued_anew() {
         for (phase, expected) in [
             (Phase::Running, Phase::Queued),
             (Phase::Queued, Phase::Queued),
+            (Phase::Retrying, Phase::Retrying),
             (Phase::Parked, Phase::Parked),
         ] {
             let mut task = Task { phase, ..task(Status::Working) };
@@ -306,13 +318,22 @@ mod tests {
     fn a_start_counts_an_attempt_and_never_wraps() {
         for (attempt, next) in [(0, 1), (1, 2), (u32::MAX, u32::MAX)] {
             let mut task = Task { attempt, phase: Phase::Queued, ..task(Status::Working) };
-            apply(
-                &mut task,
-                &Transition::Start { from: fence("w", attempt), after_failure: false },
-                at(200),
-            )
-            .unwrap();
+            apply(&mut task, &Transition::Start { from: fence("w", attempt) }, at(200)).unwrap();
             assert_eq!((task.attempt, task.phase), (next, Phase::Running));
+        }
+    }
+
+    #[test]
+    fn an_attempt_begins_without_the_word_on_the_failure_of_the_one_before() {
+        let failed = Transition::Retry { message: None };
+        for (end, word) in [(Transition::Requeue, Some("before")), (failed, None)] {
+            let mut task = task(Status::Working);
+            apply(&mut task, &end, at(200)).unwrap();
+            let adopt = Transition::Adopt { worker: "x".into(), from: fence("w", 1) };
+            apply(&mut task, &adopt, at(200)).unwrap();
+            assert_eq!(task.status_message.as_deref(), Some("before"));
+            apply(&mut task, &Transition::Start { from: fence("x", 1) }, at(200)).unwrap();
+            assert_eq!(task.status_message.as_deref(), word);
         }
     }
 
@@ -325,7 +346,7 @@ mod tests {
         assert!(apply(&mut task, &answer(json!(1)), at(200)).unwrap());
         assert!(!apply(&mut task, &answer(json!(2)), at(200)).unwrap());
         assert!(!apply(&mut task, &ask(json!("again")), at(200)).unwrap());
-        let kept = Input { request: json!("?"), response: Some(json!(1)) };
+        let kept = Input { response: Some(json!(1)), ..Input::new(json!("?")) };
         assert_eq!(task.inputs["a"], kept);
         assert_eq!(task.status, Status::Working);
     }
@@ -341,6 +362,23 @@ mod tests {
         apply(&mut task, &Transition::DeliverInputs { responses: one("b", Value::Null) }, at(200))
             .unwrap();
         assert_eq!(task.status, Status::Working, "null is an answer");
+    }
+
+    #[test]
+    fn a_question_that_is_withdrawn_takes_no_answer_until_it_is_asked_anew() {
+        let mut task = task(Status::InputRequired);
+        let withdraw = Transition::WithdrawInputs { keys: vec!["a".into()] };
+        let answer = Transition::DeliverInputs { responses: one("a", json!(1)) };
+        let ask = Transition::RequestInputs { requests: one("a", json!("other")) };
+        assert!(apply(&mut task, &withdraw, at(200)).unwrap());
+        assert_eq!((task.status, task.pending_inputs().count()), (Status::Working, 0));
+        assert!(!apply(&mut task, &withdraw, at(200)).unwrap());
+        assert!(!apply(&mut task, &answer, at(200)).unwrap());
+        assert!(apply(&mut task, &ask, at(200)).unwrap());
+        assert_eq!(task.inputs["a"], Input::new(json!("?")));
+        assert!(apply(&mut task, &answer, at(200)).unwrap());
+        assert!(!apply(&mut task, &withdraw, at(200)).unwrap(), "it is answered");
+        assert_eq!(task.inputs["a"].response, Some(json!(1)));
     }
 
     #[test]

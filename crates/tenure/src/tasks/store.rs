@@ -287,7 +287,8 @@ impl TaskStore {
     }
 
     /// Asks the owner for input. A key is unique for the life of the task: asking again under the
-    /// same key changes nothing, so a handler that runs again finds the answer it was given.
+    /// same key changes nothing, so a handler that runs again finds the answer it was given; only what
+    /// was withdrawn is open again.
     ///
     /// A request is an object with a string `method`. Clients of MCP are told of it as an
     /// `InputRequest`, so for them it has to be one: `elicitation/create` and the like.
@@ -303,8 +304,8 @@ impl TaskStore {
         self.change(task, &Transition::RequestInputs { requests }).await
     }
 
-    /// Answers input requests. Unknown and answered keys are ignored; the task works on once all
-    /// are answered.
+    /// Answers input requests. Keys that are unknown, answered or withdrawn are ignored; the task works
+    /// on once none is open.
     ///
     /// # Errors
     /// As every change, and [`TaskError::Invalid`] beyond the limits.

@@ -148,7 +148,8 @@ impl Call {
 #[serde(rename_all = "snake_case")]
 pub enum Rerun {
     /// Once started it is never started again after a crash, which fails the task. Only its policy's
-    /// retries, of attempts that ended, start it again.
+    /// retries, of attempts that ended, start it again. A start is on record before the handler is
+    /// called, so the crash may have come first.
     #[default]
     Never,
     /// It may run again after a crash: it is idempotent, read-only, or resumes from its variables.
@@ -161,6 +162,8 @@ pub enum Rerun {
 pub enum Phase {
     /// Not started, or about to be started again: no handler has it in hands.
     Queued,
+    /// The last attempt failed, and the status message is its word on that; another one follows.
+    Retrying,
     /// A handler runs it.
     Running,
     /// Its handler returned to wait for input, and is called again when all is answered.
@@ -182,6 +185,24 @@ pub struct Input {
         deserialize_with = "ordered::present"
     )]
     pub response: Option<Value>,
+    /// The tool no longer waits for an answer: the request is not shown any more, and a late answer is
+    /// ignored.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub withdrawn: bool,
+}
+
+impl Input {
+    /// A request without an answer.
+    #[must_use]
+    pub fn new(request: Value) -> Self {
+        Self { request, response: None, withdrawn: false }
+    }
+
+    /// Whether it waits for an answer.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.response.is_none() && !self.withdrawn
+    }
 }
 
 /// How a task ended.
@@ -251,11 +272,11 @@ impl Task {
         self.ttl_ms.map(|ttl_ms| self.created_at.plus_millis(ttl_ms))
     }
 
-    /// The input requests that nobody has answered yet.
+    /// The input requests that wait for an answer.
     pub fn pending_inputs(&self) -> impl Iterator<Item = (&str, &Value)> {
         self.inputs
             .iter()
-            .filter(|(_, input)| input.response.is_none())
+            .filter(|(_, input)| input.is_open())
             .map(|(key, input)| (key.as_str(), &input.request))
     }
 }

@@ -20,7 +20,8 @@ use crate::faults::{Fault, Faulty, Plan};
 const TIMEOUT_MS: u64 = 5_000;
 
 /// The stories. Each is one tool.
-const STORIES: [&str; 7] = ["resumes", "once", "parks", "asks", "retries", "panics", "keyed"];
+const STORIES: [&str; 8] =
+    ["resumes", "once", "parks", "asks", "drops", "retries", "panics", "keyed"];
 
 /// The handlers of all processes: what they count, the test sees.
 #[derive(Default)]
@@ -46,7 +47,7 @@ fn refused(error: impl std::fmt::Display) -> Failure {
 impl Handler for Tools {
     fn policy(&self, tool: &str) -> Option<Policy> {
         Some(match tool {
-            "resumes" | "asks" => Policy::rerun_after_crash(),
+            "resumes" | "asks" | "drops" => Policy::rerun_after_crash(),
             "retries" => Policy { max_attempts: 2, backoff_ms: 100, ..Policy::default() },
             _ => Policy::default(),
         })
@@ -79,6 +80,22 @@ impl Handler for Tools {
                 task.request_inputs(one("ok", json!({ "method": "ask" })))
                     .await
                     .map_err(refused)?;
+                Ok(Exit::Complete(json!({ "text": "done" })))
+            }
+            "drops" => {
+                let asked = task.request_inputs(one("ok", json!({ "method": "ask" })));
+                let soon = async {
+                    for _ in 0..8 {
+                        tokio::task::yield_now().await;
+                    }
+                };
+                // Answered in an earlier attempt, or not waited for.
+                tokio::select! {
+                    biased;
+                    asked = asked => drop(asked.map_err(refused)?),
+                    () = soon => {}
+                }
+                task.checkpoint("step", 1).await.map_err(refused)?;
                 Ok(Exit::Complete(json!({ "text": "done" })))
             }
             "retries" if task.attempt() == 1 => {
@@ -249,7 +266,7 @@ impl World {
             }
             // Its own write may be what panicked in its hands.
             let panicked = task.status_message.as_deref() == Some("the tool panicked");
-            if let "resumes" | "asks" = story
+            if let "resumes" | "asks" | "drops" = story
                 && !(panicked && about.contains("Panics"))
             {
                 assert_eq!(task.status, Status::Completed, "{about}: {:?}", task.status_message);

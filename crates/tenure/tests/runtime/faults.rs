@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use futures::StreamExt as _;
@@ -61,6 +61,7 @@ struct Inner {
     power: watch::Sender<Power>,
     claims: Mutex<BTreeSet<Partition>>,
     damaged: Mutex<Option<Key>>,
+    stalls_after_claim: AtomicBool,
     log: Mutex<Vec<Call>>,
     clock: Option<Clock>,
 }
@@ -95,6 +96,7 @@ impl Faulty {
             power: watch::Sender::new(Power::On),
             claims: Mutex::default(),
             damaged: Mutex::default(),
+            stalls_after_claim: AtomicBool::new(false),
             log: Mutex::default(),
             clock,
         }))
@@ -123,6 +125,11 @@ impl Faulty {
         self.0.power.send_replace(Power::Stalled);
     }
 
+    /// Stands still once it has written its next claim.
+    pub(crate) fn stall_after_claim(&self) {
+        self.0.stalls_after_claim.store(true, Ordering::SeqCst);
+    }
+
     /// Ends a stall.
     pub(crate) fn resume(&self) {
         self.0.power.send_if_modified(|power| {
@@ -135,6 +142,11 @@ impl Faulty {
     /// From now on this record cannot be written to, as one that cannot be read.
     pub(crate) fn damage(&self, key: Key) {
         *self.0.damaged.lock() = Some(key);
+    }
+
+    /// Ends a damage.
+    pub(crate) fn repair(&self) {
+        *self.0.damaged.lock() = None;
     }
 
     /// The partitions in which this process has ever claimed a task.
@@ -227,7 +239,13 @@ impl StorageBackend for Faulty {
     async fn put(&self, key: &Key, write: Write) -> Result<VersionToken, StoreError> {
         self.note(key);
         self.record(Call::Write);
-        self.call(self.0.store.put(key, write)).await
+        let written = self.call(self.0.store.put(key, write)).await;
+        // What is put without a precondition is a claim.
+        if self.0.stalls_after_claim.swap(false, Ordering::SeqCst) {
+            self.stall();
+            self.powered().await;
+        }
+        written
     }
 
     async fn put_if_version(
@@ -237,10 +255,13 @@ impl StorageBackend for Faulty {
         precondition: Precondition,
     ) -> Result<VersionToken, StoreError> {
         self.record(Call::Write);
-        if self.0.damaged.lock().as_ref() == Some(key) {
-            return Err(StoreError::Damaged { key: key.clone(), reason: "as planned".into() });
-        }
-        self.call(self.0.store.put_if_version(key, write, precondition)).await
+        let write = async {
+            if self.0.damaged.lock().as_ref() == Some(key) {
+                return Err(StoreError::Damaged { key: key.clone(), reason: "as planned".into() });
+            }
+            self.0.store.put_if_version(key, write, precondition).await
+        };
+        self.call(write).await
     }
 
     async fn delete(&self, key: &Key, precondition: Precondition) -> Result<bool, StoreError> {

@@ -5,15 +5,18 @@ mod clocks;
 mod costs;
 mod exploration;
 mod faults;
+mod heirs;
 mod interruptions;
 mod limits;
 mod owners;
 mod reading;
+mod retries;
 mod slots;
 mod standstills;
 mod takeovers;
 mod trouble;
 mod waiting;
+mod withdrawals;
 mod world;
 
 use std::sync::Arc;
@@ -248,7 +251,9 @@ async fn a_retryable_failure_or_a_panic_is_tried_again_after_its_backoff() {
         let worker = fixture.worker().await;
         let task = fixture.submit(&worker, tool).await;
         for (attempt, backoff_ms) in [(1, 1_000), (2, 2_000)] {
-            fixture.until(&task.id, |it| it.phase == Phase::Queued && it.attempt == attempt).await;
+            fixture
+                .until(&task.id, |it| it.phase == Phase::Retrying && it.attempt == attempt)
+                .await;
             let waits = fixture.tasks.get(&fixture.alice, &task.id).await.unwrap();
             assert!(waits.status_message.is_some(), "why it is tried again");
             fixture.settle().await;

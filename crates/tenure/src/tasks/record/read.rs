@@ -263,7 +263,7 @@ mod tests {
 
     fn full() -> Task {
         let members = Map::from_iter([("a".to_owned(), json!({"b": [1.5, null, "é\n"]}))]);
-        let input = Input { request: json!("?"), response: Some(json!(1)) };
+        let input = Input { response: Some(json!(1)), ..Input::new(json!("?")) };
         Task {
             status: Status::InputRequired,
             status_message: Some("\"quoted\" \\ é \u{1F600}".into()),
