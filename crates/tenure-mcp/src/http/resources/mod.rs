@@ -42,6 +42,8 @@ mod target;
 mod unmeasured;
 pub(super) mod write;
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::{Extension, Request, State};
 use axum::http::header::{ALLOW, CACHE_CONTROL, HeaderValue, VARY};
@@ -74,7 +76,6 @@ use crate::write_timeout::Writes;
 /// escapes.
 const SPELLING: usize = 4;
 
-#[derive(Clone)]
 struct Api {
     clock: Clock,
     resources: ResourceStore,
@@ -106,15 +107,15 @@ pub(super) fn routes<H: ServerHandler>(
         .route("/v1/projects/{*rest}", any(answer))
         .layer(CompressionLayer::new())
         .layer(map_response(unmeasured::not_modified));
-    gate::guard(routes, options).with_state(api)
+    gate::guard(routes, options).with_state(Arc::new(api))
 }
 
 async fn answer(
-    State(api): State<Api>,
+    State(api): State<Arc<Api>>,
     Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Response {
-    let mut response = match dispatch(api, &caller, request).await {
+    let mut response = match dispatch(&api, &caller, request).await {
         Ok(response) => response,
         Err(refusal) => refusal.into_response(),
     };
@@ -129,7 +130,7 @@ async fn answer(
     response
 }
 
-async fn dispatch(mut api: Api, caller: &Caller, request: Request) -> Result<Response, Refusal> {
+async fn dispatch(api: &Api, caller: &Caller, request: Request) -> Result<Response, Refusal> {
     let (request, body) = request.into_parts();
     let absent = || Problem::new(StatusCode::NOT_FOUND, "resource not found");
     let Target { project, place } = Target::parse(request.uri.path()).ok_or_else(absent)?;
@@ -143,16 +144,17 @@ async fn dispatch(mut api: Api, caller: &Caller, request: Request) -> Result<Res
         let detail = "the caller may read this project, and not write";
         return Err(Problem::new(StatusCode::FORBIDDEN, detail).into());
     }
-    api.resources = api.resources.by(caller.owner().as_str())?;
     if method.is_safe() {
-        let reading = read(&api, caller, &project, place, &request);
+        let reading = read(api, caller, &project, place, &request);
         return Problem::unless_answered(&api.clock, reading).await;
     }
+    let resources = api.resources.by(caller.owner().as_str())?;
+    let change = write::Change { api, resources, request: &request };
     match (place, method) {
-        (Endpoint::Resource(key), Method::PUT) => write::put(api, key, &request, body).await,
-        (Endpoint::Resource(key), Method::PATCH) => write::patch(api, key, &request, body).await,
-        (Endpoint::Resource(key), Method::DELETE) => write::delete(api, key, &request).await,
-        (Endpoint::Revert(key), _) => write::revert(api, key, &request, body).await,
+        (Endpoint::Resource(key), Method::PUT) => write::put(change, key, body).await,
+        (Endpoint::Resource(key), Method::PATCH) => write::patch(change, key, body).await,
+        (Endpoint::Resource(key), Method::DELETE) => write::delete(change, key).await,
+        (Endpoint::Revert(key), _) => write::revert(change, key, body).await,
         (Endpoint::Invalid(error), _) => Err(error.into()),
         (place, _) => Ok(not_allowed(place.allowed())),
     }

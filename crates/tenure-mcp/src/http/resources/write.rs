@@ -12,7 +12,8 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde_json::Value;
 use tenure::resources::{
-    Condition, Document, Effect, Metadata, Resource, ResourceError, ResourceKey, Written,
+    Condition, Document, Effect, Metadata, Resource, ResourceError, ResourceKey, ResourceStore,
+    Written,
 };
 
 use crate::http::Problem;
@@ -23,7 +24,15 @@ use crate::http::openapi::{
 use crate::http::preconditions::{Current, Preconditions, Verdict};
 use crate::http::resources::Api;
 use crate::http::resources::document::{RevertDocument, WrittenDocument};
+use crate::http::resources::parsing::Parsing;
 use crate::http::resources::refusal::{Refusal, name};
+
+/// A request that changes something, with the resources in the name of who asks.
+pub(super) struct Change<'a> {
+    pub(super) api: &'a Api,
+    pub(super) resources: ResourceStore,
+    pub(super) request: &'a Parts,
+}
 
 const MERGE_PATCH: &str = "application/merge-patch+json";
 const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
@@ -39,12 +48,12 @@ const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
     responses(ValueWritten, ValueCreated, ChangeRefused, BodyRefused),
 )]
 pub(super) async fn put(
-    api: Api,
+    change: Change<'_>,
     key: ResourceKey,
-    request: &Parts,
     body: Body,
 ) -> Result<Response, Refusal> {
-    let conditions = demanded(&api, &request.headers)?;
+    let Change { api, resources, request } = change;
+    let conditions = demanded(api, &request.headers)?;
     if !may_be_json(&request.headers) {
         return Err(Refusal::unsupported_media_type("application/json", ACCEPT));
     }
@@ -53,13 +62,12 @@ pub(super) async fn put(
         let detail = "a value is written as a whole: there is no Content-Range here";
         return Err(Problem::new(StatusCode::BAD_REQUEST, detail).into());
     }
-    let document = parsed(&api, request, body, Document::parse).await?;
-    let writes = api.writes.clone();
+    let document = parsed(api, request, body, Document::parse).await?;
     let writing = async move {
-        let put = |condition| api.resources.put_if(&key, &document, condition);
-        conditionally(&api, &key, &conditions, put).await
+        let put = |condition| resources.put_if(&key, &document, condition);
+        conditionally(&resources, &key, &conditions, put).await
     };
-    let written = writes.carry_out(writing).await?;
+    let written = api.writes.carry_out(writing).await?;
     let mut response = told(written);
     if written.effect == Effect::Created {
         *response.status_mut() = StatusCode::CREATED;
@@ -82,18 +90,14 @@ pub(super) async fn put(
         ChangeRefused,
     ),
 )]
-pub(super) async fn delete(
-    api: Api,
-    key: ResourceKey,
-    request: &Parts,
-) -> Result<Response, Refusal> {
-    let conditions = demanded(&api, &request.headers)?;
-    let writes = api.writes.clone();
+pub(super) async fn delete(change: Change<'_>, key: ResourceKey) -> Result<Response, Refusal> {
+    let Change { api, resources, request } = change;
+    let conditions = demanded(api, &request.headers)?;
     let writing = async move {
-        let delete = |condition| api.resources.delete_if(&key, condition);
-        conditionally(&api, &key, &conditions, delete).await
+        let delete = |condition| resources.delete_if(&key, condition);
+        conditionally(&resources, &key, &conditions, delete).await
     };
-    writes.carry_out(writing).await?;
+    api.writes.carry_out(writing).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -111,22 +115,23 @@ pub(super) async fn delete(
     ),
 )]
 pub(super) async fn patch(
-    api: Api,
+    change: Change<'_>,
     key: ResourceKey,
-    request: &Parts,
     body: Body,
 ) -> Result<Response, Refusal> {
-    let conditions = demanded(&api, &request.headers)?;
+    let Change { api, resources, request } = change;
+    let conditions = demanded(api, &request.headers)?;
     if !content_type(&request.headers).is_some_and(|it| it.eq_ignore_ascii_case(MERGE_PATCH)) {
         return Err(Refusal::unsupported_media_type(MERGE_PATCH, ACCEPT_PATCH));
     }
-    let patch = parsed(&api, request, body, |text| {
+    let patch = parsed(api, request, body, |text| {
         Document::parse_value(&text).map(|value| (Arc::new(value), text.len()))
     });
     let (patch, patch_bytes) = patch.await?;
-    let writes = api.writes.clone();
-    let patching = async move { patched(&api, &key, &conditions, &patch, patch_bytes).await };
-    let (current, text) = writes.carry_out(patching).await?;
+    let parsing = api.parsing.clone();
+    let patching =
+        async move { patched(&resources, &parsing, &key, &conditions, &patch, patch_bytes).await };
+    let (current, text) = api.writes.carry_out(patching).await?;
     let json = HeaderValue::from_static("application/json");
     let mut response = ([(CONTENT_TYPE, json)], text).into_response();
     name(response.headers_mut(), current);
@@ -135,7 +140,8 @@ pub(super) async fn patch(
 
 /// Reads, merges, and writes if nobody was faster, else again.
 async fn patched(
-    api: &Api,
+    resources: &ResourceStore,
+    parsing: &Parsing,
     key: &ResourceKey,
     conditions: &Preconditions,
     patch: &Arc<Value>,
@@ -144,24 +150,24 @@ async fn patched(
     let attempt = || async {
         // Where there is nothing to patch the answer is 404 with conditions as without: section
         // 13.2.1 wants them ignored where they do not decide.
-        let resource = api.resources.get(key).await?;
+        let resource = resources.get(key).await?;
         let Metadata { etag, version, .. } = resource.meta;
         let current = Current { etag, version };
         if conditions.of_change(Some(current)) == Verdict::Failed {
             return Err(Refusal::precondition_failed(Some(current)));
         }
         let (patch, bytes) = (Arc::clone(patch), resource.text.len() + patch_bytes);
-        let document = api.parsing.of(bytes, move || merged(&resource, &patch)).await??;
+        let document = parsing.of(bytes, move || merged(&resource, &patch)).await??;
         let text = document.text().clone();
         if document.etag() == etag {
             return Ok(Some((current, text)));
         }
-        match api.resources.put_if(key, &document, Condition::Version(version)).await {
+        match resources.put_if(key, &document, Condition::Version(version)).await {
             Err(ResourceError::ETagMismatch { .. } | ResourceError::NotFound) => Ok(None),
             written => Ok(Some((Current::from(written?), text))),
         }
     };
-    api.resources.optimistically(attempt).await
+    resources.optimistically(attempt).await
 }
 
 fn merged(resource: &Resource, patch: &Value) -> Result<Document, ResourceError> {
@@ -180,19 +186,18 @@ fn merged(resource: &Resource, patch: &Value) -> Result<Document, ResourceError>
     responses(ValueWritten, ChangeRefused, BodyRefused),
 )]
 pub(super) async fn revert(
-    api: Api,
+    change: Change<'_>,
     key: ResourceKey,
-    request: &Parts,
     body: Body,
 ) -> Result<Response, Refusal> {
-    let conditions = demanded(&api, &request.headers)?;
+    let Change { api, resources, request } = change;
+    let conditions = demanded(api, &request.headers)?;
     if !may_be_json(&request.headers) {
         return Err(Refusal::unsupported_media_type("application/json", ACCEPT));
     }
-    let body = parsed(&api, request, body, Document::parse_value).await?;
+    let body = parsed(api, request, body, Document::parse_value).await?;
     let RevertDocument { version } = serde_json::from_value(body)
         .map_err(|error| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))?;
-    let writes = api.writes.clone();
     let reverting = async move {
         let check = |etag, version| {
             let current = Some(Current { etag, version });
@@ -201,9 +206,9 @@ pub(super) async fn revert(
                 Verdict::Proceed | Verdict::NotModified => Ok(()),
             }
         };
-        api.resources.revert_checked(&key, version, check).await
+        resources.revert_checked(&key, version, check).await
     };
-    Ok(told(writes.carry_out(reverting).await?))
+    Ok(told(api.writes.carry_out(reverting).await?))
 }
 
 /// The conditions of a change; none is an error where the options want one.
@@ -219,14 +224,14 @@ fn demanded(api: &Api, headers: &HeaderMap) -> Result<Preconditions, Problem> {
 
 /// Makes a change under conditions: in one write where the store can judge them, else by reading
 /// and writing only if nothing has changed since.
-async fn conditionally<T, Change>(
-    api: &Api,
+async fn conditionally<T, Changing>(
+    resources: &ResourceStore,
     key: &ResourceKey,
     conditions: &Preconditions,
-    change: impl Fn(Condition) -> Change,
+    change: impl Fn(Condition) -> Changing,
 ) -> Result<T, Refusal>
 where
-    Change: Future<Output = Result<T, ResourceError>>,
+    Changing: Future<Output = Result<T, ResourceError>>,
 {
     if let Some(condition) = conditions.as_condition() {
         return change(condition).await.map_err(|error| match error {
@@ -236,7 +241,7 @@ where
     }
     let change = &change;
     let attempt = || async move {
-        let current = match api.resources.get(key).await {
+        let current = match resources.get(key).await {
             Err(ResourceError::NotFound) => None,
             resource => Some(resource?.meta),
         };
@@ -254,7 +259,7 @@ where
             changed => Ok(Some(changed?)),
         }
     };
-    api.resources.optimistically(attempt).await
+    resources.optimistically(attempt).await
 }
 
 /// What `parse` makes of the body.
