@@ -149,10 +149,17 @@ impl Run {
     }
 
     async fn withdraw_dropped_questions(&mut self, context: &TaskContext) -> Result<(), Next> {
-        let keys = context.dropped_questions();
+        let keys = context.questions().dropped();
         if keys.is_empty() {
             return Ok(());
         }
+        // One of them may be on its way to the store.
+        let _alone = tokio::select! {
+            biased;
+            alone = context.questions().while_none_is_asked() => alone,
+            () = self.generation.lost.cancelled() => return Err(Next::Left),
+            () = self.shared.abandoned.cancelled() => return Err(Next::Left),
+        };
         self.write(Transition::WithdrawInputs { keys }).await
     }
 

@@ -41,7 +41,7 @@ impl Impatient {
 #[async_trait]
 impl Handler for Impatient {
     fn policy(&self, tool: &str) -> Option<Policy> {
-        let max_attempts = if tool == "fails" { 2 } else { 1 };
+        let max_attempts = if tool.starts_with("fails") { 2 } else { 1 };
         Some(Policy { max_attempts, backoff_ms: 1_000, ..Policy::default() })
     }
 
@@ -72,6 +72,12 @@ impl Handler for Impatient {
                 let answers = task.request_inputs(one("a", question())).await;
                 return done(answers.map_err(failed)?["a"].clone());
             }
+            "fails late" => {
+                pass(&self.goes_on).await;
+                self.ask_for_a_while(&task, "a").await;
+                let error = json!({ "code": 1, "message": "no" });
+                return Err(Failure::retryable(error, "no answer"));
+            }
             "fails" => {
                 self.ask_for_a_while(&task, "a").await;
                 let error = json!({ "code": 1, "message": "no" });
@@ -84,6 +90,10 @@ impl Handler for Impatient {
             "tells" => {
                 self.ask_for_a_while(&task, "a").await;
                 task.set_status("on my own").await.map_err(failed)?;
+            }
+            "asks late" => {
+                pass(&self.goes_on).await;
+                self.ask_for_a_while(&task, "a").await;
             }
             "resumes" => {
                 self.ask_for_a_while(&task, "a").await;
@@ -342,4 +352,24 @@ async fn a_handler_that_is_to_stop_waits_for_no_turn() {
     settle().await;
     // No time has passed.
     assert_eq!(scene.worker.in_care(), 1, "it has returned");
+}
+
+#[tokio::test]
+async fn a_question_that_is_dropped_while_it_is_written_is_withdrawn_once_it_is() {
+    for tool in ["asks late", "fails late"] {
+        let world = World::new();
+        let process = world.healthy();
+        let scene = Scene::on(world, process.clone()).await;
+        let task = scene.submit(tool).await;
+        process.delay_write();
+        scene.go_on().await;
+        scene.stop_waiting().await;
+        process.land();
+        settle().await;
+        assert_eq!(scene.asked(&task).await, working(), "{tool}");
+        scene.world.pass(5_000).await;
+        scene.go_on().await;
+        let done = if tool == "asks late" { Value::Null } else { json!("again") };
+        assert_eq!(scene.done(&task).await, Some(done), "{tool}");
+    }
 }
