@@ -373,3 +373,24 @@ async fn a_question_that_is_dropped_while_it_is_written_is_withdrawn_once_it_is(
         assert_eq!(scene.done(&task).await, Some(done), "{tool}");
     }
 }
+
+#[tokio::test]
+async fn a_handler_of_which_a_part_waits_has_no_slot_although_another_part_has_stopped_waiting() {
+    for is_answered in [false, true] {
+        let scene = Scene::new().await;
+        let task = scene.submit("asks two").await;
+        if is_answered {
+            scene.answer(&task, "a").await;
+        } else {
+            scene.stop_waiting().await;
+        }
+        assert_eq!(scene.asked(&task).await, open(&["b"]));
+        let other = scene.submit("waits").await;
+        assert_eq!(scene.world.get(&other.id).await.phase, Phase::Running, "{is_answered}");
+        scene.answer(&task, "b").await;
+        assert_eq!(scene.done(&task).await, None, "it is in line");
+        scene.go_on().await;
+        assert_eq!(scene.done(&other).await, Some(Value::Null));
+        assert_eq!(scene.done(&task).await, Some(json!("b")));
+    }
+}
