@@ -139,10 +139,13 @@ impl Run {
     }
 
     /// The attempt has ended by itself. Whoever goes on, or has to wait for answers first, finds no
-    /// question that nobody waits for.
+    /// question that nobody waits for. A result needs nothing before it.
     async fn end(&mut self, context: &TaskContext, ended: Ended) -> Next {
-        let is_cut_off = matches!(&ended, Err(end) if end.is_cancelled());
-        if !is_cut_off && let Err(over) = self.withdraw_dropped_questions(context).await {
+        let is_last = match &ended {
+            Ok(end) => matches!(end, Ok(Exit::Complete(_))),
+            Err(end) => end.is_cancelled(),
+        };
+        if !is_last && let Err(over) = self.withdraw_dropped_questions(context).await {
             return over;
         }
         self.conclude(ended).await

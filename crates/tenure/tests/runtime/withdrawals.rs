@@ -8,7 +8,7 @@ use tenure::runtime::{Exit, Failure, Handler, Policy, TaskContext, Worker, Worke
 use tenure::tasks::{Outcome, Phase, Status, Task, TaskLimits, TaskStore};
 use tokio::sync::Semaphore;
 
-use crate::faults::{Fault, Faulty, Plan};
+use crate::faults::{Call, Fault, Faulty, Plan};
 use crate::world::{World, one, settle};
 
 /// Tools that ask, and stop waiting when the gate `stops` opens. They go on through the other gate.
@@ -94,6 +94,10 @@ impl Handler for Impatient {
             "asks late" => {
                 pass(&self.goes_on).await;
                 self.ask_for_a_while(&task, "a").await;
+            }
+            "ends" => {
+                self.ask_for_a_while(&task, "a").await;
+                return done(json!("ended"));
             }
             "resumes" => {
                 self.ask_for_a_while(&task, "a").await;
@@ -393,4 +397,17 @@ async fn a_handler_of_which_a_part_waits_has_no_slot_although_another_part_has_s
         assert_eq!(scene.done(&other).await, Some(Value::Null));
         assert_eq!(scene.done(&task).await, Some(json!("b")));
     }
+}
+
+#[tokio::test]
+async fn a_result_is_one_write_although_a_question_was_dropped_before() {
+    let world = World::new();
+    let process = world.healthy();
+    let scene = Scene::on(world, process.clone()).await;
+    let task = scene.submit("ends").await;
+    process.log();
+    scene.stop_waiting().await;
+    assert_eq!(scene.done(&task).await, Some(json!("ended")));
+    let calls = process.log();
+    assert_eq!(calls.iter().filter(|call| **call == Call::Write).count(), 1, "{calls:?}");
 }
