@@ -139,20 +139,30 @@ impl Run {
     }
 
     /// The attempt has ended by itself. Whoever goes on, or has to wait for answers first, finds no
-    /// question that nobody waits for.
+    /// question that nobody waits for. A result needs nothing before it.
     async fn end(&mut self, context: &TaskContext, ended: Ended) -> Next {
-        let is_cut_off = matches!(&ended, Err(end) if end.is_cancelled());
-        if !is_cut_off && let Err(over) = self.withdraw_dropped_questions(context).await {
+        let is_last = match &ended {
+            Ok(end) => matches!(end, Ok(Exit::Complete(_))),
+            Err(end) => end.is_cancelled(),
+        };
+        if !is_last && let Err(over) = self.withdraw_dropped_questions(context).await {
             return over;
         }
         self.conclude(ended).await
     }
 
     async fn withdraw_dropped_questions(&mut self, context: &TaskContext) -> Result<(), Next> {
-        let keys = context.dropped_questions();
+        let keys = context.questions().dropped();
         if keys.is_empty() {
             return Ok(());
         }
+        // One of them may be on its way to the store.
+        let _alone = tokio::select! {
+            biased;
+            alone = context.questions().while_none_is_asked() => alone,
+            () = self.generation.lost.cancelled() => return Err(Next::Left),
+            () = self.shared.abandoned.cancelled() => return Err(Next::Left),
+        };
         self.write(Transition::WithdrawInputs { keys }).await
     }
 

@@ -1,18 +1,18 @@
 //! What a running handler holds of its task.
 
+use std::panic::resume_unwind;
 use std::sync::{Arc, OnceLock};
 
 use serde_json::{Map, Value};
 use tokio::sync::watch;
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 use crate::Chain;
 use crate::owner::Owner;
 use crate::runtime::questions::Questions;
 use crate::runtime::slot::Slot;
-use crate::tasks::{
-    Call, Input, Task, TaskError, TaskId, TaskRef, TaskStore, Transition, WorkerId,
-};
+use crate::tasks::{Call, Task, TaskError, TaskId, TaskRef, TaskStore, Transition, WorkerId};
 
 /// A handler's hold on its task. Clones are the same hold.
 ///
@@ -158,21 +158,13 @@ impl TaskContext {
         requests: Map<String, Value>,
     ) -> Result<Map<String, Value>, TaskError> {
         let asking = self.0.questions.ask(requests.keys().cloned().collect(), &self.0.cancellation);
-        let inputs = |task: &Task, check: &dyn Fn(&Input) -> bool| {
-            asking.keys().iter().all(|key| task.inputs.get(key).is_some_and(check))
+        self.write_in_turn(&Transition::RequestInputs { requests }).await?;
+        let is_answered = |task: &Task| {
+            let answered = |key| task.inputs.get(key).is_some_and(|input| input.response.is_some());
+            asking.keys().iter().all(answered)
         };
-        let is_answered = |task: &Task| inputs(task, &|input| input.response.is_some());
-        let is_withdrawn = |task: &Task| !inputs(task, &|input| !input.withdrawn);
-        let ask = Transition::RequestInputs { requests };
-        loop {
-            self.write_in_turn(&ask).await?;
-            if !is_answered(&self.0.latest.borrow()) {
-                self.wait_until(|task| is_answered(task) || is_withdrawn(task)).await?;
-            }
-            // Else somebody has dropped the same question, and it was withdrawn too late.
-            if is_answered(&self.0.latest.borrow()) {
-                break;
-            }
+        if !is_answered(&self.0.latest.borrow()) {
+            self.wait_until(is_answered).await?;
         }
         let inputs = self.task().inputs;
         let response = |key: String| Some((key.clone(), inputs.get(&key)?.response.clone()?));
@@ -219,19 +211,24 @@ impl TaskContext {
         self.0.slot.is_waiting().await;
     }
 
-    /// The questions that the handler has stopped waiting for, and that are to be withdrawn.
-    pub(super) fn dropped_questions(&self) -> Vec<String> {
-        self.0.questions.dropped()
+    /// What the handler asks, and has stopped waiting for.
+    pub(super) fn questions(&self) -> &Questions {
+        &self.0.questions
     }
 
     /// Withdraws such questions as soon as there are any. Never returns.
     pub(super) async fn withdraw_dropped_questions(&self) {
+        let questions = &self.0.questions;
         let mut round = 0_u32;
         loop {
-            let keys = self.0.questions.next_dropped().await;
-            match self.write(&Transition::WithdrawInputs { keys: keys.clone() }).await {
+            questions.next_dropped().await;
+            let alone = questions.while_none_is_asked().await;
+            let keys = questions.dropped();
+            let written = self.write(&Transition::WithdrawInputs { keys: keys.clone() }).await;
+            drop(alone);
+            match written {
                 Ok(()) => {
-                    self.0.questions.withdrawn(&keys);
+                    questions.withdrawn(&keys);
                     round = 0;
                 }
                 // The task has ended, say. If not, the end of the attempt withdraws them.
@@ -294,7 +291,7 @@ impl TaskContext {
         let clock = self.0.tasks.clock();
         let mut round = 0_u32;
         loop {
-            match self.0.tasks.change(&self.0.this, transition).await {
+            match self.change(transition).await {
                 Ok(task) => {
                     self.observe(&task);
                     return Ok(());
@@ -310,6 +307,26 @@ impl TaskContext {
         }
     }
 
+    /// What asks comes to its end although the handler stops waiting for it: a question that is dropped on
+    /// its way to the store might get there after it was withdrawn.
+    async fn change(&self, transition: &Transition) -> Result<Task, TaskError> {
+        let Transition::RequestInputs { .. } = transition else {
+            return self.0.tasks.change(&self.0.this, transition).await;
+        };
+        let asking = self.0.questions.while_none_is_withdrawn().await;
+        let (tasks, this, ask) = (self.0.tasks.clone(), self.0.this.clone(), transition.clone());
+        let change = tokio::spawn(async move {
+            let _asking = asking;
+            tasks.change(&this, &ask).await
+        });
+        match change.await.map_err(JoinError::try_into_panic) {
+            Ok(changed) => changed,
+            Err(Ok(panic)) => resume_unwind(panic),
+            // The runtime goes down.
+            Err(Err(_)) => Err(TaskError::ShuttingDown),
+        }
+    }
+
     fn is_over(&self) -> bool {
         let now = self.0.tasks.clock().now();
         let deadline = self.0.latest.borrow().expires_at();
@@ -320,46 +337,5 @@ impl TaskContext {
 impl std::fmt::Debug for TaskContext {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("TaskContext").field("task", &self.0.this).finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::task::Poll;
-
-    use serde_json::json;
-
-    use super::*;
-    use crate::clock::{Clock, Timestamp};
-    use crate::runtime::fair_semaphore::FairSemaphore;
-    use crate::store::InMemoryBackend;
-    use crate::tasks::{Assignment, NewTask, Status};
-
-    #[tokio::test]
-    async fn a_question_that_is_withdrawn_while_it_is_asked_anew_is_asked_again() {
-        let clock = Clock::manual(Timestamp::from_millis(1));
-        let tasks = TaskStore::new(Arc::new(InMemoryBackend::new(clock.clone())), clock);
-        let (owner, worker) = (Owner::local(), WorkerId::random());
-        let assignment = Assignment { worker: Some(worker.clone()), started: true };
-        let new = NewTask::new(Call::new("tool", Map::new()));
-        let task = tasks.create_for(&owner, "t".into(), new, assignment).await.unwrap().0;
-        let slots = FairSemaphore::new(1, 1);
-        let slot = Slot::new(Arc::clone(&slots), owner.clone(), slots.take(&owner).await);
-        let context = TaskContext::new(tasks.clone(), worker, task, slot);
-        let this = TaskRef::new(owner.clone(), "t");
-
-        let requests = Map::from_iter([("a".to_owned(), json!({ "method": "ask" }))]);
-        let mut asking = std::pin::pin!(context.request_inputs(requests));
-        assert!(futures::poll!(&mut asking).is_pending());
-        // Somebody's who dropped the same question before.
-        let late = Transition::WithdrawInputs { keys: vec!["a".into()] };
-        context.observe(&tasks.change(&this, &late).await.unwrap());
-        assert!(futures::poll!(&mut asking).is_pending());
-        let asked = tasks.get(&owner, &"t".into()).await.unwrap();
-        assert_eq!(asked.status, Status::InputRequired);
-        let answer = Map::from_iter([("a".to_owned(), json!("yes"))]);
-        context.observe(&tasks.deliver_inputs(&this, answer.clone()).await.unwrap());
-        let Poll::Ready(answered) = futures::poll!(&mut asking) else { panic!("it waits") };
-        assert_eq!(answered.unwrap(), answer);
     }
 }

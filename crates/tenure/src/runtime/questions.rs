@@ -1,9 +1,10 @@
 //! Which questions a handler waits for, and which it has stopped waiting for.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedRwLockReadGuard, RwLock, RwLockWriteGuard};
 use tokio_util::sync::CancellationToken;
 
 /// The questions of a handler that are not settled, by their keys.
@@ -12,6 +13,9 @@ pub(super) struct Questions {
     /// How many parts of the handler wait for each. One that nobody waits for is to be withdrawn.
     waits: Mutex<BTreeMap<String, usize>>,
     dropped: Notify,
+    /// Shared by writes that ask, and had alone by one that withdraws: what is withdrawn has to be on
+    /// record before, or will never be.
+    writing: Arc<RwLock<()>>,
 }
 
 /// A part of a handler that waits for answers. If it is dropped before it has them, its questions are to
@@ -35,6 +39,16 @@ impl Questions {
         }
         drop(waits);
         Asking { questions: self, keys, cancellation }
+    }
+
+    /// Waits until nothing is being withdrawn. Nothing is until the guard is dropped.
+    pub(super) async fn while_none_is_withdrawn(&self) -> OwnedRwLockReadGuard<()> {
+        Arc::clone(&self.writing).read_owned().await
+    }
+
+    /// Waits until every write that asks has come to its end. None begins until the guard is dropped.
+    pub(super) async fn while_none_is_asked(&self) -> RwLockWriteGuard<'_, ()> {
+        self.writing.write().await
     }
 
     /// What is to be withdrawn.

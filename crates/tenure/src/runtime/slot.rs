@@ -33,8 +33,10 @@ enum State {
     InLine(BoxFuture<'static, Permit>),
 }
 
-/// A handler's wait without its slot. However it ends, the handler is not left without a slot unless
-/// it is to stop anyway: one that stops waiting goes on at once, and stands in line.
+/// A wait of a part of a handler, without the slot. When the last of them ends, however it does, the handler is
+/// not left without a slot unless it is to stop anyway: one that stops waiting goes on at once, and
+/// stands in line. Until then a part that goes on does so beside a wait, and needs none: nobody can tell
+/// when it is done.
 pub(super) struct Wait<'a> {
     slot: &'a Slot,
     cancellation: &'a CancellationToken,
@@ -57,7 +59,7 @@ impl Slot {
         let _ = self.waits.subscribe().wait_for(|waits| *waits > 0).await;
     }
 
-    /// Gives the slot back, unless another part of the handler is about to go on.
+    /// Gives the slot back. While it is being regained, whoever does that gives it back.
     pub(super) fn give_back<'a>(&'a self, cancellation: &'a CancellationToken) -> Wait<'a> {
         if let Ok(mut state) = self.state.try_lock() {
             self.set(&mut state, State::GivenBack);
@@ -70,14 +72,16 @@ impl Slot {
     pub(super) async fn regain(&self) {
         // Only who is in line holds the lock: whoever finds it taken relies on that.
         if self.in_line.load(Ordering::SeqCst) {
-            self.await_turn(&mut *self.state.lock().await).await;
+            self.await_turn(&mut *self.state.lock().await, 0).await;
         }
     }
 
-    async fn await_turn(&self, state: &mut State) {
+    /// Waits for the slot if it is in line for it. It keeps it unless more than so many parts wait by then.
+    async fn await_turn(&self, state: &mut State, ended: usize) {
         if let State::InLine(turn) = state {
             let permit = turn.await;
-            self.set(state, State::Held(permit));
+            let is_waiting = *self.waits.borrow() > ended;
+            self.set(state, if is_waiting { State::GivenBack } else { State::Held(permit) });
         }
     }
 
@@ -98,20 +102,26 @@ impl Slot {
 }
 
 impl Wait<'_> {
-    /// Ends the wait: has the slot again, once it is this owner's turn.
+    /// Ends the wait: has the slot again, once it is this owner's turn, unless another part waits.
     pub(super) async fn end(&self) {
         let mut state = self.slot.state.lock().await;
-        if let State::GivenBack = *state {
+        if let State::GivenBack = *state
+            && *self.slot.waits.borrow() == 1
+        {
             self.slot.set(&mut state, self.slot.line_up());
         }
-        self.slot.await_turn(&mut state).await;
+        self.slot.await_turn(&mut state, 1).await;
     }
 }
 
 impl Drop for Wait<'_> {
     fn drop(&mut self) {
-        self.slot.waits.send_modify(|waits| *waits -= 1);
-        if self.cancellation.is_cancelled() {
+        let mut is_last = false;
+        self.slot.waits.send_modify(|waits| {
+            *waits -= 1;
+            is_last = *waits == 0;
+        });
+        if !is_last || self.cancellation.is_cancelled() {
             return;
         }
         // Who has it locked is in line already.

@@ -12,7 +12,7 @@ use tenure::store::{
     InMemoryBackend, Key, Page, PageRequest, Partition, Precondition, Record, StorageBackend,
     StoreError, Version, VersionToken, Watch, WatchFrom, Write,
 };
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// What happens at the chosen call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +62,8 @@ struct Inner {
     claims: Mutex<BTreeSet<Partition>>,
     damaged: Mutex<Option<Key>>,
     stalls_after_claim: AtomicBool,
+    write_is_late: AtomicBool,
+    landing: Notify,
     log: Mutex<Vec<Call>>,
     clock: Option<Clock>,
 }
@@ -97,6 +99,8 @@ impl Faulty {
             claims: Mutex::default(),
             damaged: Mutex::default(),
             stalls_after_claim: AtomicBool::new(false),
+            write_is_late: AtomicBool::new(false),
+            landing: Notify::new(),
             log: Mutex::default(),
             clock,
         }))
@@ -128,6 +132,17 @@ impl Faulty {
     /// Stands still once it has written its next claim.
     pub(crate) fn stall_after_claim(&self) {
         self.0.stalls_after_claim.store(true, Ordering::SeqCst);
+    }
+
+    /// Has the next conditional write land when it is let go, whether or not its caller waits for that, as
+    /// one that waits in the queue of a store's thread.
+    pub(crate) fn delay_write(&self) {
+        self.0.write_is_late.store(true, Ordering::SeqCst);
+    }
+
+    /// Lets a write land that was delayed.
+    pub(crate) fn land(&self) {
+        self.0.landing.notify_one();
     }
 
     /// Ends a stall.
@@ -255,6 +270,14 @@ impl StorageBackend for Faulty {
         precondition: Precondition,
     ) -> Result<VersionToken, StoreError> {
         self.record(Call::Write);
+        if self.0.write_is_late.swap(false, Ordering::SeqCst) {
+            let (process, key) = (self.clone(), key.clone());
+            let late = tokio::spawn(async move {
+                process.0.landing.notified().await;
+                process.0.store.put_if_version(&key, write, precondition).await
+            });
+            return late.await.unwrap();
+        }
         let write = async {
             if self.0.damaged.lock().as_ref() == Some(key) {
                 return Err(StoreError::Damaged { key: key.clone(), reason: "as planned".into() });

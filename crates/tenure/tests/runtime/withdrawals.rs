@@ -8,7 +8,7 @@ use tenure::runtime::{Exit, Failure, Handler, Policy, TaskContext, Worker, Worke
 use tenure::tasks::{Outcome, Phase, Status, Task, TaskLimits, TaskStore};
 use tokio::sync::Semaphore;
 
-use crate::faults::{Fault, Faulty, Plan};
+use crate::faults::{Call, Fault, Faulty, Plan};
 use crate::world::{World, one, settle};
 
 /// Tools that ask, and stop waiting when the gate `stops` opens. They go on through the other gate.
@@ -41,7 +41,7 @@ impl Impatient {
 #[async_trait]
 impl Handler for Impatient {
     fn policy(&self, tool: &str) -> Option<Policy> {
-        let max_attempts = if tool == "fails" { 2 } else { 1 };
+        let max_attempts = if tool.starts_with("fails") { 2 } else { 1 };
         Some(Policy { max_attempts, backoff_ms: 1_000, ..Policy::default() })
     }
 
@@ -72,6 +72,12 @@ impl Handler for Impatient {
                 let answers = task.request_inputs(one("a", question())).await;
                 return done(answers.map_err(failed)?["a"].clone());
             }
+            "fails late" => {
+                pass(&self.goes_on).await;
+                self.ask_for_a_while(&task, "a").await;
+                let error = json!({ "code": 1, "message": "no" });
+                return Err(Failure::retryable(error, "no answer"));
+            }
             "fails" => {
                 self.ask_for_a_while(&task, "a").await;
                 let error = json!({ "code": 1, "message": "no" });
@@ -84,6 +90,14 @@ impl Handler for Impatient {
             "tells" => {
                 self.ask_for_a_while(&task, "a").await;
                 task.set_status("on my own").await.map_err(failed)?;
+            }
+            "asks late" => {
+                pass(&self.goes_on).await;
+                self.ask_for_a_while(&task, "a").await;
+            }
+            "ends" => {
+                self.ask_for_a_while(&task, "a").await;
+                return done(json!("ended"));
             }
             "resumes" => {
                 self.ask_for_a_while(&task, "a").await;
@@ -342,4 +356,58 @@ async fn a_handler_that_is_to_stop_waits_for_no_turn() {
     settle().await;
     // No time has passed.
     assert_eq!(scene.worker.in_care(), 1, "it has returned");
+}
+
+#[tokio::test]
+async fn a_question_that_is_dropped_while_it_is_written_is_withdrawn_once_it_is() {
+    for tool in ["asks late", "fails late"] {
+        let world = World::new();
+        let process = world.healthy();
+        let scene = Scene::on(world, process.clone()).await;
+        let task = scene.submit(tool).await;
+        process.delay_write();
+        scene.go_on().await;
+        scene.stop_waiting().await;
+        process.land();
+        settle().await;
+        assert_eq!(scene.asked(&task).await, working(), "{tool}");
+        scene.world.pass(5_000).await;
+        scene.go_on().await;
+        let done = if tool == "asks late" { Value::Null } else { json!("again") };
+        assert_eq!(scene.done(&task).await, Some(done), "{tool}");
+    }
+}
+
+#[tokio::test]
+async fn a_handler_of_which_a_part_waits_has_no_slot_although_another_part_has_stopped_waiting() {
+    for is_answered in [false, true] {
+        let scene = Scene::new().await;
+        let task = scene.submit("asks two").await;
+        if is_answered {
+            scene.answer(&task, "a").await;
+        } else {
+            scene.stop_waiting().await;
+        }
+        assert_eq!(scene.asked(&task).await, open(&["b"]));
+        let other = scene.submit("waits").await;
+        assert_eq!(scene.world.get(&other.id).await.phase, Phase::Running, "{is_answered}");
+        scene.answer(&task, "b").await;
+        assert_eq!(scene.done(&task).await, None, "it is in line");
+        scene.go_on().await;
+        assert_eq!(scene.done(&other).await, Some(Value::Null));
+        assert_eq!(scene.done(&task).await, Some(json!("b")));
+    }
+}
+
+#[tokio::test]
+async fn a_result_is_one_write_although_a_question_was_dropped_before() {
+    let world = World::new();
+    let process = world.healthy();
+    let scene = Scene::on(world, process.clone()).await;
+    let task = scene.submit("ends").await;
+    process.log();
+    scene.stop_waiting().await;
+    assert_eq!(scene.done(&task).await, Some(json!("ended")));
+    let calls = process.log();
+    assert_eq!(calls.iter().filter(|call| **call == Call::Write).count(), 1, "{calls:?}");
 }
