@@ -276,7 +276,16 @@ impl StorageBackend for Broken {
     }
 
     async fn watch(&self, partition: &Partition, from: WatchFrom) -> Result<Watch, StoreError> {
-        let watch = self.inner.watch(partition, from).await?;
+        self.watch_within(partition, from, 0).await
+    }
+
+    async fn watch_within(
+        &self,
+        partition: &Partition,
+        from: WatchFrom,
+        delay_ms: u64,
+    ) -> Result<Watch, StoreError> {
+        let watch = self.inner.watch_within(partition, from, delay_ms).await?;
         let mut count = 0;
         let defect = self.defect;
         let keep = move |event: &Result<WatchEvent, StoreError>| {

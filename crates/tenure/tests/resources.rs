@@ -102,7 +102,16 @@ impl StorageBackend for Counting {
     }
 
     async fn watch(&self, partition: &Partition, from: WatchFrom) -> Result<Watch, StoreError> {
-        self.read().watch(partition, from).await
+        self.watch_within(partition, from, 0).await
+    }
+
+    async fn watch_within(
+        &self,
+        partition: &Partition,
+        from: WatchFrom,
+        delay_ms: u64,
+    ) -> Result<Watch, StoreError> {
+        self.read().watch_within(partition, from, delay_ms).await
     }
 }
 

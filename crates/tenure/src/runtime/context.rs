@@ -144,7 +144,9 @@ impl TaskContext {
     /// A wait may be dropped, by a timeout for one. Its questions are then withdrawn, a moment later:
     /// they are not shown any more, an answer that comes too late is ignored, and the task is
     /// working again if nothing else is asked. Asked anew under its key, a question is open again as it
-    /// was; another one wants another key. What is dropped because the handler has to stop stays
+    /// was, and an answer from in between is lost; another one wants another key. If the process
+    /// dies in that moment, the question stays, and the next run waits for its answer. Withdrawn
+    /// questions count against the size of all. What is dropped because the handler has to stop stays
     /// open, for its next run. A handler that has dropped a wait goes on at once, in line for a slot:
     /// [`resume`](Self::resume) waits for its turn, and so does whatever it writes or asks next.
     ///

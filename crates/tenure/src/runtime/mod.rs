@@ -13,6 +13,7 @@
 //! | start and the call of the handler | a running task that had not begun | as the next: see below |
 //! | start and finish | a running task | it runs again if it may, or fails and says why |
 //! | finish and unclaim | a claim of a finished task | the claim is dropped |
+//! | a wait for input is dropped and the question is withdrawn | an open question | it waits for the answer, as any other |
 //! | any of these, and the outcome of a write stays unknown | a claim that nobody has in hand | the worker itself settles it like a dead one's |
 //! | adopting claim and adoption | two claims, and the second says from whom it adopts | who comes across either adopts the task, and the other is dropped |
 //!

@@ -41,7 +41,8 @@ pub use record::{Current, Entry, Precondition, Record, Tag, Version, VersionToke
 ///   the backend's clock, stays with the record.
 /// - A write or delete is atomic with all that goes with it: value, version, tag, deadline, count,
 ///   index, history and notification. An acknowledged one is durable on the terms that the backend documents.
-/// - A future that is dropped half-way leaves the call either done or not done.
+/// - A future that is dropped half-way leaves the call done or not done, or to be done later: a write may
+///   be on its way.
 #[async_trait]
 pub trait StorageBackend: Debug + Send + Sync + 'static {
     /// Reads a record; `None` when there is none.
@@ -131,10 +132,7 @@ pub trait StorageBackend: Debug + Send + Sync + 'static {
         partition: &Partition,
         from: WatchFrom,
         delay_ms: u64,
-    ) -> Result<Watch, StoreError> {
-        let _ = delay_ms;
-        self.watch(partition, from).await
-    }
+    ) -> Result<Watch, StoreError>;
 
     /// Moves what is kept beside the store into it, such as a write-ahead log into its file, as far
     /// as no reader is in the way. At the end of an orderly shutdown, so that a copy of the file alone

@@ -14,7 +14,7 @@ use crate::store::Record;
 use crate::tasks::{Call, Phase, Rerun, Status, Task, TaskError, TaskId};
 
 /// Rises with every change that an older program could not keep: a new field included, because
-/// a program that does not know a field would drop it.
+/// a program that does not know a field would drop it. It stays 1 until the first release.
 pub(crate) const SCHEMA: u32 = 1;
 
 #[derive(Serialize)]

@@ -324,8 +324,17 @@ impl StorageBackend for Faulty {
     }
 
     async fn watch(&self, partition: &Partition, from: WatchFrom) -> Result<Watch, StoreError> {
+        self.watch_within(partition, from, 0).await
+    }
+
+    async fn watch_within(
+        &self,
+        partition: &Partition,
+        from: WatchFrom,
+        delay_ms: u64,
+    ) -> Result<Watch, StoreError> {
         self.record(Call::Watch);
-        let watch = self.read(self.0.store.watch(partition, from)).await?;
+        let watch = self.read(self.0.store.watch_within(partition, from, delay_ms)).await?;
         let process = self.clone();
         // What has died or stands still hears nothing.
         let heard = watch.then(move |event| {

@@ -196,6 +196,15 @@ impl StorageBackend for Unsteady {
     }
 
     async fn watch(&self, partition: &Partition, from: WatchFrom) -> Result<Watch, StoreError> {
+        self.watch_within(partition, from, 0).await
+    }
+
+    async fn watch_within(
+        &self,
+        partition: &Partition,
+        from: WatchFrom,
+        delay_ms: u64,
+    ) -> Result<Watch, StoreError> {
         self.watches.fetch_add(1, Ordering::SeqCst);
         match self.mood() {
             Mood::Away => return Err(away()),
@@ -204,7 +213,7 @@ impl StorageBackend for Unsteady {
             _ => {}
         }
         let mut broken = self.broken.subscribe();
-        let watch = self.inner.watch(partition, from).await?;
+        let watch = self.inner.watch_within(partition, from, delay_ms).await?;
         let watch = watch.take_until(async move { broken.changed().await });
         let failed = StoreError::ReadOnly(Some("/secret/tenure.db".into()));
         Ok(watch.chain(stream::once(async { Err(failed) })).boxed())

@@ -349,7 +349,7 @@ impl StorageBackend for RedisBackend {
     }
 
     async fn watch(&self, partition: &Partition, from: WatchFrom) -> Result<Watch, StoreError> {
-        watch::watch(&self.0, partition, from, Duration::ZERO).await
+        self.watch_within(partition, from, 0).await
     }
 
     async fn watch_within(
