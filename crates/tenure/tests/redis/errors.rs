@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use futures::StreamExt as _;
 use redis::Cmd;
 use tenure::Chain;
 use tenure::clock::Clock;
 use tenure::store::{
     PageRequest, Precondition, RedisBackend, RedisOptions, StorageBackend as _, StoreError,
-    WatchFrom,
+    WatchEvent, WatchFrom,
 };
 
 use crate::server::{Server, shared_url};
@@ -150,6 +151,44 @@ async fn a_record_that_lacks_a_field_or_a_part_of_its_head_hides_no_other() {
     ] {
         lists_around(async |url, record| raw(url, &["HSET", record, "version", head]).await).await;
     }
+}
+
+/// Nor is it written over, which would lose what is left of it and tell watches what they cannot read.
+#[tokio::test]
+async fn a_record_with_a_damaged_head_is_not_written_over() {
+    let (url, options) = (shared_url(), options());
+    let store = open_with(&url, options.clone(), Clock::system()).await;
+    let record = format!("{}:{{/p}}:record:a", options.prefix);
+    let mut watch = store.watch(&partition(), WatchFrom::Now).await.unwrap();
+    let (stamp, created) = ("0123456789abcdef", "0001795000000000");
+    for start in [
+        "?".into(),
+        format!("1-{stamp}"),
+        format!("1-{stamp} {created}?"),
+        format!("1-{stamp}x{created}"),
+        format!("1-{stamp} 000179500000000x"),
+        format!("1-0123456789abcdeg {created}"),
+        format!("0x5-{stamp} {created}"),
+        format!(" 5-{stamp} {created}"),
+        format!("5.5-{stamp} {created}"),
+        format!("nan-{stamp} {created}"),
+    ] {
+        for kept in [0, 2] {
+            let attributes = if kept == 0 { "" } else { ";;;;" };
+            let head = format!("{start}{attributes}");
+            raw(&url, &["HSET", &record, "version", &head, "data", "old"]).await;
+            let refused = store.put(&key("a"), write("new").keeping(kept)).await;
+            assert!(matches!(refused, Err(StoreError::Damaged { .. })), "{head}: {refused:?}");
+            let mut server = redis::Client::open(&*url).unwrap().get_connection().unwrap();
+            let fields: std::collections::BTreeMap<String, String> =
+                Cmd::new().arg("HGETALL").arg(&record).query(&mut server).unwrap();
+            let told = fields.iter().map(|(name, value)| (&**name, &**value)).collect::<Vec<_>>();
+            assert_eq!(told, [("data", "old"), ("version", &*head)]);
+        }
+    }
+    store.put(&key("b"), write("x")).await.unwrap();
+    let told = tokio::time::timeout(STANDSTILL, watch.next()).await.unwrap().unwrap().unwrap();
+    assert!(matches!(told, WatchEvent::Change(it) if it.key == key("b")));
 }
 
 #[tokio::test]
@@ -372,6 +411,8 @@ async fn a_user_who_lacks_any_right_writes_all_or_nothing() {
             all.put(&key(old), rich("1")).await.unwrap();
             all.put(&key(old), rich("2")).await.unwrap();
         }
+        // The next version of this one is the first that takes one away.
+        all.put(&key("rich"), rich("3")).await.unwrap();
         let mut refusals = 0;
         for turn in 0..6 {
             let before = digest();

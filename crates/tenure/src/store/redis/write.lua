@@ -224,13 +224,15 @@ local function write_any(record, at, head, fence)
   return version
 end
 
--- Where the token of a head ends but for its 16 digits, and its version. Nothing, if the head is not
--- sound or has no next version.
+-- Where the dash in the token of a head is, and its version. Nothing, if the head is not sound or has
+-- no next version.
 local function cut(head)
-  -- A token ends with 16 digits; a blank, 16 digits of `created_at` and the attributes follow.
-  local dash = find(head, '-', 1, true) or 0
+  -- After the dash 16 digits; then a blank and `created_at` in 16 digits, before the attributes.
+  local _, last = find(head, '^%d+%-%x+ %d+')
+  local dash = last and last - 33 or 0
   local version = tonumber(sub(head, 1, dash - 1))
-  if not version or version >= LAST_VERSION or #head < dash + 33 then return nil end
+  if not version or version >= LAST_VERSION or sub(head, dash, dash) ~= '-'
+    or sub(head, dash + 17, dash + 17) ~= ' ' then return nil end
   return dash, version
 end
 
@@ -287,7 +289,7 @@ local function overwrite_keeping(record, at, head, data, terms, kept, tag)
     return redis.error_reply('NOPERM this user may not HDEL')
   end
   local new = format('%d-', version + 1) .. ARGV[at + 2] .. sub(head, dash + 17, dash + 33)
-    .. terms .. format('%d;', first) .. tag
+    .. terms .. format('%.0f;', first) .. tag
   call('XADD', log, 'MAXLEN', '~', LOG_LENGTH, '*', sub(record, #log + 5), new)
   logged, overwritten = true, true
   call('HSET', record, 'version', new, 'data', ARGV[at + 5], format('was:%d', version),
