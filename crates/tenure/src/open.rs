@@ -44,7 +44,6 @@ fn is_redis(scheme: &str) -> bool {
     matches!(scheme, "redis" | "rediss" | "redis+cluster" | "rediss+cluster") || is_socket(scheme)
 }
 
-/// URLs of sockets have no place for credentials but the query.
 fn is_socket(scheme: &str) -> bool {
     matches!(scheme, "redis+unix" | "unix")
 }
@@ -74,7 +73,13 @@ async fn redis(url: &str, clock: Clock) -> Result<crate::store::RedisBackend, St
     use crate::store::{RedisBackend, RedisOptions};
 
     let (server, query) = url.split_once('?').unwrap_or((url, ""));
-    let is_socket = url.split_once(':').is_some_and(|(scheme, _)| is_socket(scheme));
+    let socket = server.split_once(':').filter(|(scheme, _)| is_socket(scheme));
+    if socket.is_some_and(|(_, place)| !place.starts_with("///")) {
+        let reason = "redis: the URL of a socket is unix:///PATH; what it says of a user goes into its \
+                      query, as in ?user=NAME&pass=PASSWORD";
+        return Err(StoreError::InvalidLocation(reason.into()));
+    }
+    let is_socket = socket.is_some();
     let mut of_server = Vec::new();
     let mut options = RedisOptions::default();
     let (mut cert, mut key) = (None, None);
@@ -88,8 +93,12 @@ async fn redis(url: &str, clock: Clock) -> Result<crate::store::RedisBackend, St
                 of_server.push(part);
             }
             _ => {
-                // What follows the name may be a password.
-                let name = part.split('=').next().unwrap_or_default();
+                // What follows the name may be a password, and so may be what has no name.
+                let name = match part.split_once('=') {
+                    Some((name, _)) => name,
+                    None if is_socket => "…",
+                    None => part,
+                };
                 let known = if is_socket {
                     "prefix=NAME, db=NUMBER, user=NAME and pass=PASSWORD"
                 } else {
@@ -125,18 +134,27 @@ fn not_built_in(feature: &str) -> StoreError {
     StoreError::InvalidLocation(format!("the feature {feature:?} of {crates} is not built in"))
 }
 
-/// The URL of a store as it may be shown: whatever stands before an `@` is left out, and the query of
-/// a socket.
+/// What a URL's query may say of a store and anybody may see.
+const SHOWN: [&str; 7] = ["prefix", "ca", "cert", "key", "db", "user", "durability"];
+
+/// The URL of a store as it may be shown: whatever stands before an `@` is left out, unless it is the
+/// path of a file, and so is all of the query that may be a password.
 #[must_use]
 pub fn without_credentials(url: &str) -> String {
-    match (url.split_once("://"), url.rsplit_once('@')) {
-        (Some((scheme, place)), _) if is_socket(scheme) => match place.split_once('?') {
-            Some((path, _)) => format!("{scheme}://{path}?…"),
-            None => url.into(),
-        },
-        (Some((scheme, _)), Some((_, place))) => format!("{scheme}://…@{place}"),
+    let shown = match (url.split_once(':'), url.rsplit_once('@')) {
+        (Some((scheme, place)), Some((_, rest))) if scheme != "file" => {
+            let slashes = if place.starts_with("//") { "//" } else { "" };
+            format!("{scheme}:{slashes}…@{rest}")
+        }
         _ => url.into(),
-    }
+    };
+    let Some((place, query)) = shown.split_once('?') else { return shown };
+    let parts = query.split('&').map(|part| match part.split_once('=') {
+        Some((name, _)) if SHOWN.contains(&name) => part.to_owned(),
+        Some(("pass", _)) => "pass=…".to_owned(),
+        _ => "…".to_owned(),
+    });
+    format!("{place}?{}", parts.collect::<Vec<_>>().join("&"))
 }
 
 #[cfg(test)]
@@ -178,6 +196,11 @@ mod tests {
         assert!(refusal("rediss://localhost?ca=./none.pem").await.contains("none.pem"));
         let ignored = "redis://localhost?ca=Cargo.toml";
         assert!(refusal(ignored).await.contains("no certificate"));
+        for socket in ["unix:/r", "unix://me:secret@localhost/r", "redis+unix://r?pass=secret"] {
+            let refusal = refusal(socket).await;
+            assert!(refusal.contains("unix:///PATH") && !refusal.contains("secret"), "{refusal}");
+        }
+        assert!(!refusal("unix:///none?pass=ab&secret").await.contains("secret"));
         for scheme in ["redis://localhost", "redis+unix:///none"] {
             let misspelt = refusal(&format!("{scheme}?password=secret")).await;
             assert!(misspelt.contains("does not know \"password\""), "{misspelt}");
@@ -190,9 +213,15 @@ mod tests {
         for (url, shown) in [
             ("redis://me:secret@host/1", "redis://…@host/1"),
             ("unix:///run/redis.sock", "unix:///run/redis.sock"),
-            ("unix:///run/redis.sock?db=1&pass=sec@ret", "unix:///run/redis.sock?…"),
-            ("redis+unix:///r.sock?pass=secret&user=me", "redis+unix:///r.sock?…"),
+            ("unix:///run/redis.sock?db=1&pass=sec@ret", "unix://…@ret"),
+            ("redis+unix:///r.sock?pass=secret&user=me", "redis+unix:///r.sock?pass=…&user=me"),
+            ("unix:///r.sock?prefix=p&pass=sec&ret", "unix:///r.sock?prefix=p&pass=…&…"),
+            ("unix://me:secret@localhost/r.sock?db=1", "unix://…@localhost/r.sock?db=1"),
+            ("unix:/r.sock?pass=secret", "unix:/r.sock?pass=…"),
+            ("valkey+unix:///r.sock?pass=secret", "valkey+unix:///r.sock?pass=…"),
+            ("redis:me:secret@host", "redis:…@host"),
             ("file:./tenure.db?durability=relaxed", "file:./tenure.db?durability=relaxed"),
+            ("file:/home/me@work/tenure.db", "file:/home/me@work/tenure.db"),
         ] {
             assert_eq!(without_credentials(url), shown);
         }

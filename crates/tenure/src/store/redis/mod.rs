@@ -98,7 +98,7 @@ impl RedisBackend {
     /// hears late of changes, until it notices and moves to another.
     ///
     /// The path of a socket is absolute, and the query has what else there is to say:
-    /// `redis+unix:///run/redis.sock?db=2&user=me&pass=password`.
+    /// `redis+unix:///run/redis.sock?db=2&user=me&pass=password`, percent-encoded, a `+` as `%2B`.
     ///
     /// # Errors
     /// [`StoreError::InvalidLocation`] for a URL that names no server or a certificate that cannot
