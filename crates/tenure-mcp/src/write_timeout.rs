@@ -12,8 +12,8 @@ use tokio::sync::Semaphore;
 /// tell then what became of the write; shorter than the minute that clients commonly wait.
 const ANSWER_MS: u64 = 30_000;
 
-/// Writes that go on while nobody waits for them. Those beyond are dropped: they are done or not
-/// done, which is what their clients have been told.
+/// Writes that go on while nobody waits for them. Those beyond are dropped: they are done, not done
+/// or done later, which is what their clients have been told.
 const LEFT: usize = 1_024;
 
 /// The bound of writes. Clones share what is left to itself.
@@ -29,7 +29,8 @@ impl Writes {
     }
 
     /// What `writing` comes to, and that the outcome is unknown if the store does not answer in time.
-    /// Then the write goes on by itself: a store that hangs and comes back has done it.
+    /// Then the write goes on by itself: a store that hangs and comes back does it, unless the process
+    /// ends before.
     pub(crate) async fn carry_out<T, E, W>(&self, writing: W) -> Result<T, E>
     where
         W: Future<Output = Result<T, E>> + Send + 'static,

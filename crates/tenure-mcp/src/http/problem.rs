@@ -106,9 +106,9 @@ impl From<LimitReached> for Problem {
     }
 }
 
-/// What to say when the answer to a write was lost.
-const IN_DOUBT: &str = "the change may or may not have happened: its answer was lost. Read the \
-    task and see";
+/// What to say when the answer to a write was lost, or does not come.
+const IN_DOUBT: &str = "the change may or may not have happened, or may yet happen: its answer was \
+    lost or has not come in time. Read the task and see";
 
 impl From<TaskError> for Problem {
     fn from(error: TaskError) -> Self {

@@ -70,7 +70,7 @@ pub enum StoreError {
         #[source]
         source: Option<Cause>,
     },
-    /// The write may or may not have happened; reading will tell.
+    /// The write may or may not have happened; reading will tell, unless it is still on its way.
     #[error("the outcome of the write is unknown")]
     OutcomeUnknown(#[source] Option<Cause>),
     /// Anything else that the engine reports.

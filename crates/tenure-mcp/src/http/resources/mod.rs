@@ -149,7 +149,7 @@ async fn dispatch(api: &Api, caller: &Caller, request: Request) -> Result<Respon
         return Problem::unless_answered(&api.clock, reading).await;
     }
     let resources = api.resources.by(caller.owner().as_str())?;
-    let change = write::Change { api, resources, request: &request };
+    let change = write::ChangeRequest { api, resources, request: &request };
     match (place, method) {
         (Endpoint::Resource(key), Method::PUT) => write::put(change, key, body).await,
         (Endpoint::Resource(key), Method::PATCH) => write::patch(change, key, body).await,

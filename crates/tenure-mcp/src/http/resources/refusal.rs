@@ -15,8 +15,8 @@ const VERSION: HeaderName = HeaderName::from_static("tenure-version");
 
 /// Not to be repeated blindly, so it is no 503: under a condition the repetition would fail because of
 /// the first write.
-const IN_DOUBT: &str = "the write may or may not have happened: its answer was lost. Read the resource \
-    and compare ETag and Tenure-Version with those from before";
+const IN_DOUBT: &str = "the write may or may not have happened, or may yet happen: its answer was lost \
+    or has not come in time. Read the resource and compare ETag and Tenure-Version with those from before";
 
 /// A problem, and headers.
 #[derive(Debug)]

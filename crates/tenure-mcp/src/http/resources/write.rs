@@ -28,7 +28,7 @@ use crate::http::resources::parsing::Parsing;
 use crate::http::resources::refusal::{Refusal, name};
 
 /// A request that changes something, with the resources in the name of who asks.
-pub(super) struct Change<'a> {
+pub(super) struct ChangeRequest<'a> {
     pub(super) api: &'a Api,
     pub(super) resources: ResourceStore,
     pub(super) request: &'a Parts,
@@ -48,11 +48,11 @@ const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
     responses(ValueWritten, ValueCreated, ChangeRefused, BodyRefused),
 )]
 pub(super) async fn put(
-    change: Change<'_>,
+    change: ChangeRequest<'_>,
     key: ResourceKey,
     body: Body,
 ) -> Result<Response, Refusal> {
-    let Change { api, resources, request } = change;
+    let ChangeRequest { api, resources, request } = change;
     let conditions = demanded(api, &request.headers)?;
     if !may_be_json(&request.headers) {
         return Err(Refusal::unsupported_media_type("application/json", ACCEPT));
@@ -90,8 +90,11 @@ pub(super) async fn put(
         ChangeRefused,
     ),
 )]
-pub(super) async fn delete(change: Change<'_>, key: ResourceKey) -> Result<Response, Refusal> {
-    let Change { api, resources, request } = change;
+pub(super) async fn delete(
+    change: ChangeRequest<'_>,
+    key: ResourceKey,
+) -> Result<Response, Refusal> {
+    let ChangeRequest { api, resources, request } = change;
     let conditions = demanded(api, &request.headers)?;
     let writing = async move {
         let delete = |condition| resources.delete_if(&key, condition);
@@ -115,11 +118,11 @@ pub(super) async fn delete(change: Change<'_>, key: ResourceKey) -> Result<Respo
     ),
 )]
 pub(super) async fn patch(
-    change: Change<'_>,
+    change: ChangeRequest<'_>,
     key: ResourceKey,
     body: Body,
 ) -> Result<Response, Refusal> {
-    let Change { api, resources, request } = change;
+    let ChangeRequest { api, resources, request } = change;
     let conditions = demanded(api, &request.headers)?;
     if !content_type(&request.headers).is_some_and(|it| it.eq_ignore_ascii_case(MERGE_PATCH)) {
         return Err(Refusal::unsupported_media_type(MERGE_PATCH, ACCEPT_PATCH));
@@ -186,11 +189,11 @@ fn merged(resource: &Resource, patch: &Value) -> Result<Document, ResourceError>
     responses(ValueWritten, ChangeRefused, BodyRefused),
 )]
 pub(super) async fn revert(
-    change: Change<'_>,
+    change: ChangeRequest<'_>,
     key: ResourceKey,
     body: Body,
 ) -> Result<Response, Refusal> {
-    let Change { api, resources, request } = change;
+    let ChangeRequest { api, resources, request } = change;
     let conditions = demanded(api, &request.headers)?;
     if !may_be_json(&request.headers) {
         return Err(Refusal::unsupported_media_type("application/json", ACCEPT));

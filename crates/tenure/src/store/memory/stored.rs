@@ -31,7 +31,7 @@ struct Rare {
 pub(super) struct Replaced {
     pub(super) counted_until: Option<Timestamp>,
     pub(super) expires_at: Option<Timestamp>,
-    _rare: Option<Box<Rare>>,
+    to_free: Option<Box<Rare>>,
 }
 
 impl Stored {
@@ -114,7 +114,7 @@ impl Stored {
             let (rare, kept) = (self.rare.get_or_insert_default(), write.kept as usize);
             if rare.former.len() > kept {
                 let former = rare.former.split_off(kept);
-                replaced._rare = Some(Box::new(Rare { tag: None, former }));
+                replaced.to_free = Some(Box::new(Rare { tag: None, former }));
             }
             // One of those that are kept is the version that is replaced now.
             if rare.former.len() == kept {
@@ -125,7 +125,7 @@ impl Stored {
         } else if self.rare.is_some() || write.tag.is_some() {
             let rare =
                 write.tag.map(|tag| Box::new(Rare { tag: Some(tag), former: VecDeque::new() }));
-            replaced._rare = std::mem::replace(&mut self.rare, rare);
+            replaced.to_free = std::mem::replace(&mut self.rare, rare);
         }
         self.token = token;
         self.created_at = created_at;
