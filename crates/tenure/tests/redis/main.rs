@@ -17,6 +17,7 @@ mod warnings;
 
 mod batches;
 mod cost;
+mod damage;
 mod errors;
 mod failover;
 mod faults;
