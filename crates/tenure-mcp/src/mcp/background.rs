@@ -257,6 +257,7 @@ async fn until_withdrawn(
         Ok(resumed) = withdrawn => resumed,
     };
     task.resume().await;
+    // The tool may have gone meanwhile; then nobody waits for its slot.
     let _ = resumed.send(());
     Waited::Withdrawn
 }

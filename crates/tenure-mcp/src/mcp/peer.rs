@@ -126,7 +126,8 @@ impl Transport<RoleServer> for TaskTransport {
                         let Some(id) = cancelled.params.request_id else { return Ok(()) };
                         let (resumed, has_resumed) = oneshot::channel();
                         send(PeerEvent::Withdraw { id, resumed }).await?;
-                        // The SDK has the tool wait until this is sent.
+                        // The SDK has the tool wait until this is sent. Dropped unsent, it says the same:
+                        // the question had been answered, or the run is over.
                         let _ = has_resumed.await;
                         return Ok(());
                     }
