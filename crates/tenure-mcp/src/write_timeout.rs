@@ -1,9 +1,9 @@
 //! How long a client waits for what is written to the store.
 
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use tenure::clock::Clock;
 use tenure::store::StoreError;
 use tokio::sync::Semaphore;
@@ -31,13 +31,14 @@ impl Writes {
     /// What `writing` comes to, and that the outcome is unknown if the store does not answer in time.
     /// Then the write goes on by itself: a store that hangs and comes back does it, unless the process
     /// ends before.
-    pub(crate) async fn carry_out<T, E, W>(&self, writing: W) -> Result<T, E>
+    pub(crate) async fn carry_out<T, E>(
+        &self,
+        mut writing: BoxFuture<'static, Result<T, E>>,
+    ) -> Result<T, E>
     where
-        W: Future<Output = Result<T, E>> + Send + 'static,
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
     {
-        let mut writing = Box::pin(writing);
         match self.in_time(&mut writing).await {
             Some(done) => done,
             None => {
@@ -60,11 +61,12 @@ impl Writes {
             // `biased`: as for reads, an answer counts however late it is seen.
             biased;
             done = writing => Some(done),
-            () = self.clock.sleep_millis(ANSWER_MS) => None,
+            // Begun only when it is needed: most writes are done before they are waited for.
+            () = async { self.clock.sleep_millis(ANSWER_MS).await } => None,
         }
     }
 
-    fn leave<T, E>(&self, writing: Pin<Box<impl Future<Output = Result<T, E>> + Send + 'static>>) {
+    fn leave<T: 'static, E: 'static>(&self, writing: BoxFuture<'static, Result<T, E>>) {
         let Ok(place) = Arc::clone(&self.left).try_acquire_owned() else {
             tracing::error!("too many writes are unanswered: one more is given up");
             return;
@@ -110,7 +112,7 @@ mod tests {
             };
             let told = tokio::spawn({
                 let writes = writes.clone();
-                async move { writes.carry_out(writing).await }
+                async move { writes.carry_out(Box::pin(writing)).await }
             });
             tokio::task::yield_now().await;
             clock.advance_millis(ANSWER_MS);
@@ -128,7 +130,8 @@ mod tests {
         let clock = Clock::manual(Timestamp::from_millis(1));
         let writes = Writes::new(clock.clone());
         let (tell, told) = tokio::sync::oneshot::channel();
-        let writing = writes.carry_out(async { Ok::<u32, TaskError>(told.await.unwrap()) });
+        let writing =
+            writes.carry_out(Box::pin(async { Ok::<u32, TaskError>(told.await.unwrap()) }));
         let suspended = async {
             tokio::task::yield_now().await;
             clock.advance_millis(10 * ANSWER_MS);

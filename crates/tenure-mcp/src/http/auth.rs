@@ -1,9 +1,8 @@
-//! Lets verified callers in, and tells the handlers who they are.
+//! Who calls, and what those are told who prove nothing.
 
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::http::header::{HeaderValue, WWW_AUTHENTICATE};
-use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use rmcp::model::ErrorCode;
 
@@ -41,30 +40,25 @@ impl Gate {
     }
 }
 
-/// Runs for each request: a session is no credential.
-pub(super) async fn authenticate(
-    State(gate): State<Gate>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    match gate.callers.verify(request.headers(), request.extensions().get::<Caller>()) {
-        Ok(caller) => {
-            request.extensions_mut().insert(caller);
-            next.run(request).await
+impl Gate {
+    /// Who calls. Asked for each request: a session is no credential.
+    pub(super) fn verify(&self, request: &Request) -> Result<Caller, Rejection> {
+        self.callers.verify(request.headers(), request.extensions().get::<Caller>())
+    }
+
+    /// The answer to whom it does not let in.
+    pub(super) fn refused(&self, rejection: Rejection) -> Response {
+        if rejection == Rejection::Contradictory {
+            tracing::error!(
+                "a layer around the router has put a `Caller` into the request: \
+                 say `Callers::authenticated()`"
+            );
         }
-        Err(rejection) => {
-            if rejection == Rejection::Contradictory {
-                tracing::error!(
-                    "a layer around the router has put a `Caller` into the request: \
-                     say `Callers::authenticated()`"
-                );
-            }
-            let mut response = (gate.refuse)(rejection);
-            if let Some(challenge) = rejection.challenge() {
-                let challenge = HeaderValue::from_static(challenge);
-                response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
-            }
-            response
+        let mut response = (self.refuse)(rejection);
+        if let Some(challenge) = rejection.challenge() {
+            let challenge = HeaderValue::from_static(challenge);
+            response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
         }
+        response
     }
 }

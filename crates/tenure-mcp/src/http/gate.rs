@@ -1,4 +1,4 @@
-//! Who may pass to the plain HTTP interface, and from which web sites.
+//! Who may pass to an interface, and from which web sites.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 
 use rmcp::model::ErrorCode;
 
-use crate::http::auth::{Gate, authenticate};
+use crate::http::auth::Gate;
 use crate::http::error::refusal;
 use crate::http::{HttpOptions, Problem, site};
 
@@ -19,41 +19,48 @@ pub(super) fn guard<S: Clone + Send + Sync + 'static>(
     routes: Router<S>,
     options: &HttpOptions,
 ) -> Router<S> {
-    let gate = Gate::of_plain_http(options.callers.clone());
-    routes
-        .layer(middleware::from_fn_with_state(gate, authenticate))
-        .layer(middleware::from_fn_with_state(KnownSites::of_plain_http(options), only_known_sites))
+    routes.layer(middleware::from_fn_with_state(Admission::to_plain_http(options), admit))
 }
 
-/// The checks against DNS rebinding and foreign pages: see [`HttpOptions`].
-#[derive(Clone)]
-pub(super) struct KnownSites {
-    options: Arc<HttpOptions>,
-    refuse: fn(&'static str) -> Response,
+/// Who is let in: the checks against DNS rebinding and foreign pages (see [`HttpOptions`]), then that
+/// of the caller.
+pub(super) struct Admission {
+    options: HttpOptions,
+    refuse_site: fn(&'static str) -> Response,
+    gate: Gate,
 }
 
-impl KnownSites {
+impl Admission {
     /// Refuses with JSON-RPC.
-    pub(super) fn of_mcp(options: &HttpOptions) -> Self {
-        let refuse = |why| refusal(StatusCode::FORBIDDEN, ErrorCode::INVALID_REQUEST, why);
-        Self { options: Arc::new(options.clone()), refuse }
+    pub(super) fn to_mcp(options: &HttpOptions) -> Arc<Self> {
+        let refuse_site = |why| refusal(StatusCode::FORBIDDEN, ErrorCode::INVALID_REQUEST, why);
+        let gate = Gate::of_mcp(options.callers.clone());
+        Arc::new(Self { options: options.clone(), refuse_site, gate })
     }
 
     /// Refuses with a problem document.
-    fn of_plain_http(options: &HttpOptions) -> Self {
-        let refuse = |why| Problem::new(StatusCode::FORBIDDEN, why).into_response();
-        Self { options: Arc::new(options.clone()), refuse }
+    fn to_plain_http(options: &HttpOptions) -> Arc<Self> {
+        let refuse_site = |why| Problem::new(StatusCode::FORBIDDEN, why).into_response();
+        let gate = Gate::of_plain_http(options.callers.clone());
+        Arc::new(Self { options: options.clone(), refuse_site, gate })
     }
 }
 
-/// Lets no request of a foreign site through.
-pub(super) async fn only_known_sites(
-    State(sites): State<KnownSites>,
-    request: Request,
+/// Lets a request through that may pass, and tells the handlers who calls.
+pub(super) async fn admit(
+    State(admission): State<Arc<Admission>>,
+    mut request: Request,
     next: Next,
 ) -> Response {
-    match site::check(&sites.options, request.uri(), request.headers()) {
-        Ok(()) => next.run(request).await,
-        Err(why) => (sites.refuse)(why),
+    let Admission { options, refuse_site, gate } = &*admission;
+    if let Err(why) = site::check(options, request.uri(), request.headers()) {
+        return refuse_site(why);
+    }
+    match gate.verify(&request) {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
+        Err(rejection) => gate.refused(rejection),
     }
 }

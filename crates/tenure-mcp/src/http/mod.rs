@@ -39,7 +39,6 @@ use tokio_util::sync::CancellationToken;
 
 pub use problem::Problem;
 
-use crate::http::auth::{Gate, authenticate};
 use crate::http::body::BodyBounds;
 use crate::http::events::EventStreams;
 use crate::http::problem::{not_possible_here, nothing_here};
@@ -251,16 +250,11 @@ fn routes<H: ServerHandler>(
         Arc::clone(&sessions),
         config(options, streams),
     );
-    let gate = Gate::of_mcp(options.callers.clone());
     let mcp = Router::new()
         .fallback_service(service)
         .layer(middleware::from_fn_with_state(BodyBounds::new(options), body::reroute))
         .layer(middleware::from_fn_with_state(sessions, session::bind))
-        .layer(middleware::from_fn_with_state(gate, authenticate))
-        .layer(middleware::from_fn_with_state(
-            gate::KnownSites::of_mcp(options),
-            gate::only_known_sites,
-        ))
+        .layer(middleware::from_fn_with_state(gate::Admission::to_mcp(options), gate::admit))
         .layer(middleware::from_fn(error::explain));
     let health = get(health::<H>).with_state(server.clone());
     Router::new()

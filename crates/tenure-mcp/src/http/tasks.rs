@@ -267,7 +267,7 @@ pub(super) async fn cancel<H: ServerHandler>(
     let task = TaskRef::new(caller.owner().clone(), named(id)?);
     let tasks = api.server.tasks().clone();
     let writing = async move { tasks.cancel(&task, None).await };
-    Ok(Json(TaskDocument::from(&api.server.shared.writes.carry_out(writing).await?)))
+    Ok(Json(TaskDocument::from(&api.server.shared.writes.carry_out(Box::pin(writing)).await?)))
 }
 
 /// Follows a task: server-sent events named task, a document each, until it ends.

@@ -100,7 +100,7 @@ impl<H: ServerHandler> ServerHandler for DurableServer<H> {
         }
         let (tasks, task) = (self.tasks().clone(), TaskRef::new(owner, id));
         let writing = async move { tasks.deliver_inputs(&task, answers).await };
-        match self.shared.writes.carry_out(writing).await {
+        match self.shared.writes.carry_out(Box::pin(writing)).await {
             // It ended meanwhile: nothing waits for the answers any more.
             Ok(_) | Err(TaskError::Finished { .. }) => Ok(()),
             Err(error) => Err(of_task(error)),
@@ -111,7 +111,7 @@ impl<H: ServerHandler> ServerHandler for DurableServer<H> {
         let task = TaskRef::new(caller(&cx.extensions)?, request.task_id.as_str());
         let tasks = self.tasks().clone();
         let writing = async move { tasks.cancel(&task, None).await };
-        match self.shared.writes.carry_out(writing).await {
+        match self.shared.writes.carry_out(Box::pin(writing)).await {
             // What has ended stays as it is, and the client is told so by the next `tasks/get`.
             Ok(_) | Err(TaskError::Finished { .. }) => Ok(()),
             Err(error) => Err(error::of_task(&request.task_id, error)),

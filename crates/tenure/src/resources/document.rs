@@ -32,7 +32,8 @@ impl Document {
     /// # Errors
     /// As [`parse_value`](Self::parse_value) and [`from_value`](Self::from_value).
     pub fn parse(text: impl AsRef<[u8]>) -> Result<Self, ResourceError> {
-        Self::from_value(&Self::parse_value(text)?)
+        let text = text.as_ref();
+        Self::canonical(&Self::parse_value(text)?, text.len())
     }
 
     /// Reads JSON text of what need not become a document, such as a patch.
@@ -60,9 +61,15 @@ impl Document {
     /// [`ResourceError::Invalid`] for a number that would not come back, and for a value that
     /// nests too deep.
     pub fn from_value(value: &Value) -> Result<Self, ResourceError> {
+        Self::canonical(value, 0)
+    }
+
+    /// `bytes` is about how long the text will be: a buffer that need not grow is not copied.
+    fn canonical(value: &Value, bytes: usize) -> Result<Self, ResourceError> {
         let depth = check(value, 1)?;
-        let text =
-            serde_json_canonicalizer::to_vec(value).map_err(|error| invalid(error.to_string()))?;
+        let mut text = Vec::with_capacity(bytes);
+        serde_json_canonicalizer::to_writer(value, &mut text)
+            .map_err(|error| invalid(error.to_string()))?;
         Ok(Self { etag: ETag::of(&text), text: text.into(), depth })
     }
 

@@ -42,6 +42,7 @@ mod target;
 mod unmeasured;
 pub(super) mod write;
 
+use std::future::ready;
 use std::sync::Arc;
 
 use axum::Router;
@@ -52,6 +53,7 @@ use axum::http::{Method, StatusCode};
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
+use futures::future::BoxFuture;
 use rmcp::ServerHandler;
 use tenure::clock::Clock;
 use tenure::resources::ResourceStore;
@@ -115,10 +117,11 @@ async fn answer(
     Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Response {
-    let mut response = match dispatch(&api, &caller, request).await {
-        Ok(response) => response,
-        Err(refusal) => refusal.into_response(),
+    let answer = match dispatch(&api, &caller, request) {
+        Ok(answering) => answering.await,
+        Err(refusal) => Err(refusal),
     };
+    let mut response = answer.unwrap_or_else(IntoResponse::into_response);
     // What was read may change at any time: ask again, with the ETag.
     let caching = HeaderValue::from_static("private, no-cache");
     let headers = response.headers_mut();
@@ -130,7 +133,13 @@ async fn answer(
     response
 }
 
-async fn dispatch(api: &Api, caller: &Caller, request: Request) -> Result<Response, Refusal> {
+/// What answers a request. Each is in a box of its own: one future that could become any of them
+/// would have the size of them together, and it moves through every layer around the routes.
+fn dispatch<'a>(
+    api: &'a Api,
+    caller: &'a Caller,
+    request: Request,
+) -> Result<BoxFuture<'a, Result<Response, Refusal>>, Refusal> {
     let (request, body) = request.into_parts();
     let absent = || Problem::new(StatusCode::NOT_FOUND, "resource not found");
     let Target { project, place } = Target::parse(request.uri.path()).ok_or_else(absent)?;
@@ -138,26 +147,28 @@ async fn dispatch(api: &Api, caller: &Caller, request: Request) -> Result<Respon
     let method = request.method.clone();
     let allowed = place.allowed();
     if !allowed.contains(&method) {
-        return Ok(not_allowed(allowed));
+        return Ok(Box::pin(ready(Ok(not_allowed(allowed)))));
     }
     if !method.is_safe() && rights < Rights::Write {
         let detail = "the caller may read this project, and not write";
         return Err(Problem::new(StatusCode::FORBIDDEN, detail).into());
     }
     if method.is_safe() {
-        let reading = read(api, caller, &project, place, &request);
-        return Problem::unless_answered(&api.clock, reading).await;
+        return Ok(Box::pin(async move {
+            let reading = read(api, caller, &project, place, &request);
+            Problem::unless_answered(&api.clock, reading).await
+        }));
     }
     let resources = api.resources.by(caller.owner().as_str())?;
-    let change = write::ChangeRequest { api, resources, request: &request };
-    match (place, method) {
-        (Endpoint::Resource(key), Method::PUT) => write::put(change, key, body).await,
-        (Endpoint::Resource(key), Method::PATCH) => write::patch(change, key, body).await,
-        (Endpoint::Resource(key), Method::DELETE) => write::delete(change, key).await,
-        (Endpoint::Revert(key), _) => write::revert(change, key, body).await,
-        (Endpoint::Invalid(error), _) => Err(error.into()),
-        (place, _) => Ok(not_allowed(place.allowed())),
-    }
+    let change = write::ChangeRequest { api, resources, request };
+    Ok(match (place, method) {
+        (Endpoint::Resource(key), Method::PUT) => Box::pin(write::put(change, key, body)),
+        (Endpoint::Resource(key), Method::PATCH) => Box::pin(write::patch(change, key, body)),
+        (Endpoint::Resource(key), Method::DELETE) => Box::pin(write::delete(change, key)),
+        (Endpoint::Revert(key), _) => Box::pin(write::revert(change, key, body)),
+        (Endpoint::Invalid(error), _) => return Err(error.into()),
+        (place, _) => Box::pin(ready(Ok(not_allowed(place.allowed())))),
+    })
 }
 
 async fn read(
@@ -168,11 +179,13 @@ async fn read(
     request: &Parts,
 ) -> Result<Response, Refusal> {
     match place {
-        Endpoint::Collection => read::list(api, project, request).await,
-        Endpoint::Events => event::watch(api, caller, project, request).await,
         Endpoint::Resource(key) => read::get(api, &key, request).await,
-        Endpoint::History(key) => read::history(api, &key, request).await,
-        Endpoint::Version(key, version) => read::version(api, &key, version, request).await,
+        Endpoint::Collection => Box::pin(read::list(api, project, request)).await,
+        Endpoint::Events => Box::pin(event::watch(api, caller, project, request)).await,
+        Endpoint::History(key) => Box::pin(read::history(api, &key, request)).await,
+        Endpoint::Version(key, version) => {
+            Box::pin(read::version(api, &key, version, request)).await
+        }
         Endpoint::Invalid(error) => Err(error.into()),
         Endpoint::Revert(_) => Ok(not_allowed(place.allowed())),
     }

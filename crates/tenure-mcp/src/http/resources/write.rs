@@ -31,7 +31,7 @@ use crate::http::resources::refusal::{Refusal, name};
 pub(super) struct ChangeRequest<'a> {
     pub(super) api: &'a Api,
     pub(super) resources: ResourceStore,
-    pub(super) request: &'a Parts,
+    pub(super) request: Parts,
 }
 
 const MERGE_PATCH: &str = "application/merge-patch+json";
@@ -62,12 +62,12 @@ pub(super) async fn put(
         let detail = "a value is written as a whole: there is no Content-Range here";
         return Err(Problem::new(StatusCode::BAD_REQUEST, detail).into());
     }
-    let document = parsed(api, request, body, Document::parse).await?;
+    let document = parsed(api, &request, body, Document::parse).await?;
     let writing = async move {
         let put = |condition| resources.put_if(&key, &document, condition);
         conditionally(&resources, &key, &conditions, put).await
     };
-    let written = api.writes.carry_out(writing).await?;
+    let written = api.writes.carry_out(Box::pin(writing)).await?;
     let mut response = told(written);
     if written.effect == Effect::Created {
         *response.status_mut() = StatusCode::CREATED;
@@ -100,7 +100,7 @@ pub(super) async fn delete(
         let delete = |condition| resources.delete_if(&key, condition);
         conditionally(&resources, &key, &conditions, delete).await
     };
-    api.writes.carry_out(writing).await?;
+    api.writes.carry_out(Box::pin(writing)).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -127,14 +127,14 @@ pub(super) async fn patch(
     if !content_type(&request.headers).is_some_and(|it| it.eq_ignore_ascii_case(MERGE_PATCH)) {
         return Err(Refusal::unsupported_media_type(MERGE_PATCH, ACCEPT_PATCH));
     }
-    let patch = parsed(api, request, body, |text| {
+    let patch = parsed(api, &request, body, |text| {
         Document::parse_value(&text).map(|value| (Arc::new(value), text.len()))
     });
     let (patch, patch_bytes) = patch.await?;
     let parsing = api.parsing.clone();
     let patching =
         async move { patched(&resources, &parsing, &key, &conditions, &patch, patch_bytes).await };
-    let (current, text) = api.writes.carry_out(patching).await?;
+    let (current, text) = api.writes.carry_out(Box::pin(patching)).await?;
     let json = HeaderValue::from_static("application/json");
     let mut response = ([(CONTENT_TYPE, json)], text).into_response();
     name(response.headers_mut(), current);
@@ -198,7 +198,7 @@ pub(super) async fn revert(
     if !may_be_json(&request.headers) {
         return Err(Refusal::unsupported_media_type("application/json", ACCEPT));
     }
-    let body = parsed(api, request, body, Document::parse_value).await?;
+    let body = parsed(api, &request, body, Document::parse_value).await?;
     let RevertDocument { version } = serde_json::from_value(body)
         .map_err(|error| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))?;
     let reverting = async move {
@@ -211,7 +211,7 @@ pub(super) async fn revert(
         };
         resources.revert_checked(&key, version, check).await
     };
-    Ok(told(api.writes.carry_out(reverting).await?))
+    Ok(told(api.writes.carry_out(Box::pin(reverting)).await?))
 }
 
 /// The conditions of a change; none is an error where the options want one.
