@@ -1,26 +1,79 @@
-//! `get` and `put_if_match` of the library, each beside the call of the backend that it rests on.
+//! `get` and `put_if_match` of the library, each beside the call of the backend that it rests on: a
+//! record with a tag, a history and a place in its project's count. And beside the least that the
+//! backend can be asked for, a bare record.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use bytes::Bytes;
 use tenure::clock::Clock;
 use tenure::resources::{Document, ResourceKey, ResourceStore};
 use tenure::store::{
     FileBackend, InMemoryBackend, Key, Partition, Precondition, RedisBackend, RedisOptions,
-    StorageBackend, Write,
+    StorageBackend, Tag, VersionToken, Write,
 };
 
 use super::document;
 use crate::measure::{Effort, alternate, concurrent};
 use crate::table::{Figure, Row, Target};
 
-const FLOOR: &str = "raw backend";
+/// What a resource is to its backend: see `ResourceLimits`.
+const KEPT: u32 = 9;
+const CAPACITY: u32 = 100_000;
 /// For each caller, so that a writer need not wait for itself.
 const KEYS: usize = 16;
 
 type Backend = Arc<dyn StorageBackend>;
+
+/// What the backend is asked for without the library.
+#[derive(Clone, Copy)]
+enum Raw {
+    /// What the library asks it for.
+    Same,
+    /// No tag, no history, no count.
+    Bare,
+}
+
+impl Raw {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Same => "raw backend, the same record",
+            Self::Bare => "raw backend, a bare record",
+        }
+    }
+
+    /// The targets are held against what a resource is; the bare record shows what that costs.
+    fn target(self, least: f64) -> Target {
+        match self {
+            Self::Same => Target::Ratio(least),
+            Self::Bare => Target::None,
+        }
+    }
+
+    fn keys(self, caller: usize) -> Result<Vec<Key>> {
+        let project = match self {
+            Self::Same => "same",
+            Self::Bare => "bare",
+        };
+        let partition = Partition::new(["raw", project])?;
+        (0..KEYS).map(|id| Ok(partition.key(format!("agent/{caller}-{id}"))?)).collect()
+    }
+
+    fn write(self, document: &Document, tag: Tag) -> Write {
+        let write = Write::new(document.text().to_vec());
+        match self {
+            Self::Same => write.tagged(tag).keeping(KEPT).counted_within(CAPACITY),
+            Self::Bare => write,
+        }
+    }
+
+    fn unchanged(self, token: VersionToken, tag: Tag) -> Precondition {
+        match self {
+            Self::Same => Precondition::Tagged(tag),
+            Self::Bare => Precondition::Matches(token),
+        }
+    }
+}
 
 pub async fn run(effort: Effort, folder: &Path, redis: &str) -> Result<Vec<Row>> {
     let clock = Clock::system();
@@ -35,29 +88,32 @@ pub async fn run(effort: Effort, folder: &Path, redis: &str) -> Result<Vec<Row>>
     for (name, backend, gets, puts) in backends {
         for callers in [1, 8] {
             let gets = effort.calls(gets) / callers;
-            let (us, them) = alternate(
-                effort,
-                async || get(&backend, callers, gets).await,
-                async || raw_get(&backend, callers, gets).await,
-            )
-            .await?;
-            rows.push(row(format!("get, {name}, {callers} callers"), us, them, 0.85));
             let puts = (effort.calls(puts) / callers).max(KEYS);
-            let (us, them) = alternate(
-                effort,
-                async || put(&backend, callers, puts).await,
-                async || raw_put(&backend, callers, puts).await,
-            )
-            .await?;
-            rows.push(row(format!("put_if_match, {name}, {callers} callers"), us, them, 0.7));
+            for raw in [Raw::Same, Raw::Bare] {
+                let (us, them) = alternate(
+                    effort,
+                    async || get(&backend, callers, gets).await,
+                    async || raw_get(&backend, raw, callers, gets).await,
+                )
+                .await?;
+                rows.push(row(format!("get, {name}, {callers} callers"), us, them, raw, 0.85));
+                let (us, them) = alternate(
+                    effort,
+                    async || put(&backend, callers, puts).await,
+                    async || raw_put(&backend, raw, callers, puts).await,
+                )
+                .await?;
+                let what = format!("put_if_match, {name}, {callers} callers");
+                rows.push(row(what, us, them, raw, 0.7));
+            }
         }
     }
     Ok(rows)
 }
 
-fn row(what: String, us: f64, them: f64, least: f64) -> Row {
-    let theirs = Some((FLOOR, Figure::Time(them)));
-    Row { what, ours: Figure::Time(us), theirs, target: Target::Ratio(least) }
+fn row(what: String, us: f64, them: f64, raw: Raw, least: f64) -> Row {
+    let theirs = Some((raw.name(), Figure::Time(them)));
+    Row { what, ours: Figure::Time(us), theirs, target: raw.target(least) }
 }
 
 fn store(backend: &Backend) -> ResourceStore {
@@ -67,11 +123,6 @@ fn store(backend: &Backend) -> ResourceStore {
 fn keys(caller: usize) -> Result<Vec<ResourceKey>> {
     let key = |id| Ok(ResourceKey::new("acme", "agent", format!("{caller}-{id}"))?);
     (0..KEYS).map(key).collect()
-}
-
-fn raw_keys(caller: usize) -> Result<Vec<Key>> {
-    let partition = Partition::new(["raw", "acme"])?;
-    (0..KEYS).map(|id| Ok(partition.key(format!("agent/{caller}-{id}"))?)).collect()
 }
 
 /// Two values that take turns, ready to be written as a server has them after it read the request.
@@ -99,17 +150,20 @@ async fn get(backend: &Backend, callers: usize, calls: usize) -> Result<f64> {
     .await
 }
 
-async fn raw_get(backend: &Backend, callers: usize, calls: usize) -> Result<f64> {
-    let value = Bytes::copy_from_slice(document(0)?.text());
+/// Two tags that take turns, as those of the values do.
+const TAGS: [Tag; 2] = [Tag::new([1; Tag::BYTES]), Tag::new([2; Tag::BYTES])];
+
+async fn raw_get(backend: &Backend, raw: Raw, callers: usize, calls: usize) -> Result<f64> {
+    let document = document(0)?;
     for caller in 0..callers {
-        for key in raw_keys(caller)? {
-            backend.put(&key, Write::new(value.clone())).await?;
+        for key in raw.keys(caller)? {
+            backend.put(&key, raw.write(&document, TAGS[0])).await?;
         }
     }
     concurrent(callers, callers * calls, |caller| {
         let backend = Arc::clone(backend);
         async move {
-            let keys = raw_keys(caller)?;
+            let keys = raw.keys(caller)?;
             for call in 0..calls {
                 let record = backend.get(&keys[call % KEYS]).await?;
                 std::hint::black_box(record).context("missing")?;
@@ -141,21 +195,20 @@ async fn put(backend: &Backend, callers: usize, calls: usize) -> Result<f64> {
     .await
 }
 
-async fn raw_put(backend: &Backend, callers: usize, calls: usize) -> Result<f64> {
+async fn raw_put(backend: &Backend, raw: Raw, callers: usize, calls: usize) -> Result<f64> {
     concurrent(callers, callers * calls, |caller| {
         let backend = Arc::clone(backend);
         async move {
-            let (keys, documents) = (raw_keys(caller)?, documents()?);
-            let write = |document: &Document| Write::new(document.text().to_vec());
+            let (keys, documents) = (raw.keys(caller)?, documents()?);
             let mut tokens = Vec::new();
             for key in &keys {
-                tokens.push(backend.put(key, write(&documents[1])).await?);
+                tokens.push(backend.put(key, raw.write(&documents[1], TAGS[1])).await?);
             }
             for call in 0..calls {
-                let token = &mut tokens[call % KEYS];
-                let (write, matches) =
-                    (write(&documents[call / KEYS % 2]), Precondition::Matches(*token));
-                *token = backend.put_if_version(&keys[call % KEYS], write, matches).await?;
+                let (token, turn) = (&mut tokens[call % KEYS], call / KEYS % 2);
+                let write = raw.write(&documents[turn], TAGS[turn]);
+                let unchanged = raw.unchanged(*token, TAGS[1 - turn]);
+                *token = backend.put_if_version(&keys[call % KEYS], write, unchanged).await?;
             }
             Ok(())
         }

@@ -172,7 +172,9 @@ impl PartitionState {
         let watched = self.is_watched();
         let wanted = self.wanted.get_mut();
         if *wanted == 0 && !watched {
-            self.log = VecDeque::new();
+            if !self.log.is_empty() {
+                self.log = VecDeque::new();
+            }
             self.forgotten = revision.sequence;
             return;
         }
