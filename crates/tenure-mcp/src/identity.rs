@@ -92,7 +92,7 @@ pub struct Callers(Arc<Proof>);
 
 enum Proof {
     /// Nothing to prove: only this machine can reach the server.
-    Local,
+    Local(Caller),
     /// Proven already, to the server around the router.
     Authenticated,
     /// A token that the file names. Kept as digests: looking one up tells nothing about how much of
@@ -105,7 +105,7 @@ enum Proof {
 impl fmt::Debug for Proof {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Local => f.write_str("Local"),
+            Self::Local(_) => f.write_str("Local"),
             Self::Authenticated => f.write_str("Authenticated"),
             Self::Tokens(tokens) => write!(f, "Tokens({})", tokens.len()),
             Self::Jwt(_) => f.write_str("Jwt"),
@@ -226,7 +226,7 @@ impl Callers {
     /// answered with 500: it must not be taken for somebody else's.
     #[must_use]
     pub fn local() -> Self {
-        Self(Arc::new(Proof::Local))
+        Self(Arc::new(Proof::Local(Caller::local())))
     }
 
     /// Callers that have proven themselves to the server around
@@ -379,7 +379,7 @@ impl Callers {
     /// True if nobody has to prove anything.
     #[must_use]
     pub fn is_local(&self) -> bool {
-        matches!(*self.0, Proof::Local)
+        matches!(*self.0, Proof::Local(_))
     }
 
     /// Who makes a request with these headers; `known` is who the server around says it is.
@@ -391,7 +391,7 @@ impl Callers {
         match (&*self.0, known) {
             (Proof::Authenticated, known) => known.cloned().ok_or(Rejection::Unknown),
             (_, Some(_)) => Err(Rejection::Contradictory),
-            (Proof::Local, None) => Ok(Caller::local()),
+            (Proof::Local(caller), None) => Ok(caller.clone()),
             (Proof::Tokens(tokens), None) => {
                 let token = bearer(headers)?;
                 tokens.get(&digest(token)).cloned().ok_or(Rejection::Invalid)

@@ -40,6 +40,13 @@ impl Owner {
     }
 }
 
+/// The name, shared instead of copied.
+impl From<&Owner> for Arc<str> {
+    fn from(owner: &Owner) -> Self {
+        Self::clone(&owner.0)
+    }
+}
+
 impl fmt::Debug for Owner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Owner({:?})", self.0)

@@ -11,6 +11,9 @@ use sha2::{Digest as _, Sha256};
 use crate::resources::ResourceError;
 use crate::store::Tag;
 
+/// What the text of a tag takes: base64 without padding.
+const TEXT_BYTES: usize = Tag::BYTES.div_ceil(3) * 4 - 1;
+
 /// A strong validator: the SHA-256 of a value's canonical form.
 ///
 /// Its text is 43 characters of base64url, without the quotes that HTTP puts around it.
@@ -34,7 +37,9 @@ impl ETag {
 
 impl fmt::Display for ETag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&URL_SAFE_NO_PAD.encode(self.0.as_bytes()))
+        let mut text = [0; TEXT_BYTES];
+        URL_SAFE_NO_PAD.encode_slice(self.0.as_bytes(), &mut text).map_err(|_| fmt::Error)?;
+        f.write_str(str::from_utf8(&text).map_err(|_| fmt::Error)?)
     }
 }
 

@@ -47,16 +47,17 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Extension, Request, State};
-use axum::http::header::{ALLOW, CACHE_CONTROL, HeaderValue, VARY};
+use axum::http::header::{ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, HeaderValue, VARY};
 use axum::http::request::Parts;
 use axum::http::{Method, StatusCode};
-use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
+use futures::TryFutureExt as _;
 use futures::future::BoxFuture;
 use rmcp::ServerHandler;
 use tenure::clock::Clock;
 use tenure::resources::ResourceStore;
+use tower::{ServiceExt as _, service_fn};
 use tower_http::compression::CompressionLayer;
 
 pub use document::{
@@ -105,11 +106,15 @@ pub(super) fn routes<H: ServerHandler>(
         parsing: Parsing::new(),
         conditions_required: options.conditions_required,
     };
-    let routes = Router::new()
-        .route("/v1/projects/{*rest}", any(answer))
-        .layer(CompressionLayer::new())
-        .layer(map_response(unmeasured::not_modified));
-    gate::guard(routes, options).with_state(Arc::new(api))
+    let plain = any(answer).with_state(Arc::new(api));
+    let compressed = plain.clone().layer(CompressionLayer::new());
+    let answering = service_fn(move |request: Request| {
+        // The layer takes longer than many a read, also for those who want nothing compressed.
+        let wanted = request.headers().contains_key(ACCEPT_ENCODING);
+        let answering = if wanted { &compressed } else { &plain };
+        answering.clone().oneshot(request).map_ok(unmeasured::not_modified)
+    });
+    gate::guard(Router::new().route_service("/v1/projects/{*rest}", answering), options)
 }
 
 async fn answer(
@@ -126,10 +131,9 @@ async fn answer(
     let caching = HeaderValue::from_static("private, no-cache");
     let headers = response.headers_mut();
     headers.entry(CACHE_CONTROL).or_insert(caching);
-    if response.status() == StatusCode::NOT_MODIFIED {
-        // As the 200 has it (RFC 9110, 15.4.5); the compression sees no body to name it for.
-        response.headers_mut().insert(VARY, HeaderValue::from_static("accept-encoding"));
-    }
+    // Also where nothing is compressed, or there is nothing to compress: a 304 has it as the 200 has
+    // (RFC 9110, section 15.4.5).
+    headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
     response
 }
 
@@ -159,7 +163,7 @@ fn dispatch<'a>(
             Problem::unless_answered(&api.clock, reading).await
         }));
     }
-    let resources = api.resources.by(caller.owner().as_str())?;
+    let resources = api.resources.by(caller.owner())?;
     let change = write::ChangeRequest { api, resources, request };
     Ok(match (place, method) {
         (Endpoint::Resource(key), Method::PUT) => Box::pin(write::put(change, key, body)),

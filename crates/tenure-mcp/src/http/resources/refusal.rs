@@ -1,5 +1,7 @@
 //! Why a request for resources was not carried out, with what the client needs to go on.
 
+use std::fmt::Write as _;
+
 use axum::http::header::{ACCEPT_ENCODING, ETAG, HeaderName, HeaderValue};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -69,7 +71,10 @@ pub(super) fn name(headers: &mut HeaderMap, current: Current) {
 
 /// An ETag as HTTP writes it.
 fn quoted(etag: ETag) -> Option<HeaderValue> {
-    HeaderValue::try_from(format!("\"{etag}\"")).ok()
+    // Room for all of it, so that the text is not copied on its way into the header.
+    let mut text = String::with_capacity(45);
+    write!(text, "\"{etag}\"").ok()?;
+    HeaderValue::try_from(text).ok()
 }
 
 impl From<Problem> for Refusal {
