@@ -73,10 +73,11 @@ pub async fn run(effort: Effort) -> Result<(Vec<Row>, String)> {
     serving.await??;
     server.shutdown(0).await;
     floor.abort();
-    let note = "Values of 1 KB. The raw backend compares and swaps the same bytes: with a tag, a \
-                history and a count as a resource has them, or bare. HTTP is on the memory store; client and server share the \
-                runtime."
-        .to_owned();
+    let note =
+        "Values of 1 KB. The raw backend compares and swaps a value of the same length: with a \
+                tag, a history and a count as a resource has them, or bare. HTTP is on the memory \
+                store; client and server share the runtime."
+            .to_owned();
     Ok((rows, note))
 }
 

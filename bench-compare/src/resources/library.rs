@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use tenure::clock::Clock;
-use tenure::resources::{Document, ResourceKey, ResourceStore};
+use tenure::resources::{Document, ResourceKey, ResourceLimits, ResourceStore};
 use tenure::store::{
     FileBackend, InMemoryBackend, Key, Partition, Precondition, RedisBackend, RedisOptions,
     StorageBackend, Tag, VersionToken, Write,
@@ -17,9 +17,6 @@ use super::document;
 use crate::measure::{Effort, alternate, concurrent};
 use crate::table::{Figure, Row, Target};
 
-/// What a resource is to its backend: see `ResourceLimits`.
-const KEPT: u32 = 9;
-const CAPACITY: u32 = 100_000;
 /// For each caller, so that a writer need not wait for itself.
 const KEYS: usize = 16;
 
@@ -28,7 +25,7 @@ type Backend = Arc<dyn StorageBackend>;
 /// What the backend is asked for without the library.
 #[derive(Clone, Copy)]
 enum Raw {
-    /// What the library asks it for.
+    /// What the library asks it for, but for the line about the write.
     Same,
     /// No tag, no history, no count.
     Bare,
@@ -42,7 +39,7 @@ impl Raw {
         }
     }
 
-    /// The targets are held against what a resource is; the bare record shows what that costs.
+    /// The targets are held against what a resource is.
     fn target(self, least: f64) -> Target {
         match self {
             Self::Same => Target::Ratio(least),
@@ -62,7 +59,11 @@ impl Raw {
     fn write(self, document: &Document, tag: Tag) -> Write {
         let write = Write::new(document.text().to_vec());
         match self {
-            Self::Same => write.tagged(tag).keeping(KEPT).counted_within(CAPACITY),
+            Self::Same => {
+                let limits = ResourceLimits::default();
+                let kept = limits.history_versions - 1;
+                write.tagged(tag).keeping(kept).counted_within(limits.resources_per_project)
+            }
             Self::Bare => write,
         }
     }

@@ -11,7 +11,6 @@ use crate::http::error::refusal;
 use crate::identity::{Caller, Callers, Rejection};
 
 /// Who is let in to an interface, and how it refuses the others.
-#[derive(Clone)]
 pub(super) struct Gate {
     callers: Callers,
     refuse: fn(Rejection) -> Response,
@@ -38,15 +37,13 @@ impl Gate {
         };
         Self { callers, refuse }
     }
-}
 
-impl Gate {
     /// Who calls. Asked for each request: a session is no credential.
     pub(super) fn verify(&self, request: &Request) -> Result<Caller, Rejection> {
         self.callers.verify(request.headers(), request.extensions().get::<Caller>())
     }
 
-    /// The answer to whom it does not let in.
+    /// The answer to a caller who is not let in.
     pub(super) fn refused(&self, rejection: Rejection) -> Response {
         if rejection == Rejection::Contradictory {
             tracing::error!(

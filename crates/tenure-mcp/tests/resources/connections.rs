@@ -34,3 +34,22 @@ async fn a_304_tells_no_length_and_head_that_of_get_over_either_protocol() {
         }
     }
 }
+
+#[tokio::test]
+async fn what_is_refused_before_it_is_routed_has_no_body_for_head_over_either_protocol() {
+    let api = Api::new().await;
+    let connection = api.connect().await;
+    let foreign = [("origin", "https://foreign.example")];
+    for path in ["acme/resources/k/i", "acme/resources", "nothing/there"] {
+        let request = |method| api.request(method, path, &foreign, "");
+        let told = connection.http1(request(Method::GET)).await;
+        assert_eq!((told.status.as_u16(), told.body.is_empty()), (403, false), "{path}");
+        for answer in [
+            connection.http1(request(Method::HEAD)).await,
+            connection.http2(request(Method::HEAD)).await,
+        ] {
+            assert_eq!((answer.status.as_u16(), answer.body.is_empty()), (403, true), "{path}");
+            assert_eq!(answer.header("content-length"), told.header("content-length"), "{path}");
+        }
+    }
+}

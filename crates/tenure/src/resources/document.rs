@@ -10,6 +10,8 @@ const MAX_INTEGER: u64 = (1 << 53) - 1;
 /// Doubles that the canonical form writes as larger integers: all of them from 2^53 on, until it
 /// writes an exponent.
 const LARGE_INTEGERS: std::ops::Range<f64> = 9_007_199_254_740_992.0..1e21;
+/// Room for a text whose length is not known.
+const SHORT_BYTES: usize = 128;
 /// No document nests deeper, whatever the limits: parsers stop here.
 const MAX_DEPTH: usize = 128;
 
@@ -67,9 +69,13 @@ impl Document {
     /// `bytes` is about how long the text will be: a buffer that need not grow is not copied.
     fn canonical(value: &Value, bytes: usize) -> Result<Self, ResourceError> {
         let depth = check(value, 1)?;
-        let mut text = Vec::with_capacity(bytes);
+        let mut text = Vec::with_capacity(bytes.max(SHORT_BYTES));
         serde_json_canonicalizer::to_writer(value, &mut text)
             .map_err(|error| invalid(error.to_string()))?;
+        if text.len() < text.capacity() / 2 {
+            // A document may live long, and its spelling may have been mostly spaces.
+            text.shrink_to_fit();
+        }
         Ok(Self { etag: ETag::of(&text), text: text.into(), depth })
     }
 

@@ -12,7 +12,7 @@ use crate::resources::ResourceError;
 use crate::store::Tag;
 
 /// What the text of a tag takes: base64 without padding.
-const TEXT_BYTES: usize = Tag::BYTES.div_ceil(3) * 4 - 1;
+const TEXT_BYTES: usize = (Tag::BYTES * 8).div_ceil(6);
 
 /// A strong validator: the SHA-256 of a value's canonical form.
 ///

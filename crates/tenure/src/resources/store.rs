@@ -227,7 +227,8 @@ impl ResourceStore {
         document: &'a Document,
         condition: Condition,
     ) -> impl Future<Output = Result<Written, ResourceError>> + Send + 'a {
-        // Written out, as `get` is.
+        // Written out: as `async` functions, each with its own state, these would move the large write
+        // from one to the next, as would a builder.
         let mut writing = None;
         poll_fn(move |context| {
             let writing = match &mut writing {

@@ -42,22 +42,24 @@ mod target;
 mod unmeasured;
 pub(super) mod write;
 
+use std::convert::Infallible;
 use std::future::ready;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Extension, Request, State};
+use axum::handler::Handler as _;
 use axum::http::header::{ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, HeaderValue, VARY};
 use axum::http::request::Parts;
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::any;
-use futures::TryFutureExt as _;
+use axum::routing::any_service;
 use futures::future::BoxFuture;
 use rmcp::ServerHandler;
 use tenure::clock::Clock;
 use tenure::resources::ResourceStore;
-use tower::{ServiceExt as _, service_fn};
+use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_http::compression::CompressionLayer;
 
 pub use document::{
@@ -106,15 +108,22 @@ pub(super) fn routes<H: ServerHandler>(
         parsing: Parsing::new(),
         conditions_required: options.conditions_required,
     };
-    let plain = any(answer).with_state(Arc::new(api));
-    let compressed = plain.clone().layer(CompressionLayer::new());
+    let plain = answer.with_state(Arc::new(api));
+    let compressed = CompressionLayer::new().layer(plain.clone());
     let answering = service_fn(move |request: Request| {
-        // The layer takes longer than many a read, also for those who want nothing compressed.
-        let wanted = request.headers().contains_key(ACCEPT_ENCODING);
-        let answering = if wanted { &compressed } else { &plain };
-        answering.clone().oneshot(request).map_ok(unmeasured::not_modified)
+        let (plain, compressed) = (plain.clone(), compressed.clone());
+        async move {
+            // The layer takes longer than many a read, also for those who want nothing compressed.
+            let response = if request.headers().contains_key(ACCEPT_ENCODING) {
+                compressed.oneshot(request).await?.map(Body::new)
+            } else {
+                plain.oneshot(request).await?
+            };
+            Ok::<_, Infallible>(unmeasured::not_modified(response))
+        }
     });
-    gate::guard(Router::new().route_service("/v1/projects/{*rest}", answering), options)
+    // As a method, whose bodies go for HEAD: once, and so also from what the gate answers.
+    gate::guard(Router::new().route("/v1/projects/{*rest}", any_service(answering)), options)
 }
 
 async fn answer(
@@ -137,8 +146,8 @@ async fn answer(
     response
 }
 
-/// What answers a request. Each is in a box of its own: one future that could become any of them
-/// would have the size of them together, and it moves through every layer around the routes.
+/// What answers a request, in a box: a future that could become any of the answers would be larger
+/// than the largest of them, and moves through every layer around the routes.
 fn dispatch<'a>(
     api: &'a Api,
     caller: &'a Caller,

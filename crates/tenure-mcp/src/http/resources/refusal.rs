@@ -71,7 +71,7 @@ pub(super) fn name(headers: &mut HeaderMap, current: Current) {
 
 /// An ETag as HTTP writes it.
 fn quoted(etag: ETag) -> Option<HeaderValue> {
-    // Room for all of it, so that the text is not copied on its way into the header.
+    // Room for 43 characters and the quotes, so that the text is not copied on its way into the header.
     let mut text = String::with_capacity(45);
     write!(text, "\"{etag}\"").ok()?;
     HeaderValue::try_from(text).ok()

@@ -7,19 +7,16 @@ use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::http::StatusCode;
-use axum::http::header::CONTENT_LENGTH;
 use axum::response::Response;
 use http_body::Frame;
 
 /// Keeps the length away from a 304. Goes around the compression, which takes a body without a length
 /// for one that is worth it.
-pub(super) fn not_modified(mut response: Response) -> Response {
-    if response.status() != StatusCode::NOT_MODIFIED {
-        return response;
+pub(super) fn not_modified(response: Response) -> Response {
+    match response.status() {
+        StatusCode::NOT_MODIFIED => response.map(|_| Body::new(Unmeasured)),
+        _ => response,
     }
-    // The router has measured the answers to HEAD.
-    response.headers_mut().remove(CONTENT_LENGTH);
-    response.map(|_| Body::new(Unmeasured))
 }
 
 /// No body, and no length.

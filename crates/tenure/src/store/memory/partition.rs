@@ -172,9 +172,7 @@ impl PartitionState {
         let watched = self.is_watched();
         let wanted = self.wanted.get_mut();
         if *wanted == 0 && !watched {
-            if !self.log.is_empty() {
-                self.log = VecDeque::new();
-            }
+            self.log = VecDeque::new();
             self.forgotten = revision.sequence;
             return;
         }
