@@ -2,9 +2,8 @@
 
 use std::future::{Future, poll_fn};
 use std::sync::Arc;
-use std::task::{Poll, ready};
+use std::task::Poll;
 
-use futures::future::BoxFuture;
 use futures::{Stream, StreamExt as _};
 
 use crate::clock::Clock;
@@ -183,37 +182,37 @@ impl ResourceStore {
     ///
     /// # Errors
     /// [`ResourceError::Invalid`], [`ResourceError::TooMany`].
-    pub fn put<'a>(
-        &'a self,
-        key: &'a ResourceKey,
-        document: &'a Document,
-    ) -> impl Future<Output = Result<Written, ResourceError>> + Send + 'a {
-        self.put_if(key, document, Condition::Always)
+    pub async fn put(
+        &self,
+        key: &ResourceKey,
+        document: &Document,
+    ) -> Result<Written, ResourceError> {
+        self.put_if(key, document, Condition::Always).await
     }
 
     /// Replaces a resource if its value is still the one that `etag` names: one write, no read.
     ///
     /// # Errors
     /// As [`put`](Self::put); [`ResourceError::NotFound`]; [`ResourceError::ETagMismatch`].
-    pub fn put_if_match<'a>(
-        &'a self,
-        key: &'a ResourceKey,
-        document: &'a Document,
+    pub async fn put_if_match(
+        &self,
+        key: &ResourceKey,
+        document: &Document,
         etag: ETag,
-    ) -> impl Future<Output = Result<Written, ResourceError>> + Send + 'a {
-        self.put_if(key, document, Condition::ETag(etag))
+    ) -> Result<Written, ResourceError> {
+        self.put_if(key, document, Condition::ETag(etag)).await
     }
 
     /// Writes a resource if there is none.
     ///
     /// # Errors
     /// As [`put`](Self::put), and [`ResourceError::AlreadyExists`].
-    pub fn create<'a>(
-        &'a self,
-        key: &'a ResourceKey,
-        document: &'a Document,
-    ) -> impl Future<Output = Result<Written, ResourceError>> + Send + 'a {
-        self.put_if(key, document, Condition::Absent)
+    pub async fn create(
+        &self,
+        key: &ResourceKey,
+        document: &Document,
+    ) -> Result<Written, ResourceError> {
+        self.put_if(key, document, Condition::Absent).await
     }
 
     /// Writes a resource if the condition holds: one write, no read.
@@ -221,26 +220,14 @@ impl ResourceStore {
     /// # Errors
     /// As [`put`](Self::put); what does not hold is [`ResourceError::NotFound`],
     /// [`ResourceError::AlreadyExists`] or [`ResourceError::ETagMismatch`].
-    pub fn put_if<'a>(
-        &'a self,
-        key: &'a ResourceKey,
-        document: &'a Document,
+    pub async fn put_if(
+        &self,
+        key: &ResourceKey,
+        document: &Document,
         condition: Condition,
-    ) -> impl Future<Output = Result<Written, ResourceError>> + Send + 'a {
-        // Written out: as `async` functions, each with its own state, these would move the large write
-        // from one to the next, as would a builder.
-        let mut writing = None;
-        poll_fn(move |context| {
-            let writing = match &mut writing {
-                Some(writing) => writing,
-                None => {
-                    self.limits.check(document)?;
-                    writing.insert(self.begin(key, document.text(), document.etag(), condition))
-                }
-            };
-            let written = ready!(writing.as_mut().poll(context));
-            Poll::Ready(told(key, document.etag(), condition, written))
-        })
+    ) -> Result<Written, ResourceError> {
+        self.limits.check(document)?;
+        self.write(key, document.text(), document.etag(), condition).await
     }
 
     pub(super) async fn write(
@@ -250,24 +237,18 @@ impl ResourceStore {
         etag: ETag,
         condition: Condition,
     ) -> Result<Written, ResourceError> {
-        told(key, etag, condition, self.begin(key, text, etag, condition).await)
-    }
-
-    fn begin<'a>(
-        &'a self,
-        key: &'a ResourceKey,
-        text: &[u8],
-        etag: ETag,
-        condition: Condition,
-    ) -> BoxFuture<'a, Result<VersionToken, StoreError>> {
-        let write = Write {
-            value: record::encode(text, self.clock.now(), self.by.as_deref()),
-            expires_at: None,
-            capacity: Some(self.limits.resources_per_project),
-            tag: Some(etag.tag()),
-            kept: self.limits.former_versions(),
-        };
-        self.backend.put_if_version(key.stored(), write, condition.into())
+        let write = Write::new(record::encode(text, self.clock.now(), self.by.as_deref()))
+            .tagged(etag.tag())
+            .keeping(self.limits.former_versions())
+            .counted_within(self.limits.resources_per_project);
+        match self.backend.put_if_version(key.stored(), write, condition.into()).await {
+            Ok(version) => {
+                let created = version.version() == 1;
+                let effect = if created { Effect::Created } else { Effect::Replaced };
+                Ok(Written { etag, version, effect })
+            }
+            Err(error) => Err(refused(key, condition, error)),
+        }
     }
 
     /// Deletes a resource with its history. Tells whether there was one.
@@ -363,23 +344,6 @@ impl ResourceStore {
         after: Option<Revision>,
     ) -> impl Stream<Item = Result<ResourceEvent, ResourceError>> + Send + use<> {
         watch(self.clone(), scope, after)
-    }
-}
-
-/// What a write came to.
-fn told(
-    key: &ResourceKey,
-    etag: ETag,
-    condition: Condition,
-    written: Result<VersionToken, StoreError>,
-) -> Result<Written, ResourceError> {
-    match written {
-        Ok(version) => {
-            let created = version.version() == 1;
-            let effect = if created { Effect::Created } else { Effect::Replaced };
-            Ok(Written { etag, version, effect })
-        }
-        Err(error) => Err(refused(key, condition, error)),
     }
 }
 
